@@ -18,7 +18,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python,$(sh
 
 PIP     = $(BIN)/python -m pip --disable-pip-version-check --no-input
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-          --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+          --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,9 +28,10 @@ install: $(STAMP) ## make .venv with everything in it, from the lock, if it is o
 $(STAMP): requirements.lock requirements-build.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: Forebay needs Python 3.11 or 3.12 (with venv) on the PATH; found neither. Install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(BIN)/python -c '$(FIT)' 2>/dev/null || { rm -rf $(VENV) && echo "Making $(VENV) with $$($(PYTHON) --version)" && $(PYTHON) -m venv $(VENV); }
-	$(PIP) install --require-hashes -r requirements-build.lock
-	$(PIP) install --require-hashes --no-build-isolation -r requirements.lock
+	$(PIP) install --require-hashes --no-deps -r requirements-build.lock
+	$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@touch $@
 
 demo: install ## the main job on 336,776 real flights, embedded, in a few minutes
