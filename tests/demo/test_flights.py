@@ -20,7 +20,6 @@ import pytest
 from demo.flights import FLIGHTS_OF_2013, Flights, read_flights
 
 
-
 @pytest.fixture(scope="module")
 def flights() -> Flights:
     """The year, read once."""
@@ -86,7 +85,9 @@ def test_time_between_the_events_is_the_air_time_and_some_taxiing(flights: Fligh
 
 
 def test_schedules_last_between_50_and_700_minutes(flights: Flights) -> None:
-    sql = "SELECT min(scheduled_arrival - scheduled_departure), max(scheduled_arrival - scheduled_departure) FROM flights"
+    sql = (
+        "SELECT min(scheduled_arrival - scheduled_departure), max(scheduled_arrival - scheduled_departure) FROM flights"
+    )
     shortest, longest = one_row(flights.flights, f"SELECT epoch(a) / 60, epoch(b) / 60 FROM ({sql}) AS t(a, b)")
     assert (shortest, longest) == (50.0, 700.0)
 
