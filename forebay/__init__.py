@@ -1,0 +1,74 @@
+"""Forebay: a real-time feature store in which four ways to a feature's value are one function.
+
+Everything that a declaration or an inference service needs is importable from here; `FeatureStore` is loaded on first use,
+so that `import forebay` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forebay.errors import ForebayError
+from forebay.language.aggregations import (
+    Count,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    SecondsSince,
+    StdDev,
+    Sum,
+    Variance,
+)
+from forebay.language.entity import Entity
+from forebay.language.service import FeatureService
+from forebay.language.source import EventSource, FileStream, RedisStream, TableSource, content_hash
+from forebay.language.types import Bool, Decimal, Float64, Int64, String, Timestamp
+from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
+
+if TYPE_CHECKING:
+    from forebay.client.feature_store import FeatureStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchView",
+    "Bool",
+    "Count",
+    "Decimal",
+    "Derived",
+    "Entity",
+    "EventSource",
+    "Feature",
+    "FeatureService",
+    "FeatureStore",
+    "FileStream",
+    "First",
+    "Float64",
+    "ForebayError",
+    "Int64",
+    "Last",
+    "Max",
+    "Mean",
+    "Min",
+    "RedisStream",
+    "SecondsSince",
+    "StdDev",
+    "String",
+    "Sum",
+    "TableSource",
+    "Timestamp",
+    "Variance",
+    "WindowedView",
+    "batch_view",
+    "content_hash",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FeatureStore":
+        from forebay.client.feature_store import FeatureStore
+
+        return FeatureStore
+    raise AttributeError(f"module 'forebay' has no attribute {name!r}")

@@ -1,0 +1,223 @@
+"""Partial aggregates: what a tile remembers of a column, as an algebra on arrays.
+
+A partial has a zero (the identity of its merge), a `lift` (one event becomes a partial) and a `merge` (the partials of a
+group become one). Merge is associative and commutative, so the order in which events arrive, batches are cut and tiles
+are rolled up decides nothing. For floats the sum is so within rounding only; everything else is exact.
+
+    partial   of a column of         fields                      merge
+    present   any type               count                       +
+    total     Int64, Decimal         INT128                      +
+    total     Float64                float64                     +  (rounds)
+    squares   Int64, Decimal         INT128                      +
+    moments   Float64                mean, sum of squared        Chan, Golub, LeVeque 1979
+                                     deviations (with present)
+    lowest    ordered types          value                       min
+    highest   ordered types          value                       max
+    earliest  any bounded type       ts, id, value               smallest (ts, id)
+    latest    any bounded type       ts, id, value               largest (ts, id)
+
+Fields are plain NumPy arrays of equal length in a dictionary; a group is a run of equal rows between `starts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.algebra import int128
+
+Array = npt.NDArray[Any]
+Fields = dict[str, Array]
+Starts = npt.NDArray[np.intp]
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """One column of a batch of events: stored values, which of them are there, and when and which event it was."""
+
+    values: Array
+    valid: npt.NDArray[np.bool_]
+    ts: npt.NDArray[np.int64]
+    ids: Array
+
+
+@dataclass(frozen=True, order=True)
+class Partial:
+    """One kind of partial aggregate of one column."""
+
+    kind: str
+    column: str
+
+    @property
+    def name(self) -> str:
+        """The prefix of its fields."""
+        return f"{self.kind}_{self.column}"
+
+    def fields(self, storage: str, id_bytes: int) -> dict[str, np.dtype[Any]]:
+        """Names and dtypes of its fields for a column stored as `storage`."""
+        return {
+            self.name + suffix: np.dtype(dtype) for suffix, dtype in KINDS[self.kind].fields(storage, id_bytes).items()
+        }
+
+    def zero(self, storage: str, id_bytes: int, count: int) -> Fields:
+        """`count` identities of the merge."""
+        kind = KINDS[self.kind]
+        return {
+            self.name + suffix: np.full(count, kind.zero(suffix, np.dtype(dtype)), np.dtype(dtype))
+            for suffix, dtype in kind.fields(storage, id_bytes).items()
+        }
+
+    def lift(self, column: Lifted) -> Fields:
+        """One partial for each event."""
+        return {self.name + suffix: array for suffix, array in KINDS[self.kind].lift(column).items()}
+
+    def merge(self, fields: Mapping[str, Array], counts: Array, starts: Starts) -> Fields:
+        """One partial for each group; `counts` are the present values behind each row."""
+        kind = KINDS[self.kind]
+        mine = {name.removeprefix(self.name): fields[name] for name in fields if _belongs(name, self.name)}
+        return {self.name + suffix: array for suffix, array in kind.merge(mine, counts, starts).items()}
+
+
+SUFFIXES = ("", "_ts", "_id", "_m2")
+
+
+def _belongs(field: str, prefix: str) -> bool:
+    return field.startswith(prefix) and field.removeprefix(prefix) in SUFFIXES
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The operations of one kind; fields are named by their suffix."""
+
+    fields: Callable[[str, int], dict[str, Any]]
+    zero: Callable[[str, np.dtype[Any]], Any]
+    lift: Callable[[Lifted], Fields]
+    merge: Callable[[Fields, Array, Starts], Fields]
+
+
+def _limit(dtype: np.dtype[Any], *, largest: bool) -> Any:
+    if dtype.kind == "f":
+        return np.inf if largest else -np.inf
+    if dtype.kind == "i":
+        return INT64_MAX if largest else INT64_MIN
+    return np.zeros((), dtype)[()]
+
+
+def _zero(suffix: str, dtype: np.dtype[Any]) -> Any:
+    return np.zeros((), dtype)[()]
+
+
+def _lift_total(column: Lifted) -> Fields:
+    values = np.where(column.valid, column.values, column.values.dtype.type(0))
+    return {"": values if values.dtype.kind == "f" else int128.widen(values)}
+
+
+def _merge_sum(fields: Fields, counts: Array, starts: Starts) -> Fields:
+    values = fields[""]
+    return {"": int128.sum_groups(values, starts) if values.dtype == int128.INT128 else np.add.reduceat(values, starts)}
+
+
+def _lift_squares(column: Lifted) -> Fields:
+    return {"": int128.squares(np.where(column.valid, column.values, 0))}
+
+
+def _lift_moments(column: Lifted) -> Fields:
+    return {"": np.where(column.valid, column.values, 0.0), "_m2": np.zeros(len(column.values))}
+
+
+def _merge_moments(fields: Fields, counts: Array, starts: Starts) -> Fields:
+    """Mean and squared deviations of unions of samples, two-pass within a group.
+
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), eq. 2.1.
+    """
+    total = np.maximum(np.add.reduceat(counts, starts), 1)
+    mean = np.add.reduceat(fields[""] * counts, starts) / total
+    sizes = np.diff(np.append(starts, len(counts)))
+    deviation = fields[""] - np.repeat(mean, sizes)
+    return {"": mean, "_m2": np.add.reduceat(fields["_m2"] + counts * deviation * deviation, starts)}
+
+
+def _lift_extreme(column: Lifted, *, largest: bool) -> Fields:
+    return {"": np.where(column.valid, column.values, _limit(column.values.dtype, largest=not largest))}
+
+
+def _lift_event(column: Lifted, *, newest: bool) -> Fields:
+    nothing = INT64_MIN if newest else INT64_MAX
+    blank = np.zeros((), column.values.dtype)[()]
+    return {
+        "": np.where(column.valid, column.values, blank),
+        "_ts": np.where(column.valid, column.ts, nothing),
+        "_id": np.where(column.valid, column.ids, np.zeros((), column.ids.dtype)[()]),
+    }
+
+
+def _merge_event(fields: Fields, starts: Starts, *, newest: bool) -> Fields:
+    """The row with the extreme (ts, id) of each group."""
+    ts, ids = fields["_ts"], fields["_id"]
+    sizes = np.diff(np.append(starts, len(ts)))
+    best = (np.maximum if newest else np.minimum).reduceat(ts, starts)
+    tied = ts == np.repeat(best, sizes)
+    rows = np.flatnonzero(tied)
+    groups = np.repeat(np.arange(len(starts)), sizes)[rows]
+    if len(rows) > len(starts):
+        order = np.lexsort((ids[rows], groups))
+        rows, groups = rows[order], groups[order]
+    edge = np.flatnonzero(
+        np.append(groups[1:] != groups[:-1], True) if newest else np.append(True, groups[1:] != groups[:-1])
+    )
+    chosen = rows[edge]
+    return {suffix: fields[suffix][chosen] for suffix in ("", "_ts", "_id")}
+
+
+def _event_fields(storage: str, id_bytes: int) -> dict[str, Any]:
+    return {"": storage, "_ts": "<i8", "_id": f"S{id_bytes}"}
+
+
+def _event_kind(*, newest: bool) -> Kind:
+    def zero(suffix: str, dtype: np.dtype[Any]) -> Any:
+        return (INT64_MIN if newest else INT64_MAX) if suffix == "_ts" else _zero(suffix, dtype)
+
+    return Kind(
+        _event_fields,
+        zero,
+        lambda column: _lift_event(column, newest=newest),
+        lambda fields, counts, starts: _merge_event(fields, starts, newest=newest),
+    )
+
+
+def _extreme_kind(*, largest: bool) -> Kind:
+    reduce = np.maximum if largest else np.minimum
+    return Kind(
+        lambda storage, id_bytes: {"": storage},
+        lambda suffix, dtype: _limit(dtype, largest=not largest),
+        lambda column: _lift_extreme(column, largest=largest),
+        lambda fields, counts, starts: {"": reduce.reduceat(fields[""], starts)},
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "present": Kind(
+        lambda storage, id_bytes: {"": "<i8"},
+        _zero,
+        lambda column: {"": column.valid.astype(np.int64)},
+        lambda fields, counts, starts: {"": np.add.reduceat(fields[""], starts)},
+    ),
+    "total": Kind(
+        lambda storage, id_bytes: {"": "<f8" if np.dtype(storage).kind == "f" else int128.INT128},
+        _zero,
+        _lift_total,
+        _merge_sum,
+    ),
+    "squares": Kind(lambda storage, id_bytes: {"": int128.INT128}, _zero, _lift_squares, _merge_sum),
+    "moments": Kind(lambda storage, id_bytes: {"": "<f8", "_m2": "<f8"}, _zero, _lift_moments, _merge_moments),
+    "lowest": _extreme_kind(largest=False),
+    "highest": _extreme_kind(largest=True),
+    "earliest": _event_kind(newest=False),
+    "latest": _event_kind(newest=True),
+}

@@ -1,0 +1,1 @@
+"""The Python client: online features, training sets, history."""

@@ -1,0 +1,30 @@
+"""Names of declared things: lower case, digits and underscores, so that they can stand in keys, paths and SQL."""
+
+from __future__ import annotations
+
+import re
+
+from forebay.errors import DefinitionError
+
+NAME_LENGTH_MAX = 64
+"""Names stand in every key of the online store."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = frozenset(
+    {"event_timestamp", "created_timestamp", "arrived_at", "source_partition", "source_offset", "date"}
+)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise `DefinitionError` unless `name` can name a `what`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > NAME_LENGTH_MAX:
+        raise DefinitionError(
+            f"{what} {name!r} cannot be a name; expected a letter, then letters, digits or underscores, at most {NAME_LENGTH_MAX}"
+        )
+    if name in _RESERVED:
+        raise DefinitionError(f"{what} {name!r} is reserved for Forebay's own columns; choose another name")
+
+
+def check_version(what: str, version: int) -> None:
+    """Raise `DefinitionError` unless `version` is a whole number from 1."""
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise DefinitionError(f"{what}: version={version!r}; expected a whole number from 1")

@@ -1,0 +1,330 @@
+"""Views: named, versioned groups of features of one entity."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
+from forebay.language.aggregations import Aggregation, explain_refusal
+from forebay.language.durations import declared_us
+from forebay.language.entity import Entity
+from forebay.language.names import check_name, check_version
+from forebay.language.schedule import check_cron
+from forebay.language.source import AnySource, EventSource
+from forebay.language.types import AnyType
+from forebay.language.windows import check_hops
+
+FEATURES_MAX = 500
+"""Features of one view."""
+PARTITIONS = ("hourly", "daily", "none")
+
+
+class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column computed from the source's by a SQL expression: `Derived("amount * 0.9", Decimal(2))`."""
+
+    sql: str
+    type: AnyType
+
+
+class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A named, typed value with a default, as a batch view yields it. `default=None` says null on purpose."""
+
+    name: str
+    type: AnyType
+    default: Any = msgspec.UNSET
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("Feature", self.name)
+        if self.default is msgspec.UNSET:
+            raise DefinitionError(
+                f"Feature {self.name!r} names no default; say what an unknown entity gets (or None for null)"
+            )
+        check_default(f"Feature {self.name!r}", self.default, self.type)
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Some features of a view: `view["score"]` or `view["a", "b"]`."""
+
+    view: WindowedView | BatchView
+    names: tuple[str, ...]
+
+
+class _View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    version: int
+    entity: Entity
+
+    kind: ClassVar[str] = "view"
+
+    @property
+    def key(self) -> str:
+        """`name@version`, as in keys, paths and requests."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def asset_name(self) -> str:
+        """`name_vN`, as in asset keys."""
+        return f"{self.name}_v{self.version}"
+
+    def outputs(self) -> dict[str, Feature]:
+        """Its features by name, in order."""
+        raise NotImplementedError
+
+    def __getitem__(self, names: str | tuple[str, ...]) -> Selection:
+        """Some of its features. Raises `UnknownNameError` for a name that it does not have."""
+        chosen = (names,) if isinstance(names, str) else tuple(names)
+        known = self.outputs()
+        for name in chosen:
+            if name not in known:
+                raise UnknownNameError(f"View {self.key!r} has no feature {name!r}. {suggestion(name, known)}")
+        assert isinstance(self, WindowedView | BatchView)
+        return Selection(self, chosen)
+
+
+class WindowedView(_View, frozen=True):
+    """Aggregates over windows of events of one source, fresh from the stream and equal in every path.
+
+    `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted event, a
+    value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the stream may be before values are `STALE`.
+    Raises `DefinitionError` where it contradicts itself.
+    """
+
+    kind: ClassVar[str] = "windowed view"
+
+    source: EventSource
+    features: Sequence[Any]
+    where: str | None = None
+    derived: Mapping[str, Derived] = {}
+    ttl: str | None = None
+    freshness: str | None = None
+    retention: str | None = None
+    refresh: str | None = None
+    owner: str = ""
+    description: str = ""
+    tags: Mapping[str, str] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "features", tuple(self.features))
+        where = f"View {self.name!r}"
+        if not isinstance(self.source, EventSource):
+            raise DefinitionError(f"{where}: source={self.source!r} is not an EventSource")
+        _check_keys(where, self.entity, self.source)
+        for column in self.derived:
+            check_name(f"{where}: derived column", column)
+            if column in self.source.schema:
+                raise DefinitionError(
+                    f"{where}: derived column {column!r} hides a column of {self.source.name!r}; choose another name"
+                )
+        for feature in self.features:
+            self._check_feature(where, feature)
+        _check_view(where, self)
+        check_hops(where, [f.window(w) for f in self.features for w in f.windows])
+        _check_unique(where, [f.feature_name(w) for f in self.features for w in f.windows])
+        for name, text in (("ttl", self.ttl), ("freshness", self.freshness), ("retention", self.retention)):
+            declared_us(f"{where}: {name}", text)
+        check_cron(where, self.refresh)
+
+    def _check_feature(self, where: str, feature: Any) -> None:
+        if not isinstance(feature, Aggregation):
+            raise DefinitionError(
+                f"{where}: {feature!r} is not an aggregation; expected Count, Sum, Mean, … over windows"
+            )
+        what = f"{where}: {type(feature).__name__} {feature.name!r}"
+        column = self.column(feature.of)
+        if feature.of is not None and column is None:
+            columns = [*self.source.schema, *self.derived]
+            raise DefinitionError(
+                f"{what} is of {feature.of!r}, which {self.source.name!r} does not have. {suggestion(feature.of, columns)}"
+            )
+        if column is not None and not feature.accepts(column):
+            raise DefinitionError(f"{what}: {explain_refusal(feature, column)}")
+        check_default(what, feature.default, feature.output(column))
+
+    def column(self, name: str | None) -> AnyType | None:
+        """The type of a column of the source or a derived one; `None` where there is none."""
+        if name is None:
+            return None
+        return self.derived[name].type if name in self.derived else self.source.schema.get(name)
+
+    def outputs(self) -> dict[str, Feature]:
+        """Its features by name, in order: one per aggregation and window."""
+        return {
+            f.feature_name(w): Feature(f.feature_name(w), f.output(self.column(f.of)), f.default, f.description)
+            for f in self.features
+            for w in f.windows
+        }
+
+    @property
+    def ttl_us(self) -> int | None:
+        """Microseconds of `ttl`."""
+        return declared_us(self.name, self.ttl)
+
+    @property
+    def freshness_us(self) -> int | None:
+        """Microseconds of `freshness`."""
+        return declared_us(self.name, self.freshness)
+
+
+class BatchView(_View, frozen=True):
+    """Rows that a function computes per partition from its sources. Made by the decorator `batch_view`.
+
+    `partitions`: "hourly", "daily" or "none". `refresh`: the cron schedule (UTC). `reach`: how far back before `{end}` its
+    relations hold rows (all of them, if it is not said).
+    """
+
+    kind: ClassVar[str] = "batch view"
+
+    sources: Sequence[AnySource]
+    features: Sequence[Feature]
+    partitions: str = "daily"
+    refresh: str | None = None
+    ttl: str | None = None
+    reach: str | None = None
+    history_start: str | None = None
+    code: str = ""
+    owner: str = ""
+    description: str = ""
+    tags: Mapping[str, str] = {}
+    compute: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "features", tuple(self.features))
+        msgspec.structs.force_setattr(self, "sources", tuple(self.sources))
+        where = f"View {self.name!r}"
+        _check_view(where, self)
+        if not self.sources:
+            raise DefinitionError(f"{where} has no sources; name what it reads")
+        _check_unique(where, [f.name for f in self.features])
+        if self.partitions not in PARTITIONS:
+            raise DefinitionError(f"{where}: partitions={self.partitions!r}; expected one of {', '.join(PARTITIONS)}")
+        declared_us(f"{where}: ttl", self.ttl)
+        declared_us(f"{where}: reach", self.reach)
+        check_cron(where, self.refresh)
+        if self.partitions != "none" and self.first_day is None:
+            raise DefinitionError(f"{where} has partitions but no history_start; write history_start='YYYY-MM-DD'")
+
+    @property
+    def first_day(self) -> str | None:
+        """The UTC date on which its partitions begin: its own, or the earliest of its event sources'."""
+        starts = [s.history_start for s in self.sources if isinstance(s, EventSource)]
+        return self.history_start or min(starts, default=None)
+
+    def outputs(self) -> dict[str, Feature]:
+        """Its features by name, in order."""
+        return {f.name: f for f in self.features}
+
+    @property
+    def ttl_us(self) -> int | None:
+        """Microseconds of `ttl`."""
+        return declared_us(self.name, self.ttl)
+
+    @property
+    def reach_us(self) -> int | None:
+        """Microseconds of `reach`."""
+        return declared_us(self.name, self.reach)
+
+
+AnyView = WindowedView | BatchView
+
+
+def batch_view(
+    *,
+    entity: Entity,
+    version: int,
+    sources: Sequence[AnySource],
+    features: Sequence[Feature],
+    partitions: str = "daily",
+    refresh: str | None = None,
+    ttl: str | None = None,
+    reach: str | None = None,
+    history_start: str | None = None,
+    owner: str = "",
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], BatchView]:
+    """Declare a batch view by its function: `function(context, <source name>, …)` returns anything that Arrow can read.
+
+    `context.sql(text)` runs DuckDB SQL over the relations, with `{start}` and `{end}` (timestamps) filled in; the result holds the
+    entity's keys, the features and `event_timestamp`. A relation holds only rows that were effective before `{end}`.
+    """
+
+    def declare(compute: Callable[..., Any]) -> BatchView:
+        return BatchView(
+            name=compute.__name__,
+            version=version,
+            entity=entity,
+            sources=sources,
+            features=features,
+            partitions=partitions,
+            refresh=refresh,
+            ttl=ttl,
+            reach=reach,
+            history_start=history_start,
+            code=_code_of(compute),
+            owner=owner,
+            description=description or inspect.getdoc(compute) or "",
+            tags=tags or {},
+            compute=compute,
+        )
+
+    return declare
+
+
+def check_default(where: str, default: Any, kind: AnyType) -> None:
+    """Raise `DefinitionError` unless `default` is null or a value of the type."""
+    try:
+        kind.units(default)
+    except RequestError as error:
+        raise DefinitionError(f"{where}: default {error}") from None
+
+
+def _check_view(where: str, view: WindowedView | BatchView) -> None:
+    check_name("View", view.name)
+    check_version(where, view.version)
+    if not isinstance(view.entity, Entity):
+        raise DefinitionError(f"{where}: entity={view.entity!r} is not an Entity")
+    if not 1 <= len(view.outputs()) <= FEATURES_MAX:
+        raise DefinitionError(f"{where} has {len(view.outputs())} features; expected 1 to {FEATURES_MAX}")
+    for name in view.outputs():
+        check_name(f"{where}: feature", name)
+        if name in view.entity.keys:
+            raise DefinitionError(
+                f"{where}: feature {name!r} is also a key of entity {view.entity.name!r}; choose another name"
+            )
+
+
+def _check_keys(where: str, entity: Entity, source: EventSource) -> None:
+    for column, kind in entity.keys.items():
+        if column not in source.schema:
+            raise DefinitionError(
+                f"{where}: source {source.name!r} has no column {column!r}, a key of {entity.name!r}. {suggestion(column, source.schema)}"
+            )
+        if type(source.schema[column]) is not type(kind):
+            raise DefinitionError(
+                f"{where}: {column!r} is {source.schema[column]} in {source.name!r} and {kind} in entity {entity.name!r}"
+            )
+
+
+def _check_unique(where: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise DefinitionError(f"{where} has two features named {twice[0]!r}; give one another name")
+
+
+def _code_of(compute: Callable[..., Any]) -> str:
+    """A fingerprint of a function's code that ignores comments, layout and docstrings."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(compute)))
+    function = tree.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.decorator_list = []
+    if ast.get_docstring(function) is not None:
+        function.body = function.body[1:]
+    return hashlib.sha256(ast.dump(function).encode()).hexdigest()[:16]

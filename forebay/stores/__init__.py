@@ -1,0 +1,1 @@
+"""The two stores: Redis (online) and Delta Lake tables (offline). One noun per file; formats are in docs/formats.md."""
