@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 from shutil import rmtree
+from typing import Self
 
 import boto3
 from botocore.client import BaseClient
@@ -27,14 +28,18 @@ GRPC_PORT_OFFSET = 10_000  # each of its servers also listens this far above its
 
 
 class SeaweedFs:
-    """Master, volume, filer and S3 gateway in one process over one folder; as a context manager it runs within the block."""
+    """Master, volume, filer and S3 gateway in one process; as a context manager it runs within the block."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
-        self.port, *inner_ports = _free_ports(4)
-        self._server = Server(self._command(*inner_ports), log=self._folder / "log")
+        self._ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
+        self._server = Server(self._command(), log=self._folder / "log")
         self._client = self._connect()
         self._server.await_ready(self._is_ready, timeout_s=START_TIMEOUT_S)
+
+    @property
+    def port(self) -> int:
+        return self._ports["s3"]
 
     @property
     def url(self) -> str:
@@ -54,24 +59,29 @@ class SeaweedFs:
         """End it and remove its data."""
         self._server.kill()
         rmtree(self._folder)
+        for role, port in self._ports.items():  # it puts these there whatever its options say
+            Path(f"/tmp/seaweedfs-{role}-grpc-{port + GRPC_PORT_OFFSET}.sock").unlink(missing_ok=True)
 
-    def __enter__(self) -> SeaweedFs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _command(self, master_port: int, volume_port: int, filer_port: int) -> list[str]:
+    def _command(self) -> list[str]:
         identities = self._folder / "identities.json"
-        keys = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identities.write_text(json.dumps({"identities": [{"name": "tests", "credentials": [keys], "actions": actions}]}))
-        program = Path(sysconfig.get_path("scripts")) / "weed"
-        ports = [f"-master.port={master_port}", f"-volume.port={volume_port}", f"-filer.port={filer_port}"]
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        identities.write_text(json.dumps({"identities": [identity]}))
         return [
-            *(str(program), "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            *(f"-s3.port={self.port}", "-s3.port.iceberg=0", "-s3.port.lance=0", *ports),
-            *(f"-s3.config={identities}", f"-bucket={BUCKET}"),
+            str(Path(sysconfig.get_path("scripts")) / "weed"),
+            *("mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-{role}.port={port}" for role, port in self._ports.items()),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={identities}", f"-bucket={BUCKET}"),
+            *(f"-s3.localSocket={self._folder}/s3", f"-filer.localSocket={self._folder}/filer"),
             *("-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
         ]
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 POLL_INTERVAL_S = 0.01
@@ -63,10 +64,8 @@ class Server:
     def stop(self) -> None:
         """End it as an operator would (SIGTERM), and by force when it doesn't listen."""
         self._process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
         self.kill()
 
     def kill(self) -> None:

