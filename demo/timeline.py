@@ -55,16 +55,11 @@ def timeline(*, history_days: int = HISTORY_DAYS, days: int = STREAM_DAYS, pause
     ['2013-12-17', '2013-12-21', '2013-12-24', '2013-12-28', '2014-01-02']
     """
     if history_days < 1 or days < 1 or not 1 <= pauses <= len(BEFORE_MIDNIGHT_US) + 1:
-        raise ValueError(
-            f"history_days={history_days}, days={days}, pauses={pauses}: expected 1 or more of each, few pauses"
-        )
+        raise ValueError(f"history_days={history_days}, days={days}, pauses={pauses}: expected 1 or more of each")
     start_us = day_us(HISTORY_START)
     split_us = start_us + history_days * DAY_US
     end_us = split_us + days * DAY_US
-    between = (
-        split_us + max(1, days * (i + 1) // pauses) * DAY_US - BEFORE_MIDNIGHT_US[i] + i * MINUTE_US
-        for i in range(pauses - 1)
-    )
+    between = (split_us + max(1, days * (i + 1) // pauses) * DAY_US - BEFORE_MIDNIGHT_US[i] for i in range(pauses - 1))
     return Timeline(start_us, split_us, end_us, (*sorted(set(between)), end_us))
 
 

@@ -1,4 +1,4 @@
-"""The declarations: entities, sources, views and services. This is the folder to edit; `forebay plan` shows what changes.
+"""The declarations: entities, sources, views, services. This is the folder to edit; `forebay plan` shows changes.
 
 Every definition reachable from this module is deployed: import new files here.
 """

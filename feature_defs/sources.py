@@ -1,7 +1,7 @@
 """Where events and rows come from. An event is dated at the instant at which it became known, never earlier.
 
-The event sources read files that only grow, in `$FOREBAY_HOME/stream`; put a `KafkaTopic` or a `RedisStream` in their place
-and nothing else changes.
+The event sources read files that only grow, in `$FOREBAY_HOME/stream`; put a `RedisStream` in their
+place and nothing else changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ departures = EventSource(
     lateness="10m",
     history_start=HISTORY_START,
     owner=OWNER,
-    description="A flight left, or was cancelled (then at its scheduled departure, without a delay). Delays are in minutes.",
+    description="A flight left, or was cancelled (then at its scheduled departure, without a delay). In minutes.",
 )
 
 arrivals = EventSource(
