@@ -1,8 +1,8 @@
 """Instants and intervals: the only time arithmetic there is.
 
-An instant is an integer count of UTC microseconds since 1970; at the API it is an aware `datetime` (or an ISO 8601 text with an
-offset). An interval is half-open, `[start, end)`. A duration is declared as text such as `"10m"` and computed with as
-integer microseconds. Nothing here asks for the time: clocks are passed in.
+An instant is an integer count of UTC microseconds since 1970; at the API it is an aware `datetime` (or an ISO 8601 text
+with an offset). An interval is half-open, `[start, end)`. A duration is declared as text such as `"10m"` and computed
+with as integer microseconds. Nothing here asks for the time: clocks are passed in.
 """
 
 from __future__ import annotations

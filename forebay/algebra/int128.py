@@ -101,7 +101,7 @@ def quotients(numerators: Wide, denominators: Ints, scale: int) -> Floats:
     low, fits = narrow(numerators)
     unit = 10**scale
     if fits.all() and (np.abs(low) <= EXACT_FLOAT_MAX).all() and (denominators <= EXACT_FLOAT_MAX // unit).all():
-        return low / (denominators * unit)
+        return np.asarray(low / (denominators * unit), np.float64)
     pairs = zip(integers(numerators), denominators.tolist(), strict=True)
     return np.array([number / (count * unit) for number, count in pairs], np.float64)
 
@@ -120,7 +120,7 @@ def variances(counts: Ints, totals: Wide, square_totals: Wide, scale: int) -> Fl
         and int(counts.max()) * int(square.max()) <= EXACT_FLOAT_MAX
         and int(counts.max()) ** 2 * unit <= EXACT_FLOAT_MAX
     ):
-        return (counts * square - total * total) / (counts * counts * unit)
+        return np.asarray((counts * square - total * total) / (counts * counts * unit), np.float64)
     rows = zip(counts.tolist(), integers(totals), integers(square_totals), strict=True)
     return np.array([(n * q - s * s) / (n * n * unit) for n, s, q in rows], np.float64)
 

@@ -1,8 +1,8 @@
 """Partial aggregates: what a tile remembers of a column, as an algebra on arrays.
 
-A partial has a zero (the identity of its merge), a `lift` (one event becomes a partial) and a `merge` (the partials of a
-group become one). Merge is associative and commutative, so the order in which events arrive, batches are cut and tiles
-are rolled up decides nothing. For floats the sum is so within rounding only; everything else is exact.
+A partial has a zero (the identity of its merge), a `lift` (one event becomes a partial) and a `merge` (the partials of
+a group become one). Merge is associative and commutative, so the order in which events arrive, batches are cut and
+tiles are rolled up decides nothing. For floats the sum is so within rounding only; everything else is exact.
 
     partial   of a column of         fields                      merge
     present   any type               count                       +
@@ -134,7 +134,8 @@ def _lift_moments(column: Lifted) -> Fields:
 def _merge_moments(fields: Fields, counts: Array, starts: Starts) -> Fields:
     """Mean and squared deviations of unions of samples, two-pass within a group.
 
-    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979), eq. 2.1.
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979),
+    eq. 2.1.
     """
     total = np.maximum(np.add.reduceat(counts, starts), 1)
     mean = np.add.reduceat(fields[""] * counts, starts) / total

@@ -1,9 +1,9 @@
 """The aggregations that a windowed view can declare.
 
 Each class is a declaration and the last step of an algebra: it says which partials of a column a tile must remember
-(`partials`) and how the merged partials of a window become a value (`finish`). Fold, merge and roll-up are the partials'
-own (`forebay.algebra.partials`), the same for every path. A class that is exported in `AGGREGATIONS` is enrolled in every
-law by that.
+(`partials`) and how the merged partials of a window become a value (`finish`). Fold, merge and roll-up are the
+partials' own (`forebay.algebra.partials`), the same for every path. A class that is exported in `AGGREGATIONS` is
+enrolled in every law by that.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ WINDOWS_MAX = 16
 class Merged:
     """The merged partials of some windows: one row per window.
 
-    `events` counts them, `newest` is the ts of the newest, `instant` the instant of the answer; rows without a present value
-    are never looked at.
+    `events` counts them, `newest` is the ts of the newest, `instant` the instant of the answer; rows without a present
+    value are never looked at.
     """
 
     fields: Mapping[str, Array]
@@ -59,14 +59,15 @@ class Finished:
 class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="aggregation"):
     """One aggregate over one or more windows, yielding one feature per window: `<name>_<window>`.
 
-    `of` is a column of the source or a derived one; `windows` are durations, `None` for the lifetime; `default` is the value
-    where nothing is in the window (`None` says null on purpose); `hop` overrides the grain of the windows' old edge.
+    `of` is a column of the source or a derived one; `windows` are durations, `None` for the lifetime; `default` is the
+    value where nothing is in the window (`None` says null on purpose); `hop` overrides the grain of the windows' old
+    edge.
     """
 
     name: str
     of: str | None = None
     windows: tuple[str | None, ...] = ()
-    default: int | float | bool | str | decimal.Decimal | None | msgspec.UnsetType = msgspec.UNSET
+    default: int | float | bool | str | decimal.Decimal | msgspec.UnsetType | None = msgspec.UNSET
     hop: str | None = None
     description: str = ""
 
@@ -79,7 +80,8 @@ class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         msgspec.structs.force_setattr(self, "windows", tuple(self.windows))
         if not 1 <= len(self.windows) <= WINDOWS_MAX:
             raise DefinitionError(
-                f"{where} has {len(self.windows)} windows; write e.g. windows=['1h', '7d'] or windows=[None] for the lifetime"
+                f"{where} has {len(self.windows)} windows; expected 1 to {WINDOWS_MAX}, "
+                "e.g. windows=['1h', '7d'], or windows=[None] for the lifetime"
             )
         if len(set(self.windows)) != len(self.windows):
             raise DefinitionError(f"{where} names a window twice; each yields one feature")
@@ -172,7 +174,7 @@ class Count(Aggregation, frozen=True, tag="Count"):
 
 
 class Sum(_Numeric, frozen=True, tag="Sum"):
-    """The sum, exact for Int64 and Decimal (a sum beyond int64 is an error, never a wrong value). Type of the column."""
+    """The sum, exact for Int64 and Decimal: beyond int64 it is an error, never a wrong value. Type of the column."""
 
     def output(self, column: AnyType | None) -> AnyType:
         """The type of the column."""
@@ -318,4 +320,5 @@ def explain_refusal(aggregation: Aggregation, column: AnyType) -> str:
         return f"{what} keeps the text in every tile, so it must be bounded: declare the column as String(max_bytes=32)"
     if isinstance(column, BoolType) and isinstance(aggregation, _Numeric):
         return f'{what} needs numbers: derive one, e.g. Derived("CASE WHEN {aggregation.of} THEN 1 ELSE 0 END", Int64)'
-    return f"{what} cannot be taken of {column}; it needs {'numbers' if isinstance(aggregation, _Numeric) else 'numbers or instants'}"
+    needed = "numbers" if isinstance(aggregation, _Numeric) else "numbers or instants"
+    return f"{what} cannot be taken of {column}; it needs {needed}"

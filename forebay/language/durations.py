@@ -7,7 +7,7 @@ from forebay.instants import duration_us
 
 
 def declared_us(where: str, text: str | None) -> int | None:
-    """Microseconds of a declared duration; `None` stays `None`. Raises `DefinitionError` that names `where` it stands."""
+    """Microseconds of a declared duration; `None` stays `None`. Raises `DefinitionError` that says `where`."""
     if text is None:
         return None
     try:

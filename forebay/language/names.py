@@ -18,7 +18,8 @@ def check_name(what: str, name: str) -> None:
     """Raise `DefinitionError` unless `name` can name a `what`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > NAME_LENGTH_MAX:
         raise DefinitionError(
-            f"{what} {name!r} cannot be a name; expected a letter, then letters, digits or underscores, at most {NAME_LENGTH_MAX}"
+            f"{what} {name!r} cannot be a name; expected a letter, then letters, digits or underscores, "
+            f"at most {NAME_LENGTH_MAX}"
         )
     if name in _RESERVED:
         raise DefinitionError(f"{what} {name!r} is reserved for Forebay's own columns; choose another name")

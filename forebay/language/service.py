@@ -33,7 +33,7 @@ class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         for view, name in self.columns():
             if name in owners:
                 raise DefinitionError(
-                    f"FeatureService {self.name!r}: feature {name!r} comes from {owners[name]!r} and from {view.key!r}; "
+                    f"FeatureService {self.name!r}: feature {name!r} comes from {owners[name]!r} and {view.key!r}; "
                     "select the features you need, e.g. view['score'], or rename one"
                 )
             owners[name] = view.key

@@ -32,8 +32,8 @@ class FileStream(
 ):
     """A stream replayed from NDJSON (`.ndjson`, `.jsonl`) or Parquet files that only ever grow.
 
-    `path` is a file or a folder; each file is one partition, its lines (rows) are the offsets. Environment variables in it
-    such as `${FOREBAY_HOME}` are expanded when it is opened.
+    `path` is a file or a folder; each file is one partition, its lines (rows) are the offsets. Environment variables in
+    it such as `${FOREBAY_HOME}` are expanded when it is opened.
     """
 
     path: str
@@ -85,8 +85,8 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         _check_instants(where, self.schema, "timestamp", self.timestamp)
         if self.event_id != CONTENT_HASH and not isinstance(self.schema.get(self.event_id), StringType):
             raise DefinitionError(
-                f"{where}: event_id={self.event_id!r} is not a String column of the schema. {suggestion(self.event_id, self.schema)} "
-                "Or write event_id=content_hash."
+                f"{where}: event_id={self.event_id!r} is not a String column of the schema. "
+                f"{suggestion(self.event_id, self.schema)} Or write event_id=content_hash."
             )
         if required_us(f"{where}: lateness", self.lateness) > 7 * DAY_US:
             raise DefinitionError(
@@ -131,8 +131,8 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 class TableSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Rows from files or SQL, each effective from the instant in its column `effective`.
 
-    Give either `path` (CSV, Parquet or NDJSON; a folder or a glob too; `${…}` is expanded) or `sql` (DuckDB SQL). `sql` may
-    read `{path}`. A batch view sees only rows that were effective before the instant it computes for.
+    Give either `path` (CSV, Parquet or NDJSON; a folder or a glob too; `${…}` is expanded) or `sql` (DuckDB SQL). `sql`
+    may read `{path}`. A batch view sees only rows that were effective before the instant it computes for.
     """
 
     name: str

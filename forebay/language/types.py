@@ -42,7 +42,7 @@ class Type(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return self.numpy
 
     def units(self, value: Any) -> Any:
-        """The stored form of a Python value (`None` stays `None`); raises `RequestError` when it is not of this type."""
+        """The stored form of a Python value (`None` stays `None`); `RequestError` when it is not of this type."""
         raise RequestError(f"{value!r} is not a {self}")
 
     def python(self, stored: Any) -> Any:

@@ -92,9 +92,9 @@ class _View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class WindowedView(_View, frozen=True):
     """Aggregates over windows of events of one source, fresh from the stream and equal in every path.
 
-    `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted event, a
-    value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the stream may be before values are `STALE`.
-    Raises `DefinitionError` where it contradicts itself.
+    `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted
+    event, a value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the stream may be before values are
+    `STALE`. Raises `DefinitionError` where it contradicts itself.
     """
 
     kind: ClassVar[str] = "windowed view"
@@ -142,7 +142,8 @@ class WindowedView(_View, frozen=True):
         if feature.of is not None and column is None:
             columns = [*self.source.schema, *self.derived]
             raise DefinitionError(
-                f"{what} is of {feature.of!r}, which {self.source.name!r} does not have. {suggestion(feature.of, columns)}"
+                f"{what} is of {feature.of!r}, which {self.source.name!r} does not have. "
+                f"{suggestion(feature.of, columns)}"
             )
         if column is not None and not feature.accepts(column):
             raise DefinitionError(f"{what}: {explain_refusal(feature, column)}")
@@ -176,8 +177,8 @@ class WindowedView(_View, frozen=True):
 class BatchView(_View, frozen=True):
     """Rows that a function computes per partition from its sources. Made by the decorator `batch_view`.
 
-    `partitions`: "hourly", "daily" or "none". `refresh`: the cron schedule (UTC). `reach`: how far back before `{end}` its
-    relations hold rows (all of them, if it is not said).
+    `partitions`: "hourly", "daily" or "none". `refresh`: the cron schedule (UTC). `reach`: how far back before `{end}`
+    its relations hold rows (all of them, if it is not said).
     """
 
     kind: ClassVar[str] = "batch view"
@@ -252,8 +253,9 @@ def batch_view(
 ) -> Callable[[Callable[..., Any]], BatchView]:
     """Declare a batch view by its function: `function(context, <source name>, …)` returns anything that Arrow can read.
 
-    `context.sql(text)` runs DuckDB SQL over the relations, with `{start}` and `{end}` (timestamps) filled in; the result holds the
-    entity's keys, the features and `event_timestamp`. A relation holds only rows that were effective before `{end}`.
+    `context.sql(text)` runs DuckDB SQL over the relations, with `{start}` and `{end}` (timestamps) filled in; the
+    result holds the entity's keys, the features and `event_timestamp`. A relation holds only rows that were effective
+    before `{end}`.
     """
 
     def declare(compute: Callable[..., Any]) -> BatchView:
@@ -305,11 +307,13 @@ def _check_keys(where: str, entity: Entity, source: EventSource) -> None:
     for column, kind in entity.keys.items():
         if column not in source.schema:
             raise DefinitionError(
-                f"{where}: source {source.name!r} has no column {column!r}, a key of {entity.name!r}. {suggestion(column, source.schema)}"
+                f"{where}: source {source.name!r} has no column {column!r}, a key of {entity.name!r}. "
+                f"{suggestion(column, source.schema)}"
             )
         if type(source.schema[column]) is not type(kind):
             raise DefinitionError(
-                f"{where}: {column!r} is {source.schema[column]} in {source.name!r} and {kind} in entity {entity.name!r}"
+                f"{where}: {column!r} is {source.schema[column]} in {source.name!r} "
+                f"and {kind} in entity {entity.name!r}"
             )
 
 

@@ -1,7 +1,8 @@
 """Which events are in a window: the law.
 
 For a window W with hop h at an instant T, an event counts iff `floor(T - W, h) <= ts < T`. The new edge is exact and
-excludes T, so an event at the scored instant cannot leak; the old edge moves in steps of h, so a window is W to W + h long:
+excludes T, so an event at the scored instant cannot leak; the old edge moves in steps of h, so a window is W to W + h
+long:
 
     events      . .  .   . ..  .    .   .
     hops     |----|----|----|----|----|----|
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from forebay.errors import DefinitionError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, duration_text, floor_us
@@ -80,8 +82,9 @@ def default_hop_us(length_us: int) -> int:
 def check_hops(where: str, windows: Sequence[Window]) -> None:
     """Raise `DefinitionError` unless the hops of one view divide one another."""
     hops = sorted({window.hop_us for window in windows})
-    for fine, coarse in zip(hops, hops[1:], strict=False):
+    for fine, coarse in pairwise(hops):
         if coarse % fine:
             raise DefinitionError(
-                f"{where}: hops {duration_text(fine)} and {duration_text(coarse)} do not divide one another; declare hop= so that they do"
+                f"{where}: hops {duration_text(fine)} and {duration_text(coarse)} do not divide one another; "
+                "declare hop= so that they do"
             )
