@@ -1,7 +1,7 @@
 """A small model of late arrivals, to show what fresh features are worth.
 
-Lives here: matrices from training sets, a gradient-boosted tree and its AUC. It learns from the flights before the split
-and is judged on those after it, once with features as of the scheduled departure and once as of a day earlier.
+Lives here: matrices from training sets, a gradient-boosted tree and its AUC. It learns from the flights before the
+split and is judged on those after it, once with features as of the scheduled departure and once as of a day earlier.
 """
 
 from __future__ import annotations

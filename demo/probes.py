@@ -1,7 +1,7 @@
 """The law, probed: what the online store answers at a pause must be what the training set says for that instant.
 
-A probe is one (entity, instant): every feature of that entity in the service is compared, bit for bit. It is *across the
-seam* when the entity has counted events on both sides of the cut, so that its answer needs batch tiles and stream tiles:
+A probe is one (entity, instant): every feature of that entity in the service is compared, bit for bit. It is *across
+the seam* when the entity has counted events on both sides of the cut, so that its answer needs batch and stream tiles:
 
     batch tiles          cut          stream tiles      T (the pause)
     ──────●─────●─────────┼────────●──────────●─────────┼──→
