@@ -33,7 +33,7 @@ class SeaweedFs:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="seaweedfs-"))
         self._ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
-        self._server = Server(self._command(), log=self._folder / "log")
+        self._server = Server(self._command(), folder=self._folder)
         self._client = self._connect()
         self._server.await_ready(self._is_ready, timeout_s=START_TIMEOUT_S)
 

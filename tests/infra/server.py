@@ -1,8 +1,8 @@
 """One server process of a test: started on a free port, awaited, stopped or killed, and never left behind.
 
 Lives here: what every server of the tests needs and no server's own words. A server dies with the process that started
-it, even when that process is killed: a second process, the leash, waits for the end of its standard input and then
-kills the server.
+it, even when that process is killed: a second process, the leash, waits for the end of its standard input, then
+kills the server and removes its folder.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ def listens(port: int) -> bool:
 
 
 class Server:
-    """A running process that logs to a file; it is not ready before ``await_ready`` says so."""
+    """A running process with a folder for its data and its log; it is not ready before ``await_ready`` says so."""
 
-    def __init__(self, command: Sequence[str], *, log: Path) -> None:
-        self._log = log
-        with log.open("ab") as sink:
+    def __init__(self, command: Sequence[str], *, folder: Path) -> None:
+        self._log = folder / "log"
+        with self._log.open("ab") as sink:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
-        watch = f"read -r _; kill -9 {self.pid} 2>/dev/null"
-        self._leash = subprocess.Popen(["sh", "-c", watch], stdin=subprocess.PIPE)
+        watch = 'read -r _; kill -9 "$1"; rm -rf "$2"'
+        leash = ["sh", "-c", watch, "leash", str(self.pid), str(folder)]
+        self._leash = subprocess.Popen(leash, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     @property
     def pid(self) -> int:

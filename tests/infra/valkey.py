@@ -69,7 +69,7 @@ class Valkey:
     def _start(self) -> Server:
         address = ["--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", f"{self._folder}/socket"]
         storage = ["--dir", str(self._folder), "--save", "", *self._durability]
-        server = Server([str(get_binary_path()), *address, *storage, *self._settings], log=self._folder / "log")
+        server = Server([str(get_binary_path()), *address, *storage, *self._settings], folder=self._folder)
         server.await_ready(self._is_ready, timeout_s=START_TIMEOUT_S)
         return server
 
