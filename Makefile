@@ -27,7 +27,7 @@ install: $(STAMP) ## make .venv with everything in it, from the lock, if it is o
 
 $(STAMP): requirements.lock requirements-build.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: Forebay needs Python 3.11 or 3.12 (with venv) on the PATH; found neither. Install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@$(BIN)/python -c '$(FIT)' 2>/dev/null || { rm -rf $(VENV) && echo "Making $(VENV) with $$($(PYTHON) --version)" && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -c 'import pip; $(FIT)' 2>/dev/null || { rm -rf $(VENV) && echo "Making $(VENV) with $$($(PYTHON) --version)" && $(PYTHON) -m venv $(VENV); }
 	$(PIP) install --require-hashes --no-deps -r requirements-build.lock
 	$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .

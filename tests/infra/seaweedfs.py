@@ -13,7 +13,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Self
 
-import boto3
+import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -97,7 +97,7 @@ class SeaweedFs:
         return True
 
     def _connect(self) -> BaseClient:
-        return boto3.client(
+        return botocore.session.get_session().create_client(
             "s3",
             endpoint_url=self.environment["AWS_ENDPOINT_URL"],
             region_name=self.environment["AWS_REGION"],
