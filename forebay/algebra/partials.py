@@ -84,7 +84,8 @@ class Partial:
         return {self.name + suffix: array for suffix, array in kind.merge(mine, counts, starts).items()}
 
 
-SUFFIXES = ("", "_ts", "_id", "_m2")
+SUFFIXES = ("", "__ts", "__id", "__m2")
+"""Names of columns hold no double underscore, so a field belongs to one partial."""
 
 
 def _belongs(field: str, prefix: str) -> bool:
@@ -128,7 +129,7 @@ def _lift_squares(column: Lifted) -> Fields:
 
 
 def _lift_moments(column: Lifted) -> Fields:
-    return {"": np.where(column.valid, column.values, 0.0), "_m2": np.zeros(len(column.values))}
+    return {"": np.where(column.valid, column.values, 0.0), "__m2": np.zeros(len(column.values))}
 
 
 def _merge_moments(fields: Fields, counts: Array, starts: Starts) -> Fields:
@@ -141,7 +142,7 @@ def _merge_moments(fields: Fields, counts: Array, starts: Starts) -> Fields:
     mean = np.add.reduceat(fields[""] * counts, starts) / total
     sizes = np.diff(np.append(starts, len(counts)))
     deviation = fields[""] - np.repeat(mean, sizes)
-    return {"": mean, "_m2": np.add.reduceat(fields["_m2"] + counts * deviation * deviation, starts)}
+    return {"": mean, "__m2": np.add.reduceat(fields["__m2"] + counts * deviation * deviation, starts)}
 
 
 def _lift_extreme(column: Lifted, *, largest: bool) -> Fields:
@@ -153,14 +154,14 @@ def _lift_event(column: Lifted, *, newest: bool) -> Fields:
     blank = np.zeros((), column.values.dtype)[()]
     return {
         "": np.where(column.valid, column.values, blank),
-        "_ts": np.where(column.valid, column.ts, nothing),
-        "_id": np.where(column.valid, column.ids, np.zeros((), column.ids.dtype)[()]),
+        "__ts": np.where(column.valid, column.ts, nothing),
+        "__id": np.where(column.valid, column.ids, np.zeros((), column.ids.dtype)[()]),
     }
 
 
 def _merge_event(fields: Fields, starts: Starts, *, newest: bool) -> Fields:
     """The row with the extreme (ts, id) of each group."""
-    ts, ids = fields["_ts"], fields["_id"]
+    ts, ids = fields["__ts"], fields["__id"]
     sizes = np.diff(np.append(starts, len(ts)))
     best = (np.maximum if newest else np.minimum).reduceat(ts, starts)
     tied = ts == np.repeat(best, sizes)
@@ -173,16 +174,16 @@ def _merge_event(fields: Fields, starts: Starts, *, newest: bool) -> Fields:
         np.append(groups[1:] != groups[:-1], True) if newest else np.append(True, groups[1:] != groups[:-1])
     )
     chosen = rows[edge]
-    return {suffix: fields[suffix][chosen] for suffix in ("", "_ts", "_id")}
+    return {suffix: fields[suffix][chosen] for suffix in ("", "__ts", "__id")}
 
 
 def _event_fields(storage: str, id_bytes: int) -> dict[str, Any]:
-    return {"": storage, "_ts": "<i8", "_id": f"S{id_bytes}"}
+    return {"": storage, "__ts": "<i8", "__id": f"S{id_bytes}"}
 
 
 def _event_kind(*, newest: bool) -> Kind:
     def zero(suffix: str, dtype: np.dtype[Any]) -> Any:
-        return (INT64_MIN if newest else INT64_MAX) if suffix == "_ts" else _zero(suffix, dtype)
+        return (INT64_MIN if newest else INT64_MAX) if suffix == "__ts" else _zero(suffix, dtype)
 
     return Kind(
         _event_fields,
@@ -216,7 +217,7 @@ KINDS: dict[str, Kind] = {
         _merge_sum,
     ),
     "squares": Kind(lambda storage, id_bytes: {"": int128.INT128}, _zero, _lift_squares, _merge_sum),
-    "moments": Kind(lambda storage, id_bytes: {"": "<f8", "_m2": "<f8"}, _zero, _lift_moments, _merge_moments),
+    "moments": Kind(lambda storage, id_bytes: {"": "<f8", "__m2": "<f8"}, _zero, _lift_moments, _merge_moments),
     "lowest": _extreme_kind(largest=False),
     "highest": _extreme_kind(largest=True),
     "earliest": _event_kind(newest=False),

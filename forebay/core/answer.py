@@ -1,0 +1,104 @@
+"""Tiles and an instant become values: the read path's half of the law.
+
+`answer` selects, for each window, the tiles of its ring (and the pending partials) from its old edge on, merges them per entity
+and finishes them. Tiles may come in any order and in pieces. The tiles given must hold only events before the instant; whoever calls sees to that. `finish` is also
+the last step of training (`forebay.core.ranges`): defaults, TTL and errors are decided in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.algebra.partials import Fields, Partial
+from forebay.core.layout import PENDING, Layout, Output
+from forebay.core.tiles import Tiles, group_starts, reduce
+from forebay.core.values import FeatureColumn, Status
+from forebay.errors import UnknownNameError
+from forebay.language.aggregations import Merged
+from forebay.language.windows import Window
+
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
+EDGE_MIN = -(2**63)
+
+
+def answer(layout: Layout, tiles: Tiles, instants_us: Ints, names: Sequence[str] | None = None) -> list[FeatureColumn]:
+    """The features of entities 0 … n−1 at their instants (int64[n], UTC µs), in the order of `names` (default: the view's)."""
+    columns: dict[str, FeatureColumn] = {}
+    if (np.diff(tiles.code) < 0).any():
+        tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
+    for window, outputs in by_window(layout, names).items():
+        ring = outputs[0].ring
+        edge = edges_us(window, instants_us)
+        records = tiles.records
+        mine = ((records["ring"] == ring) | (records["ring"] == PENDING)) & (records["start"] >= edge[tiles.code])
+        rows = np.flatnonzero(mine)
+        merged, entities = _merge_window(layout, tiles, rows, outputs, instants_us)
+        for output in outputs:
+            columns[output.name] = finish(layout, output, merged, entities, instants_us)
+    return [columns[name] for name in names or [output.name for output in layout.outputs]]
+
+
+def by_window(layout: Layout, names: Sequence[str] | None) -> dict[Window, list[Output]]:
+    """The outputs asked for, grouped by window. Raises `UnknownNameError`."""
+    known = {output.name: output for output in layout.outputs}
+    groups: dict[Window, list[Output]] = {}
+    for name in known if names is None else dict.fromkeys(names):
+        if name not in known:
+            raise UnknownNameError.of(f"feature of view {layout.view.key!r} named", name, known)
+        groups.setdefault(known[name].window, []).append(known[name])
+    return groups
+
+
+def partials_needed(layout: Layout, outputs: Sequence[Output]) -> tuple[Partial, ...]:
+    """The partials that some outputs are finished from, in the record's order."""
+    needed = {partial for output in outputs for partial in layout.partials_of(output.aggregation)}
+    return tuple(partial for partial in layout.partials if partial in needed)
+
+
+def edges_us(window: Window, instants_us: Ints) -> Ints:
+    """The old edges of a window at many instants."""
+    if window.length_us is None:
+        return np.full(len(instants_us), EDGE_MIN, np.int64)
+    edges = instants_us - window.length_us
+    return edges - edges % window.hop_us
+
+
+def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints) -> FeatureColumn:
+    """The column of one output for all instants: `merged` holds the windows that have an event, `rows` says whose they are."""
+    view = layout.view
+    column = FeatureColumn.of_defaults(view.outputs()[output.name], len(instants_us))
+    if not len(rows):
+        return column
+    finished = output.aggregation.finish(merged, view.column(output.aggregation.of))
+    ttl_us = view.ttl_us
+    expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
+    status = np.select(
+        [~finished.present, expired, finished.failed],
+        [Status.DEFAULT_MISSING, Status.DEFAULT_EXPIRED, Status.DEFAULT_ERROR],
+        Status.PRESENT,
+    )
+    good = status == Status.PRESENT
+    column.values[rows[good]] = finished.values[good]
+    column.valid[rows[good]] = True
+    column.status[rows] = status
+    column.event_us[rows[finished.present]] = merged.newest[finished.present]
+    return column
+
+
+def _merge_window(
+    layout: Layout, tiles: Tiles, rows: Rows, outputs: Sequence[Output], instants_us: Ints
+) -> tuple[Merged, Rows]:
+    partials = partials_needed(layout, outputs)
+    if not len(rows):
+        return Merged({}, *(np.empty(0, np.int64) for _ in range(3))), rows
+    code = tiles.code[rows]
+    names = ["events", "newest", *(name for partial in partials for name in layout.partial_fields(partial))]
+    fields: Fields = {name: np.ascontiguousarray(tiles.records[name][rows]) for name in names}
+    starts = group_starts(code)
+    merged = reduce(layout, fields, starts, partials)
+    entities = code[starts]
+    return Merged(merged, merged["events"], merged["newest"], instants_us[entities]), entities

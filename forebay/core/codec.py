@@ -1,0 +1,90 @@
+"""Tiles as bytes in the online store. The format is written down in `docs/formats.md` and pinned by golden files.
+
+A stream or batch blob is a header and records; a pending blob is records only, because the stream appends to it. Any number of
+blobs is decoded with one `numpy.frombuffer`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.layout import PENDING, Layout
+from forebay.core.tiles import Tiles
+from forebay.errors import FormatError
+
+FORMAT_VERSION = 1
+STREAM, BATCH = 1, 2
+NO_CUT = -(2**63)
+"""The cut of an entity that no batch has published: its stream tiles count from the beginning."""
+HEADER = np.dtype(
+    [("version", "<u2"), ("kind", "<u2"), ("layout", "<u4"), ("commit", "<u8"), ("newest", "<i8"), ("cut", "<i8")]
+)
+
+
+def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int, cut_us: int = NO_CUT) -> list[bytes]:
+    """One blob per entity, in the order of their codes; an entity without tiles gets a header alone."""
+    headers = np.zeros(entities, HEADER)
+    headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
+    headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
+    head, body, size = headers.tobytes(), tiles.records.tobytes(), HEADER.itemsize
+    edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
+    return [head[i * size : (i + 1) * size] + body[a:b] for i, (a, b) in enumerate(itertools.pairwise(edges))]
+
+
+def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
+    """The bytes to append to each entity's pending blob."""
+    records = tiles.records.copy()
+    records["ring"] = PENDING
+    body = records.tobytes()
+    edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
+    return [body[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:
+    """Headers (all zero, with NO_CUT, where there is no blob) and the tiles of all blobs. Raises `FormatError`."""
+    headers = np.zeros(len(blobs), HEADER)
+    headers["cut"] = headers["newest"] = NO_CUT
+    there = [i for i, blob in enumerate(blobs) if blob]
+    size = HEADER.itemsize
+    if there:
+        headers[there] = np.frombuffer(b"".join([(blobs[i] or b"")[:size] for i in there]), HEADER)
+        wrong = (headers["version"][there] != FORMAT_VERSION) | (headers["layout"][there] != layout.fingerprint)
+        if wrong.any():
+            _refuse(layout, headers[there][wrong][0])
+    return headers, unpack_records(layout, [(blob or b"")[size:] for blob in blobs])
+
+
+def unpack_records(layout: Layout, bodies: Sequence[bytes | None]) -> Tiles:
+    """The tiles of bodies that are records only, such as pending blobs; within an entity in stored order."""
+    sizes = np.fromiter((len(body or b"") for body in bodies), np.int64, len(bodies))
+    if (sizes % layout.record.itemsize).any():
+        raise FormatError(
+            f"Tiles of view {layout.view.key!r} have {int(sizes[sizes % layout.record.itemsize > 0][0])} bytes, which is no "
+            f"multiple of its record of {layout.record.itemsize}; they were written for another definition. Re-publish the view."
+        )
+    records = np.frombuffer(b"".join([body for body in bodies if body]), layout.record)
+    return Tiles(np.repeat(np.arange(len(bodies), dtype=np.int64), sizes // layout.record.itemsize), records)
+
+
+def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
+    """The newest event of each entity; NO_CUT where it has none."""
+    newest = np.full(entities, NO_CUT, np.int64)
+    np.maximum.at(newest, tiles.code, tiles.records["newest"])
+    return newest
+
+
+def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.intp]:
+    return np.searchsorted(tiles.code, np.arange(entities + 1))
+
+
+def _refuse(layout: Layout, header: Any) -> None:
+    raise FormatError(
+        f"Tiles of view {layout.view.key!r} have format {int(header['version'])} and layout {int(header['layout']):08x}; "
+        f"expected {FORMAT_VERSION} and {layout.fingerprint:08x}. They were written by another version of Forebay or for another "
+        "definition: publish the view again."
+    )

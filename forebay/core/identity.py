@@ -1,0 +1,104 @@
+"""Who an event is about: the text of an entity's key, and the slot it lives in.
+
+One definition for every store and engine: keys of the online store, buckets of files, shards of a worker. The text joins
+the key values with `|`; within a value, every byte that is not one of `A-Z a-z 0-9 _ . ~ @ + -` is percent-encoded, so that a
+key can stand in a Redis key and no two entities share one.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.errors import RequestError, suggestion
+from forebay.language.entity import Entity
+from forebay.language.types import Int64Type
+
+SLOTS = 64
+"""Slots of a deployment: a constant, because it is part of every online key."""
+KEY_BYTES_MAX = 512
+"""A longer key is refused: it would stand in several Redis keys."""
+
+_SAFE = "@+"
+_SPECIAL = r"[^A-Za-z0-9_.~@+-]"
+_SEPARATOR = "|"
+
+
+def entity_keys(entity: Entity, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """The key texts of many rows, as `pa.string()`; null where any key column is null."""
+    parts = [_texts(columns[name]) for name in entity.keys]
+    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, _SEPARATOR)
+
+
+def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
+    """The key text of one row such as `{"user_id": "u1"}`. Raises `RequestError` for a missing, null or mistyped key."""
+    parts = []
+    for name, kind in entity.keys.items():
+        if name not in row:
+            raise RequestError(f"Key {name!r} of entity {entity.name!r} is missing. {suggestion(name, row)}")
+        value = row[name]
+        if value is None:
+            raise RequestError(f"Key {name!r} of entity {entity.name!r} is null; name the {entity.name}")
+        try:
+            parts.append(_quote(str(kind.units(value))))
+        except RequestError as error:
+            raise RequestError(f"Key {name!r} of entity {entity.name!r}: {error}") from None
+    text = _SEPARATOR.join(parts)
+    if len(text) > KEY_BYTES_MAX:
+        raise RequestError(
+            f"The key of entity {entity.name!r} has {len(text)} bytes; at most {KEY_BYTES_MAX} are stored"
+        )
+    return text
+
+
+def parse_entity_key(entity: Entity, key: str) -> dict[str, Any]:
+    """The key columns of a key text."""
+    parts = [urllib.parse.unquote(part) for part in key.split(_SEPARATOR)]
+    if len(parts) != len(entity.keys):
+        raise RequestError(f"{key!r} has {len(parts)} parts; entity {entity.name!r} has keys {', '.join(entity.keys)}")
+    return {
+        name: _whole_number(entity, name, part) if isinstance(kind, Int64Type) else part
+        for (name, kind), part in zip(entity.keys.items(), parts, strict=True)
+    }
+
+
+def slot_of(key: str) -> int:
+    """The slot of an entity: CRC-32 of its key text, modulo SLOTS.
+
+    >>> slot_of("JFK")
+    51
+    """
+    return zlib.crc32(key.encode()) % SLOTS
+
+
+def slots_of(keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The slots of many entities."""
+    crc = zlib.crc32
+    return np.fromiter((crc(key.encode()) for key in keys), np.int64, len(keys)) % SLOTS
+
+
+def _whole_number(entity: Entity, name: str, text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,19}", text):
+        raise RequestError(f"Key {name!r} of entity {entity.name!r} is {text!r}; expected a whole number of 64 bits")
+    return int(text)
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe=_SAFE)
+
+
+def _texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not pa.types.is_string(array.type):
+        return array.cast(pa.string())
+    if not pc.any(pc.match_substring_regex(array, _SPECIAL)).as_py():
+        return array
+    return pa.array([None if text is None else _quote(text) for text in array.to_pylist()], pa.string())

@@ -1,0 +1,131 @@
+"""How the tiles of a view are laid out: the rings it keeps and the record of one tile.
+
+A view keeps one ring of tiles per distinct hop. A record is packed and of fixed size: where the tile starts, its ring, how many
+events it counts, the newest of them, then the fields of its partials (`forebay.algebra.partials`). Event ids and bounded
+strings lie inline. The same record is a row in memory, 1/n of a Redis value, and (typed) a row of the tiles table.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forebay.algebra.partials import Fields, Partial
+from forebay.core.events import Column
+from forebay.language.aggregations import Aggregation
+from forebay.language.types import AnyType
+from forebay.language.view import WindowedView
+from forebay.language.windows import Window
+
+PENDING = 255
+"""The ring number of a partial that is not rolled up yet: it counts in every window that holds it."""
+HEAD = (("start", "<i8"), ("ring", "u1"), ("events", "<i8"), ("newest", "<i8"))
+
+
+@dataclass(frozen=True)
+class Output:
+    """One feature of a view: an aggregation over one of its windows."""
+
+    name: str
+    aggregation: Aggregation
+    window: Window
+    ring: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The rings, partials and record of a view; get it by `Layout.of(view)`, which remembers."""
+
+    view: WindowedView
+    hops_us: tuple[int, ...]
+    partials: tuple[Partial, ...]
+    outputs: tuple[Output, ...]
+    record: np.dtype[Any]
+    columns: dict[str, AnyType]
+
+    @staticmethod
+    def of(view: WindowedView) -> Layout:
+        """The layout of a view."""
+        return _layout(view.key, _Identity(view))
+
+    @functools.cached_property
+    def fingerprint(self) -> int:
+        """32 bits that change whenever the record or the rings do."""
+        return zlib.crc32(repr((self.record.descr, self.hops_us)).encode())
+
+    @functools.cached_property
+    def lookback_us(self) -> int | None:
+        """How far before an instant an event can count: the longest window and its hop; `None` for ever."""
+        lengths = [output.window for output in self.outputs]
+        if any(window.length_us is None for window in lengths):
+            return None
+        return max((window.length_us or 0) + window.hop_us for window in lengths)
+
+    @functools.cached_property
+    def reaches_us(self) -> tuple[int | None, ...]:
+        """For each ring, its longest window; `None` where a lifetime needs it."""
+        reaches: list[int | None] = []
+        for ring in range(len(self.hops_us)):
+            lengths = [output.window.length_us for output in self.outputs if output.ring == ring]
+            reaches.append(None if None in lengths else max(length for length in lengths if length is not None))
+        return tuple(reaches)
+
+    def partial_fields(self, partial: Partial) -> list[str]:
+        """The names of a partial's fields in the record."""
+        return list(partial.fields(self.columns[partial.column].storage, self.view.source.event_id_bytes))
+
+    def partials_of(self, aggregation: Aggregation) -> tuple[Partial, ...]:
+        """The partials that an aggregation is finished from."""
+        return aggregation.partials(self.view.column(aggregation.of))
+
+    def empty_column(self, name: str, count: int) -> Column:
+        """A column of `count` nulls."""
+        return Column(np.zeros(count, self.columns[name].storage), np.zeros(count, np.bool_))
+
+    def records(self, fields: Fields) -> np.ndarray[Any, Any]:
+        """Records of arrays that are named as the record's fields."""
+        out = np.empty(len(fields["start"]), self.record)
+        for name in self.record.names or ():
+            out[name] = fields[name]
+        return out
+
+
+class _Identity:
+    """A view as a key of the cache: the object itself, since definitions hold dictionaries."""
+
+    def __init__(self, view: WindowedView) -> None:
+        self.view = view
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and (self.view is other.view or self.view == other.view)
+
+    def __hash__(self) -> int:
+        return hash(self.view.key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(key: str, identity: _Identity) -> Layout:
+    view = identity.view
+    windows = [(feature, feature.window(text), text) for feature in view.features for text in feature.windows]
+    hops = tuple(sorted({window.hop_us for _, window, _ in windows}))
+    outputs = tuple(
+        Output(feature.feature_name(text), feature, window, hops.index(window.hop_us))
+        for feature, window, text in windows
+    )
+    needed = {partial for feature in view.features for partial in feature.partials(view.column(feature.of))}
+    partials = tuple(sorted(needed, key=lambda partial: (partial.column, partial.kind)))
+    columns: dict[str, AnyType] = {}
+    for partial in partials:
+        kind = view.column(partial.column)
+        assert kind is not None
+        columns[partial.column] = kind
+    fields = [
+        field
+        for partial in partials
+        for field in partial.fields(columns[partial.column].storage, view.source.event_id_bytes).items()
+    ]
+    return Layout(view, hops, partials, outputs, np.dtype([*HEAD, *fields]), columns)

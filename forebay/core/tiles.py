@@ -1,0 +1,133 @@
+"""Tiles: the partial aggregates of entities over hops, and the four things one does with them.
+
+    fold      events          → tiles of the finest ring
+    roll_up   finest tiles    → tiles of every ring
+    merge     tiles, any order, in pieces → one tile per (entity, ring, start)
+    expire    tiles           → those that a window can still need
+
+All four are pure, vectorised over many entities, and independent of the order of their input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.algebra.partials import Fields, Starts
+from forebay.core.events import Events
+from forebay.core.layout import PENDING, Layout
+
+Ints = npt.NDArray[np.int64]
+Records = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Records of tiles and the entity of each, as an index into a list of keys; sorted by (entity, ring, start)."""
+
+    code: Ints
+    records: Records
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    def take(self, rows: npt.NDArray[Any]) -> Tiles:
+        """Some tiles, by a mask or by ascending row numbers."""
+        return Tiles(self.code[rows], self.records[rows])
+
+    @staticmethod
+    def empty(layout: Layout) -> Tiles:
+        """No tiles."""
+        return Tiles(np.empty(0, np.int64), np.empty(0, layout.record))
+
+
+def fold(layout: Layout, events: Events) -> Tiles:
+    """Tiles of the finest ring: one per entity and hop that has an event."""
+    if not len(events):
+        return Tiles.empty(layout)
+    start = events.ts - events.ts % layout.hops_us[0]
+    order = np.lexsort((start, events.code))
+    code, start = events.code[order], start[order]
+    fields: Fields = {"events": np.ones(len(order), np.int64), "newest": events.ts[order]}
+    for partial in layout.partials:
+        fields |= partial.lift(events.lifted(partial.column, order))
+    starts = group_starts(code, start)
+    merged = reduce(layout, fields, starts)
+    merged["start"], merged["ring"] = start[starts], np.zeros(len(starts), np.uint8)
+    return Tiles(code[starts], layout.records(merged))
+
+
+def roll_up(layout: Layout, tiles: Tiles) -> Tiles:
+    """Tiles of every ring from tiles of the finest (pending or not); each ring is merged from the one below."""
+    finest = tiles.records.copy()
+    finest["ring"] = 0
+    rings = [merge(layout, tiles.code, finest)]
+    for ring, hop_us in enumerate(layout.hops_us[1:], 1):
+        below = rings[-1]
+        records = below.records.copy()
+        records["ring"] = ring
+        records["start"] -= records["start"] % hop_us
+        rings.append(_merge_sorted(layout, below.code, records))
+    return _sorted(np.concatenate([r.code for r in rings]), np.concatenate([r.records for r in rings]))
+
+
+def merge(layout: Layout, code: Ints, records: Records) -> Tiles:
+    """One tile per (entity, ring, start) from tiles in any order."""
+    tiles = _sorted(code, records)
+    return _merge_sorted(layout, tiles.code, tiles.records)
+
+
+def expire(layout: Layout, tiles: Tiles, instants_us: Ints) -> Tiles:
+    """The tiles that a window can need at or after each entity's instant; pending ones stay."""
+    keep = tiles.records["ring"] == PENDING
+    starts, rings = tiles.records["start"], tiles.records["ring"]
+    for ring, (hop_us, reach_us) in enumerate(zip(layout.hops_us, layout.reaches_us, strict=True)):
+        mine = rings == ring
+        if reach_us is None:
+            keep |= mine
+        else:
+            edge = instants_us - reach_us
+            keep |= mine & (starts >= (edge - edge % hop_us)[tiles.code])
+    return tiles if keep.all() else tiles.take(keep)
+
+
+def reduce(layout: Layout, fields: Fields, starts: Starts, partials: Any = None) -> Fields:
+    """Merge each group of rows: the head fields and (some) partials."""
+    out: Fields = {
+        "events": np.add.reduceat(fields["events"], starts),
+        "newest": np.maximum.reduceat(fields["newest"], starts),
+    }
+    for partial in layout.partials if partials is None else partials:
+        mine = {name: fields[name] for name in layout.partial_fields(partial)}
+        out |= partial.merge(mine, fields[f"present_{partial.column}"], starts)
+    return out
+
+
+def group_starts(*columns: npt.NDArray[Any]) -> Starts:
+    """Where a new group begins in sorted columns of equal, positive length."""
+    first = np.zeros(len(columns[0]), np.bool_)
+    first[:1] = True
+    for column in columns:
+        first[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(first)
+
+
+def _sorted(code: Ints, records: Records) -> Tiles:
+    start, ring = records["start"], records["ring"]
+    order = np.lexsort((start, ring, code))
+    return Tiles(code[order], records[order])
+
+
+def _merge_sorted(layout: Layout, code: Ints, records: Records) -> Tiles:
+    if not len(code):
+        return Tiles(code, records)
+    starts = group_starts(code, records["ring"], records["start"])
+    if len(starts) == len(code):
+        return Tiles(code, records)
+    fields = {name: np.ascontiguousarray(records[name]) for name in layout.record.names or ()}
+    merged = reduce(layout, fields, starts)
+    merged["start"], merged["ring"] = fields["start"][starts], fields["ring"][starts]
+    return Tiles(code[starts], layout.records(merged))

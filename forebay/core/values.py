@@ -1,0 +1,119 @@
+"""Answers: the values of one feature for many rows, with a status and an event timestamp each."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.language.types import (
+    AnyType,
+    BoolType,
+    DecimalType,
+    Float64Type,
+    Int64Type,
+    TimestampType,
+)
+from forebay.language.view import Feature
+
+NO_INSTANT = -(2**63)
+"""The event timestamp of a value that no event stands behind."""
+
+
+class Status(enum.IntEnum):
+    """What a value is."""
+
+    PRESENT = 0
+    STALE = 1
+    DEFAULT_MISSING = 2
+    DEFAULT_EXPIRED = 3
+    DEFAULT_ERROR = 4
+    UNAVAILABLE = 5
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureColumn:
+    """Values of one feature in stored form, null where not `valid`, with statuses and event timestamps."""
+
+    feature: Feature
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+    status: npt.NDArray[np.uint8]
+    event_us: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def of_defaults(cls, feature: Feature, count: int, status: Status = Status.DEFAULT_MISSING) -> FeatureColumn:
+        """`count` times the default."""
+        values = np.empty(count, feature.type.storage)
+        units = feature.type.units(feature.default)
+        valid = np.full(count, units is not None)
+        values[:] = np.zeros((), values.dtype)[()] if units is None else _stored(units, values.dtype)
+        return cls(feature, values, valid, np.full(count, status, np.uint8), np.full(count, NO_INSTANT, np.int64))
+
+    def take(self, rows: npt.NDArray[np.intp]) -> FeatureColumn:
+        """Some rows, in the order given; a row may be taken many times."""
+        return FeatureColumn(self.feature, self.values[rows], self.valid[rows], self.status[rows], self.event_us[rows])
+
+    def to_arrow(self) -> pa.Array:
+        """An Arrow array of the feature's type (Decimal as decimal128(38, scale), Timestamp as UTC microseconds)."""
+        return arrow_array(self.feature.type, self.values, self.valid)
+
+    def to_python(self) -> list[Any]:
+        """Python values; `None` where null."""
+        python = self.feature.type.python
+        pairs = zip(self.values.tolist(), self.valid.tolist(), strict=True)
+        return [python(value) if valid else None for value, valid in pairs]
+
+    def to_numpy(self) -> npt.NDArray[Any]:
+        """A NumPy array: Decimal as float64, Timestamp as datetime64[us], text as objects; null is NaN, NaT or None."""
+        kind = self.feature.type
+        if isinstance(kind, TimestampType):
+            return np.where(self.valid, self.values, NO_INSTANT).astype("datetime64[us]")
+        if isinstance(kind, DecimalType):
+            scaled = self.values / 10.0**kind.scale
+            return scaled if self.valid.all() else np.where(self.valid, scaled, np.nan)
+        if self.values.dtype.kind in "OS":
+            return np.array([*self.to_python(), None], object)[:-1]
+        if self.valid.all():
+            return self.values
+        return np.where(self.valid, self.values.astype(np.float64), np.nan)
+
+    def event_timestamps(self) -> pa.Array:
+        """The instants of the newest events behind the values; null where there is none."""
+        return pa.array(self.event_us, pa.timestamp("us", "UTC"), mask=self.event_us == NO_INSTANT)
+
+
+def arrow_type(kind: AnyType) -> pa.DataType:
+    """The Arrow type of a feature."""
+    if isinstance(kind, DecimalType):
+        return pa.decimal128(38, kind.scale)
+    if isinstance(kind, TimestampType):
+        return pa.timestamp("us", "UTC")
+    if isinstance(kind, BoolType):
+        return pa.bool_()
+    if isinstance(kind, Int64Type):
+        return pa.int64()
+    return pa.float64() if isinstance(kind, Float64Type) else pa.string()
+
+
+def arrow_array(kind: AnyType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> pa.Array:
+    """An Arrow array of stored values."""
+    if isinstance(kind, DecimalType):
+        words = np.empty((len(values), 2), np.int64)
+        words[:, 0], words[:, 1] = values, values >> 63
+        mask = None if valid.all() else pa.array(valid).buffers()[1]
+        return pa.Array.from_buffers(arrow_type(kind), len(values), [mask, pa.py_buffer(words)])
+    if values.dtype.kind == "S":
+        return pa.array(values.astype(object), pa.binary(), mask=~valid).cast(pa.string())
+    return pa.array(values, arrow_type(kind), mask=~valid)
+
+
+def _stored(units: Any, dtype: np.dtype[Any]) -> Any:
+    return units.encode() if dtype.kind == "S" else units
