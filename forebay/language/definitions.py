@@ -1,0 +1,225 @@
+"""All definitions of a deployment, by name.
+
+Collected from a module and its submodules, or from objects: what a definition refers to belongs to it, so a view brings
+its entity and source along, and a service its views. One name means one thing: two different definitions under one name
+are refused, and both places are named. Nothing here opens a store.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from forebay.algebra.int128 import VARIANCE_UNITS_MAX
+from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
+from forebay.language.entity import Entity
+from forebay.language.module import import_modules
+from forebay.language.service import FeatureService
+from forebay.language.source import AnySource, EventSource, TableSource
+from forebay.language.view import AnyView, BatchView, Selection, WindowedView
+
+AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | FeatureService
+Named = TypeVar("Named")
+
+_KINDS: dict[type, str] = {
+    Entity: "entity",
+    EventSource: "source",
+    TableSource: "source",
+    WindowedView: "view",
+    BatchView: "view",
+    FeatureService: "service",
+}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Entities and sources by name, views and services by `name@version`.
+
+    `retired` maps a view or service that was deployed once and is no more to its fingerprint: its data may still be
+    stored, so its version cannot come back as something else.
+    """
+
+    entities: Mapping[str, Entity] = field(default_factory=dict)
+    sources: Mapping[str, AnySource] = field(default_factory=dict)
+    views: Mapping[str, AnyView] = field(default_factory=dict)
+    services: Mapping[str, FeatureService] = field(default_factory=dict)
+    retired: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, module: str) -> Definitions:
+        """The definitions in a module and its submodules, imported for it.
+
+        Raises `DefinitionError` where the module cannot be imported (naming file and line) or contradicts itself.
+        """
+        collection = _Collection()
+        for loaded in import_modules(module):
+            for name, value in vars(loaded).items():
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    collection.add(one, f"{loaded.__name__}.{name}")
+        return collection.definitions()
+
+    @classmethod
+    def of(cls, *objects: AnyDefinition) -> Definitions:
+        """The definitions of some objects and of all they refer to."""
+        collection = _Collection()
+        for position, value in enumerate(objects):
+            if type(value) not in _KINDS:
+                raise DefinitionError(f"{value!r} is not an entity, source, view or service")
+            collection.add(value, f"argument {position + 1}")
+        return collection.definitions()
+
+    def entity(self, name: str) -> Entity:
+        """The entity of a name. Raises `UnknownNameError`."""
+        return _get("entity", name, self.entities)
+
+    def source(self, name: str) -> AnySource:
+        """The source of a name. Raises `UnknownNameError`."""
+        return _get("source", name, self.sources)
+
+    def view(self, key: str) -> AnyView:
+        """The view of a key `name@version`. Raises `UnknownNameError`."""
+        return _get("view", key, self.views)
+
+    def service(self, key: str) -> FeatureService:
+        """The service of a key `name@version`. Raises `UnknownNameError`."""
+        return _get("service", key, self.services)
+
+    def resolve(self, features: str | FeatureService | Sequence[str]) -> list[tuple[AnyView, str]]:
+        """(view, feature name) of a service (`"name@version"` or the object) or of a list of `"view@version:feature"`.
+
+        Raises `UnknownNameError` for what there is not, `RequestError` for a list that asks for a name twice.
+        """
+        if isinstance(features, str):
+            return list(self._service(features).columns())
+        if isinstance(features, FeatureService):
+            return list(features.columns())
+        if not isinstance(features, Sequence) or not features:
+            raise RequestError(
+                f"features={features!r}; expected a service such as 'fraud@1' "
+                "or a list such as ['user_spend@1:spend_24h']"
+            )
+        columns = [self._feature(name) for name in features]
+        _check_distinct(columns)
+        return columns
+
+    def windowed_views(self, source: EventSource | str | None = None) -> list[WindowedView]:
+        """The windowed views of a source (of all sources, if none is given), by key."""
+        name = source.name if isinstance(source, EventSource) else source
+        if name is not None:
+            self.source(name)
+        views = (self.views[key] for key in sorted(self.views))
+        return [v for v in views if isinstance(v, WindowedView) and name in (None, v.source.name)]
+
+    def limits(self, source: EventSource | str) -> dict[str, int]:
+        """The largest |units| of the columns of a source that some view squares; ingest dead-letters what is beyond."""
+        return {
+            column: VARIANCE_UNITS_MAX
+            for view in self.windowed_views(source)
+            for column in squared_columns(view)
+            if column in view.source.schema
+        }
+
+    def _service(self, text: str) -> FeatureService:
+        if ":" in text:
+            raise RequestError(f"features={text!r} names a single feature; write a list: features=[{text!r}]")
+        if text not in self.services and text in self.views:
+            some = next(iter(self.views[text].outputs()))
+            raise RequestError(
+                f"features={text!r} is a view, not a service; list its features, e.g. [{f'{text}:{some}'!r}]"
+            )
+        return self.service(text)
+
+    def _feature(self, text: str) -> tuple[AnyView, str]:
+        key, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
+        if not colon:
+            raise RequestError(f"{text!r} does not name a feature; write 'view@version:feature'")
+        view = self.view(key)
+        view[name]
+        return view, name
+
+
+def squared_columns(view: WindowedView) -> set[str]:
+    """The exact columns, of the source or derived, of which a view sums squares."""
+    return {
+        partial.column
+        for feature in view.features
+        for partial in feature.partials(view.column(feature.of))
+        if partial.kind == "squares"
+    }
+
+
+class _Collection:
+    """Definitions as they are found, each with the place where it was first seen."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[str, Any]] = {"entity": {}, "source": {}, "view": {}, "service": {}}
+        self.places: dict[tuple[str, str], str] = {}
+
+    def add(self, value: Any, place: str) -> None:
+        """Take a definition and what it refers to; anything else is passed over."""
+        kind = _KINDS.get(type(value))
+        if kind is None:
+            return
+        key = value.name if kind in ("entity", "source") else value.key
+        known = self.found[kind].get(key)
+        if known is value:
+            return
+        if known is not None and known != value:
+            another = "name or version" if kind in ("view", "service") else "name"
+            raise DefinitionError(
+                f"Two different definitions are called {kind} {key!r}: {self.places[kind, key]} and {place}. "
+                f"Give one another {another}"
+            )
+        if known is None:
+            self.found[kind][key] = value
+            self.places[kind, key] = place
+        for part in _parts(value):
+            self.add(part, f"{kind} {key!r} in {place}")
+
+    def definitions(self) -> Definitions:
+        """What was found, in the order of the keys."""
+        by_kind = {kind: dict(sorted(found.items())) for kind, found in self.found.items()}
+        return Definitions(by_kind["entity"], by_kind["source"], by_kind["view"], by_kind["service"])
+
+
+def _parts(value: AnyDefinition) -> Iterator[AnyDefinition]:
+    """What a definition refers to."""
+    if isinstance(value, WindowedView):
+        yield from (value.entity, value.source)
+    elif isinstance(value, BatchView):
+        yield value.entity
+        yield from value.sources
+    elif isinstance(value, FeatureService):
+        for selection in value.features:
+            assert isinstance(selection, Selection)
+            yield selection.view
+
+
+def _get(kind: str, name: str, known: Mapping[str, Named]) -> Named:
+    if name in known:
+        return known[name]
+    raise UnknownNameError(f"There is no {kind} {name!r}. {_hint(name, known)}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The nearest key; of a known name with another version, its versions."""
+    names = sorted(known)
+    bare = str(name).partition("@")[0]
+    versions = [key for key in names if "@" in key and key.partition("@")[0] == bare]
+    if versions:
+        return f"There {'is' if len(versions) == 1 else 'are'} {', '.join(map(repr, versions))}."
+    near = difflib.get_close_matches(bare, [key.partition("@")[0] for key in names], n=1, cutoff=0.6)
+    return suggestion(next((key for key in names if near and key.partition("@")[0] == near[0]), str(name)), names)
+
+
+def _check_distinct(columns: Sequence[tuple[AnyView, str]]) -> None:
+    owners: dict[str, str] = {}
+    for view, name in columns:
+        if name in owners:
+            raise RequestError(
+                f"Feature {name!r} is asked for twice, of {owners[name]!r} and {view.key!r}; "
+                "columns need distinct names"
+            )
+        owners[name] = view.key
