@@ -28,7 +28,7 @@ ENGINES = {
     "uvicorn",
 }
 COMMAND_LINE = {"rich", "typer"}
-IMPORTED_MODULES_MAX = 700
+IMPORTED_MODULES_MAX = 500  # numpy, msgspec, redis and pyarrow make 400 of them
 
 
 @pytest.fixture(scope="module")
