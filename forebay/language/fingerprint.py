@@ -1,0 +1,153 @@
+"""What of a definition changes values, and its fingerprint.
+
+A signature maps a readable path to each fact that decides values, so that two signatures can be compared line by line;
+a fingerprint is its hash. Owners, descriptions, tags, freshness, retention, the refresh of a windowed view and the
+places where data lie are not in it. Of a batch view's function we know a hash of its code and not which columns it
+reads: the columns of its sources are the business of the plan, which lets them grow and nothing else.
+
+    windowed view   entity keys · source: name, timestamp, event_id, types of the columns it uses · where · derived ·
+                    per feature: aggregation, of, window, hop, default · ttl
+    batch view      entity keys · per source: name, effective column, sql · partitions · refresh · reach · ttl ·
+                    per feature: type, default · code
+    service         the pinned features, in order
+    source          types of all columns · timestamp, event_id (effective, sql)
+    entity          keys, in order
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from forebay.instants import duration_text, instant_text, instant_us
+from forebay.language.entity import Entity
+from forebay.language.service import FeatureService
+from forebay.language.source import AnySource, EventSource
+from forebay.language.types import AnyType
+from forebay.language.view import AnyView, WindowedView
+
+Fact = str | int | float | bool | None
+Signature = dict[str, Fact]
+
+FINGERPRINT_LENGTH = 16
+"""64 bits in hexadecimal: versions of one name are few, so a collision is out of the question."""
+_WORD = re.compile(r"'(?:[^']|'')*'|\"(?P<quoted>(?:[^\"]|\"\")+)\"|(?P<bare>[A-Za-z_]\w*)")
+
+
+def fingerprint(definition: AnyView | FeatureService | AnySource | Entity) -> str:
+    """16 hexadecimal digits that change iff something changes that decides values."""
+    text = msgspec.json.encode(signature(definition), order="sorted")
+    return hashlib.sha256(text).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def signature(definition: AnyView | FeatureService | AnySource | Entity) -> Signature:
+    """Each fact that decides values, by a readable path such as `features.spend_24h.default`."""
+    return dict(_facts(definition))
+
+
+def used_columns(view: WindowedView) -> list[str]:
+    """The columns of its source that a windowed view reads, in the order of the schema.
+
+    A word of a SQL expression that is called like a column counts as the column: rather one too many.
+    """
+    expressions = [view.where or "", *(derived.sql for derived in view.derived.values())]
+    words = {word for text in expressions for word in _words(text)}
+    named = {*view.entity.keys, view.source.timestamp, view.source.event_id, *(f.of for f in view.features)}
+    return [column for column in view.source.schema if column in named or column.casefold() in words]
+
+
+def _words(sql: str) -> Iterator[str]:
+    """Identifiers in a SQL expression, folded; texts in single quotes are passed over."""
+    for match in _WORD.finditer(sql):
+        word = match["quoted"] or match["bare"]
+        if word:
+            yield word.replace('""', '"').casefold()
+
+
+def _facts(definition: AnyView | FeatureService | AnySource | Entity) -> Iterator[tuple[str, Fact]]:
+    if isinstance(definition, Entity):
+        yield "keys", _columns_text(definition)
+    elif isinstance(definition, FeatureService):
+        for position, (view, name) in enumerate(definition.columns()):
+            yield f"features.{position}", f"{view.key}:{name}"
+    elif isinstance(definition, WindowedView):
+        yield from _windowed_facts(definition)
+    elif isinstance(definition, AnySource):
+        yield from _source_facts(definition)
+        for column, kind in definition.schema.items():
+            yield f"schema.{column}", str(kind)
+    else:
+        yield from _batch_facts(definition)
+
+
+def _windowed_facts(view: WindowedView) -> Iterator[tuple[str, Fact]]:
+    yield "entity.keys", _columns_text(view.entity)
+    yield "source", view.source.name
+    for name, fact in _source_facts(view.source):
+        yield f"source.{name}", fact
+    for column in used_columns(view):
+        yield f"source.schema.{column}", str(view.source.schema[column])
+    yield "where", view.where
+    for column, derived in view.derived.items():
+        yield f"derived.{column}", f"{derived.sql} AS {derived.type}"
+    for feature in view.features:
+        output = feature.output(view.column(feature.of))
+        for text in feature.windows:
+            path, window = f"features.{feature.feature_name(text)}", feature.window(text)
+            yield f"{path}.aggregation", type(feature).__name__
+            yield f"{path}.of", feature.of
+            yield f"{path}.window", _duration(window.length_us)
+            yield f"{path}.hop", _duration(window.hop_us)
+            yield f"{path}.default", _default(output, feature.default)
+    yield "ttl", _duration(view.ttl_us)
+
+
+def _batch_facts(view: AnyView) -> Iterator[tuple[str, Fact]]:
+    assert not isinstance(view, WindowedView)
+    yield "entity.keys", _columns_text(view.entity)
+    for source in view.sources:
+        for name, fact in _source_facts(source):
+            yield f"sources.{source.name}.{name}", fact
+    yield "partitions", view.partitions
+    yield "refresh", view.refresh
+    yield "reach", _duration(view.reach_us)
+    for feature in view.features:
+        yield f"features.{feature.name}.type", str(feature.type)
+        yield f"features.{feature.name}.default", _default(feature.type, feature.default)
+    yield "ttl", _duration(view.ttl_us)
+    yield "code", view.code
+
+
+def _source_facts(source: AnySource) -> Iterator[tuple[str, Fact]]:
+    """What decides which rows a source holds and when they hold; its columns apart."""
+    if isinstance(source, EventSource):
+        yield "timestamp", source.timestamp
+        yield "event_id", source.event_id
+    else:
+        yield "effective", source.effective
+        yield "sql", source.sql
+
+
+def _columns_text(entity: Entity) -> str:
+    return ", ".join(f"{column}: {kind}" for column, kind in entity.keys.items())
+
+
+def _duration(us: int | None) -> str | None:
+    return None if us is None else duration_text(us)
+
+
+def _default(kind: AnyType, default: Any) -> Fact:
+    """The default as its type holds it, so that 0, 0.0 and Decimal("0.00") of a Decimal(2) are one."""
+    value = kind.python(kind.units(default))
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if isinstance(value, datetime.datetime):
+        return instant_text(instant_us(value))
+    assert value is None or isinstance(value, str | int | float | bool)
+    return value

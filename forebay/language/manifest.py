@@ -1,0 +1,190 @@
+"""The manifest: all definitions as canonical JSON, so that a deployment can be compared, shipped and read back.
+
+    {"forebay_manifest": 1, "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}}
+
+Canonical: keys sorted, UTF-8, no whitespace, a field that has its default left out; so equal definitions are equal
+bytes. Where the order of columns matters (keys of an entity, columns of a schema, derived columns, features) they are
+lists. Entities, sources and views refer to each other by name. Decimals and instants are text. A batch view comes back
+without its function: its code stays behind as a hash. `docs/formats.md` has the format, tests/language its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from forebay.errors import DefinitionError, FormatError
+from forebay.instants import instant_text, instant_us
+from forebay.language.aggregations import AGGREGATIONS, Aggregation
+from forebay.language.definitions import AnyDefinition, Definitions
+from forebay.language.entity import Entity
+from forebay.language.fingerprint import fingerprint, signature, used_columns
+from forebay.language.service import FeatureService
+from forebay.language.source import AnySource, AnyStream, EventSource, TableSource
+from forebay.language.types import AnyType
+from forebay.language.view import AnyView, BatchView, Derived, Feature, Selection, WindowedView
+
+__all__ = ["FORMAT", "describe", "fingerprint", "from_manifest", "signature", "to_manifest", "used_columns"]
+
+FORMAT = 1
+"""The version of this format; a reader refuses any other."""
+
+_AGGREGATIONS: dict[str, type[Aggregation]] = {kind.__name__: kind for kind in AGGREGATIONS}
+Part = TypeVar("Part")
+
+
+def to_manifest(definitions: Definitions) -> bytes:
+    """The canonical JSON of all definitions."""
+    content: dict[str, Any] = {"forebay_manifest": FORMAT}
+    for group in ("entities", "sources", "views", "services"):
+        content[group] = {key: describe(value) for key, value in getattr(definitions, group).items()}
+    content["retired"] = dict(definitions.retired)
+    return msgspec.json.encode(content, order="sorted")
+
+
+def from_manifest(data: bytes) -> Definitions:
+    """The definitions of a manifest. Raises `FormatError` for bytes that are none, or of another version."""
+    try:
+        content = msgspec.json.decode(data)
+        version = content["forebay_manifest"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        raise FormatError(f"These {len(data)} bytes are not a manifest; run `forebay apply` to write it anew") from None
+    if version != FORMAT:
+        raise FormatError(
+            f"The manifest has format {version!r}, and this Forebay reads {FORMAT}; use the version that applied it"
+        )
+    try:
+        return _read(content)
+    except (KeyError, TypeError, ValueError, DefinitionError) as error:
+        raise FormatError(
+            f"The manifest cannot be read ({error!r}); use the version of Forebay that applied it"
+        ) from error
+
+
+def describe(definition: AnyDefinition) -> dict[str, Any]:
+    """One definition as JSON values."""
+    if isinstance(definition, Entity):
+        return _pack(definition, keys=_pack_columns(definition.keys))
+    if isinstance(definition, EventSource):
+        return {"kind": "EventSource", **_pack(definition, schema=_pack_columns(definition.schema))}
+    if isinstance(definition, TableSource):
+        return {"kind": "TableSource", **_pack(definition, schema=_pack_columns(definition.schema))}
+    if isinstance(definition, WindowedView):
+        return {"kind": "WindowedView", **_pack_windowed(definition)}
+    if isinstance(definition, BatchView):
+        return {"kind": "BatchView", **_pack_batch(definition)}
+    return _pack(definition, features=[_pack_selection(selection) for selection in definition.features])
+
+
+def _pack(value: msgspec.Struct, **instead: Any) -> dict[str, Any]:
+    """The fields of a struct that differ from their defaults, as JSON values or as given by `instead`."""
+    packed = {}
+    for field in msgspec.structs.fields(value):
+        content = getattr(value, field.name)
+        if content != _default(field):
+            packed[field.name] = instead[field.name] if field.name in instead else msgspec.to_builtins(content)
+    return packed
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _pack_columns(columns: Mapping[str, AnyType]) -> list[dict[str, Any]]:
+    return [{"name": name, **msgspec.to_builtins(kind)} for name, kind in columns.items()]
+
+
+def _pack_windowed(view: WindowedView) -> dict[str, Any]:
+    return _pack(
+        view,
+        entity=view.entity.name,
+        source=view.source.name,
+        derived=[
+            {"name": name, "sql": derived.sql, "type": msgspec.to_builtins(derived.type)}
+            for name, derived in view.derived.items()
+        ],
+        features=[
+            {"aggregation": type(feature).__name__, **_pack(feature, default=_pack_default(feature.default))}
+            for feature in view.features
+        ],
+    )
+
+
+def _pack_batch(view: BatchView) -> dict[str, Any]:
+    packed = _pack(
+        view,
+        entity=view.entity.name,
+        sources=[source.name for source in view.sources],
+        features=[
+            _pack(feature, type=msgspec.to_builtins(feature.type), default=_pack_default(feature.default))
+            for feature in view.features
+        ],
+        compute=None,
+    )
+    return {name: value for name, value in packed.items() if name != "compute"}
+
+
+def _pack_default(default: Any) -> Any:
+    return instant_text(instant_us(default)) if hasattr(default, "tzinfo") else msgspec.to_builtins(default)
+
+
+def _pack_selection(selection: Any) -> dict[str, Any]:
+    assert isinstance(selection, Selection)
+    return {"view": selection.view.key, "names": list(selection.names)}
+
+
+def _read(content: Mapping[str, Any]) -> Definitions:
+    entities = _each(content["entities"], lambda raw: Entity(**{**raw, "keys": _columns(raw["keys"])}))
+    sources = _each(content["sources"], _source)
+    views = _each(content["views"], lambda raw: _view(raw, entities, sources))
+    services = _each(
+        content["services"],
+        lambda raw: FeatureService(**{**raw, "features": [_selection(one, views) for one in raw["features"]]}),
+    )
+    return Definitions(entities, sources, views, services, dict(content["retired"]))
+
+
+def _each(raws: Mapping[str, Any], read: Callable[[dict[str, Any]], Part]) -> dict[str, Part]:
+    return {key: read(raw) for key, raw in raws.items()}
+
+
+def _columns(raws: Iterable[Mapping[str, Any]]) -> dict[str, AnyType]:
+    return {raw["name"]: _type({k: v for k, v in raw.items() if k != "name"}) for raw in raws}
+
+
+def _type(raw: Any) -> AnyType:
+    kind: AnyType = msgspec.convert(raw, AnyType)
+    return kind
+
+
+def _source(raw: dict[str, Any]) -> AnySource:
+    fields = {**raw, "schema": _columns(raw["schema"])}
+    if fields.pop("kind") == "TableSource":
+        return TableSource(**fields)
+    if "stream" in fields:
+        fields["stream"] = msgspec.convert(fields["stream"], AnyStream)
+    return EventSource(**fields)
+
+
+def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[str, AnySource]) -> AnyView:
+    fields = {**raw, "entity": entities[raw["entity"]]}
+    if fields.pop("kind") == "BatchView":
+        fields["sources"] = [sources[name] for name in raw["sources"]]
+        fields["features"] = [Feature(**{**one, "type": _type(one["type"])}) for one in raw["features"]]
+        return BatchView(**fields)
+    fields["source"] = sources[raw["source"]]
+    fields["features"] = [_aggregation(one) for one in raw["features"]]
+    fields["derived"] = {one["name"]: Derived(one["sql"], _type(one["type"])) for one in raw.get("derived", ())}
+    return WindowedView(**fields)
+
+
+def _aggregation(raw: Mapping[str, Any]) -> Aggregation:
+    return _AGGREGATIONS[raw["aggregation"]](**{name: value for name, value in raw.items() if name != "aggregation"})
+
+
+def _selection(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> Selection:
+    names: Sequence[str] = raw["names"]
+    return views[raw["view"]][tuple(names)]
