@@ -1,0 +1,79 @@
+"""What a deployment is told by its environment: where its stores are and which definitions it runs.
+
+Read once, checked when read, then passed along; nothing else reads `FOREBAY_*`. A bad value is a `ConfigError` that
+names the variable and never repeats a URL, because a URL may hold a password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from forebay.errors import ConfigError
+
+EMBEDDED = "embedded"
+ONLINE_SCHEMES = ("redis", "rediss", "unix")
+_NAMESPACE = re.compile(r"[a-z0-9_-]{1,64}")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a deployment is: `Settings.from_env()` in programs, plain values in tests.
+
+    `home` is an absolute folder; `online_url` is `embedded` or a `redis://`, `rediss://` or `unix://` URL;
+    `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key. Raises
+    `ConfigError`.
+    """
+
+    home: Path
+    online_url: str
+    offline_url: str
+    definitions: str = "feature_defs"
+    namespace: str = "forebay"
+
+    def __post_init__(self) -> None:
+        check_online_url(self.online_url)
+        _check_offline_url(self.offline_url)
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise ConfigError(
+                f"FOREBAY_NAMESPACE is {self.namespace!r}; expected 1 to 64 of a-z, 0-9, '_' and '-', such as 'forebay'"
+            )
+        if not _MODULE.fullmatch(self.definitions):
+            raise ConfigError(
+                f"FOREBAY_DEFINITIONS is {self.definitions!r}; expected an importable module such as 'feature_defs'"
+            )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The settings of an environment; an empty variable counts as unset."""
+        home = Path(environ.get("FOREBAY_HOME") or "./.forebay").expanduser().absolute()
+        return cls(
+            home=home,
+            online_url=environ.get("FOREBAY_ONLINE_URL") or EMBEDDED,
+            offline_url=environ.get("FOREBAY_OFFLINE_URL") or str(home / "offline"),
+            definitions=environ.get("FOREBAY_DEFINITIONS") or "feature_defs",
+            namespace=environ.get("FOREBAY_NAMESPACE") or "forebay",
+        )
+
+
+def check_online_url(url: str) -> None:
+    """Raise `ConfigError` unless `url` says where a Redis is."""
+    scheme = url.partition("://")[0]
+    if url != EMBEDDED and (scheme not in ONLINE_SCHEMES or scheme == url):
+        raise ConfigError(
+            f"FOREBAY_ONLINE_URL begins with {scheme[:16]!r}; "
+            "expected 'embedded', redis://host:6379/0, rediss://… or unix:///path"
+        )
+
+
+def _check_offline_url(url: str) -> None:
+    scheme, found, rest = url.partition("://")
+    if found and (scheme != "s3" or not rest.strip("/")):
+        raise ConfigError(
+            f"FOREBAY_OFFLINE_URL begins with {scheme[:16] + '://'!r}; "
+            "expected a folder such as ./offline or s3://bucket/prefix"
+        )

@@ -1,0 +1,88 @@
+"""The right to write, which another writer can take away.
+
+A writer puts its token into some keys. Each of its transactions is sent under WATCH of those keys, with their
+values compared before, so that it is written whole while the token is there and not at all once it is not:
+
+    WATCH k; MGET k     MULTI … EXEC; WATCH k; MGET k     MULTI … EXEC; WATCH k; MGET k     …
+    └─ armed ─────────→ └─ one send ────────────────→     └─ one send
+
+The guard of the next transaction travels behind the present one, so a commit costs one round trip. EXEC clears all
+WATCHes of the connection: exactly one transaction per send.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from forebay.errors import FencedError, StoreError
+from forebay.stores.connection import address
+from forebay.stores.wire import Wire, pack
+
+_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
+
+
+class Fence:
+    """A token in `keys`, for transactions on `wire`; `what` names in errors what it guards."""
+
+    def __init__(self, wire: Wire, keys: Sequence[str], what: str) -> None:
+        self._wire, self._keys, self._what = wire, list(keys), what
+        self.token = uuid.uuid4().hex.encode()
+        self._guard = pack(("WATCH", *keys)) + pack(("MGET", *keys))
+        self._lost: list[bytes | None] | None = None
+
+    def take(self) -> None:
+        """Put the token into all keys, whoever's was there, and arm."""
+        pairs = [part for key in self._keys for part in (key, self.token)]
+        self._wire.call("MSET", *pairs)
+        self.arm()
+
+    def arm(self) -> None:
+        """Watch the keys on a new connection. Raises `FencedError` where the token is gone."""
+        self._look(self._wire.ask([self._guard], 2))
+        self.check()
+
+    def commit(self, commands: Sequence[bytes]) -> list[Any]:
+        """Run packed commands as one transaction and return their replies.
+
+        Raises `FencedError`, and has written nothing, where another writer took over; `StoreError` for a command that
+        was refused.
+        """
+        self.check()
+        count = len(commands)
+        replies = self._wire.ask([_MULTI, *commands, _EXEC, self._guard], count + 4)
+        self._look(replies[-2:])
+        outcome = replies[count + 1]
+        if outcome is None:
+            self._wire.close()
+            raise self._fenced()
+        if isinstance(outcome, hiredis.ReplyError):
+            why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
+            raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
+        self._wire.checked(outcome)
+        return list(outcome)
+
+    def check(self) -> None:
+        """Raise if the last look found that the token is gone."""
+        if self._lost is None:
+            return
+        if all(token is None for token in self._lost):
+            raise StoreError(
+                f"Redis at {address(self._wire.client)} has lost its data: the token of {self._what} is gone. "
+                "Start again; the stream rewinds by itself, batch views must be published again."
+            )
+        raise self._fenced()
+
+    def _look(self, replies: list[Any]) -> None:
+        for reply in replies:
+            self._wire.checked(reply)
+        lost = [token for token in replies[1] if token != self.token]
+        self._lost = lost or None
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"Another writer took over {self._what}. This one stops; nothing of this commit was written."
+        )

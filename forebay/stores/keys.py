@@ -1,0 +1,84 @@
+"""The names of everything in the online store, as written down in `docs/formats.md`.
+
+    <ns>:{17}:<entity key>:<view>@<v>:s    stream tiles, rolled up     written by the lane of slot 17
+    <ns>:{17}:<entity key>:<view>@<v>:p    stream tiles, pending       appended by the lane of slot 17
+    <ns>:{17}:<entity key>:<view>@<v>:b    batch tiles and their cut   written by the publisher of the view
+    <ns>:{17}:<entity key>:<view>@<v>:r    batch row                   written by the publisher of the view
+    <ns>:{17}:progress:<view>@<v>          how far the stream is applied
+    <ns>:{17}:cut:<view>@<v>               the cut of the last finished publication
+    <ns>:{17}:published:<view>@<v>         the entities that may have a :b or :r
+    <ns>:{17}:fence:<source>               the token of the lane that may write the slot's tiles of views of a source
+    <ns>:lease:<view>@<v>                  the token of the view's publisher
+    <ns>:manifest                          the deployed definitions
+
+`17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: an entity's keys and its
+slot's progress live on one node. An entity key has no colon (`forebay.core.identity`), so no two names can meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from forebay.core.identity import SLOTS, slot_of
+
+STREAM, PENDING, BATCH, ROW = "s", "p", "b", "r"
+
+
+class Keys:
+    """Names within one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._heads = [f"{namespace}:{{{slot:02d}}}:" for slot in range(SLOTS)]
+
+    def stream(self, view: str, entity: str) -> str:
+        """The rolled-up stream tiles of an entity."""
+        return self._of(view, entity, STREAM)
+
+    def pending(self, view: str, entity: str) -> str:
+        """The pending stream tiles of an entity."""
+        return self._of(view, entity, PENDING)
+
+    def batch(self, view: str, entity: str) -> str:
+        """The batch tiles of an entity."""
+        return self._of(view, entity, BATCH)
+
+    def row(self, view: str, entity: str) -> str:
+        """The batch row of an entity."""
+        return self._of(view, entity, ROW)
+
+    def many(self, view: str, entities: Iterable[str], slots: Iterable[int], kind: str) -> list[str]:
+        """The names of one `kind` for many entities, whose slots are known."""
+        heads, tail = self._heads, f":{view}:{kind}"
+        return [heads[slot] + entity + tail for entity, slot in zip(entities, slots, strict=True)]
+
+    def progress(self, view: str, slot: int) -> str:
+        """How far the stream is applied to a slot of a view."""
+        return f"{self._heads[slot]}progress:{view}"
+
+    def cut(self, view: str, slot: int) -> str:
+        """The cut of the last finished publication of a view."""
+        return f"{self._heads[slot]}cut:{view}"
+
+    def published(self, view: str, slot: int) -> str:
+        """The entities of a slot that may have a batch blob or row of a view."""
+        return f"{self._heads[slot]}published:{view}"
+
+    def fence(self, slot: int, source: str) -> str:
+        """Who may write the stream tiles of a slot, for the views of a source."""
+        return f"{self._heads[slot]}fence:{source}"
+
+    def lease(self, view: str) -> str:
+        """Who may publish a view."""
+        return f"{self._namespace}:lease:{view}"
+
+    def manifest(self) -> str:
+        """The deployed definitions."""
+        return f"{self._namespace}:manifest"
+
+    def slots(self, name: str, view: str, slots: Sequence[int]) -> list[str]:
+        """The names of `progress`, `cut` or `published` for many slots."""
+        return [f"{self._heads[slot]}{name}:{view}" for slot in slots]
+
+    def _of(self, view: str, entity: str, kind: str) -> str:
+        return f"{self._heads[slot_of(entity)]}{entity}:{view}:{kind}"

@@ -1,0 +1,129 @@
+"""How far a view is: the two small values that stand beside its tiles in each slot.
+
+`Progress` is written by the stream in the same transaction as the tiles it speaks of, so that what is applied can be
+dropped when it comes again; `Cut` by a publisher, last of all, so that it speaks of a finished publication. Both are
+MessagePack arrays that begin with a version (`docs/formats.md`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from forebay.core.codec import NO_CUT
+from forebay.errors import FormatError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PartitionProgress:
+    """How far a source partition is applied: every offset below `next_offset`, and `newest_us` is the newest instant."""
+
+    next_offset: int
+    newest_us: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the stream is applied to one slot of a view.
+
+    `commit` numbers the commit that wrote it. `partitions` are those of the view's source.
+    """
+
+    commit: int = 0
+    partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
+
+    @property
+    def watermark_us(self) -> int:
+        """The instant up to which every partition has been seen; NO_CUT before the first commit."""
+        return min((partition.newest_us for partition in self.partitions.values()), default=NO_CUT)
+
+    def next_offset(self, partition: str) -> int:
+        """The first offset of a partition that is not applied; 0 if none is."""
+        applied = self.partitions.get(partition)
+        return applied.next_offset if applied else 0
+
+    def advanced(self, commit: int, spans: Mapping[str, PartitionProgress]) -> Progress:
+        """This progress after a commit that covered `spans`; a replay never moves it back."""
+        partitions = dict(self.partitions)
+        for name, span in spans.items():
+            old = partitions.get(name, span)
+            partitions[name] = PartitionProgress(
+                max(old.next_offset, span.next_offset), max(old.newest_us, span.newest_us)
+            )
+        return Progress(commit, partitions)
+
+    def lacks(self, acknowledged: Progress) -> bool:
+        """Whether something that was acknowledged is not in it: the server lost writes."""
+        return any(
+            self.next_offset(name) < partition.next_offset for name, partition in acknowledged.partitions.items()
+        )
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        partitions = {name: (p.next_offset, p.newest_us) for name, p in self.partitions.items()}
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, partitions))
+
+    @staticmethod
+    def decode(blob: bytes) -> Progress:
+        """The progress of its bytes. Raises `FormatError`."""
+        return _progress(blob)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The cut of a finished publication, and its number."""
+
+    cut_us: int = NO_CUT
+    publication: int = 0
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.cut_us, self.publication))
+
+    @staticmethod
+    def decode(blob: bytes | None) -> Cut:
+        """The cut of its bytes; no bytes are no publication. Raises `FormatError`."""
+        return Cut() if blob is None else _cut(blob)
+
+
+_PROGRESS = msgspec.msgpack.Decoder(tuple[int, int, dict[str, tuple[int, int]]])
+_CUT = msgspec.msgpack.Decoder(tuple[int, int, int])
+
+
+@functools.lru_cache(maxsize=4096)
+def _progress(blob: bytes) -> Progress:
+    try:
+        version, commit, partitions = _PROGRESS.decode(blob)
+    except msgspec.DecodeError as error:
+        raise _unreadable("progress", error) from None
+    _check(version, "progress")
+    return Progress(commit, {name: PartitionProgress(*pair) for name, pair in partitions.items()})
+
+
+@functools.lru_cache(maxsize=4096)
+def _cut(blob: bytes) -> Cut:
+    try:
+        version, cut_us, publication = _CUT.decode(blob)
+    except msgspec.DecodeError as error:
+        raise _unreadable("cut", error) from None
+    _check(version, "cut")
+    return Cut(cut_us, publication)
+
+
+def _check(version: int, what: str) -> None:
+    if version != FORMAT_VERSION:
+        raise FormatError(
+            f"A {what} in the online store has format {version}; this Forebay reads {FORMAT_VERSION}. "
+            "Upgrade it, or rebuild the store."
+        )
+
+
+def _unreadable(what: str, error: Exception) -> FormatError:
+    return FormatError(
+        f"A {what} in the online store cannot be read ({error}); it was not written by this Forebay. Rebuild the store."
+    )
