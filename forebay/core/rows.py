@@ -67,7 +67,7 @@ class Rows:
 def batch_answer(
     view: BatchView, rows: Rows, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
 ) -> list[FeatureColumn]:
-    """The features of rows: `row_code` (int64[m]) is each row's entity in `rows.keys` (−1: none), `row_us` its instant."""
+    """The features of m rows: `row_code` is each row's entity in `rows.keys` (−1: none), `row_us` its instant."""
     chosen = as_of(rows, row_code, row_us)
     found = chosen >= 0
     event_us = np.full(len(chosen), NO_INSTANT, np.int64)
@@ -88,7 +88,7 @@ def finish_rows(
     instants_us: Ints,
     names: Sequence[str] | None = None,
 ) -> list[FeatureColumn]:
-    """The features of the rows that hold at some instants; row i is of `event_us[i]`, `NO_INSTANT` where there is none."""
+    """The features of the rows that hold at some instants; `event_us` is `NO_INSTANT` where there is no row."""
     ttl_us = view.ttl_us
     missing = event_us == NO_INSTANT
     expired = np.zeros(len(missing), np.bool_)

@@ -1,0 +1,85 @@
+"""The spine of a training set: entities and instants, one row per row of the result.
+
+May live here: the checks of `entity_df`. No features, no stores.
+
+Invariants: rows keep their order and number, other columns their values; `event_timestamp` is UTC to the
+microsecond (what is finer is cut off).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.client.asked import Asked
+from forebay.client.keyed import Keyed, key_column, keyed_table
+from forebay.client.tables import to_arrow, to_instants
+from forebay.errors import RequestError, suggestion
+
+WHERE = "entity_df"
+TIMESTAMP = "event_timestamp"
+
+
+@dataclass(frozen=True)
+class Spine:
+    """The rows asked for: their table, their instants (int64 UTC µs), and per entity name who each row is about."""
+
+    table: pa.Table
+    instants_us: npt.NDArray[np.int64]
+    keyed: dict[str, Keyed]
+
+    @classmethod
+    def of(cls, entity_df: Any, asked: Asked) -> Spine:
+        """The spine of a DataFrame, an Arrow table, or the path of a Parquet, CSV or NDJSON file.
+
+        Raises `RequestError` for missing keys, wrong types, a naive or null `event_timestamp`, or a column that is
+        named as a feature.
+        """
+        table = to_arrow(_aware(entity_df), WHERE)
+        if TIMESTAMP not in table.column_names:
+            raise RequestError(
+                f"{WHERE} has no column {TIMESTAMP!r}: the instant, with a time zone, at which each row asks. "
+                f"{suggestion(TIMESTAMP, table.column_names)}"
+            )
+        _check_names(table, asked)
+        instants = to_instants(table[TIMESTAMP], f"{WHERE}[{TIMESTAMP!r}]")
+        table = table.set_column(table.column_names.index(TIMESTAMP), TIMESTAMP, instants)
+        for name, kind in asked.keys.items():
+            key_column(table, name, kind, WHERE)
+        keyed = {name: keyed_table(table, entity, WHERE) for name, entity in asked.entities.items()}
+        return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed)
+
+
+def _check_names(table: pa.Table, asked: Asked) -> None:
+    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if twice:
+        raise RequestError(f"{WHERE} has two columns {twice[0]!r}; rename or drop one")
+    for column in asked.columns:
+        if column.title in table.column_names:
+            raise RequestError(
+                f"{WHERE} has a column {column.title!r}, as the feature of {column.view.key!r} is called; "
+                "rename or drop it, or pass full_feature_names=True"
+            )
+
+
+def _aware(entity_df: Any) -> Any:
+    """The same rows, with instants of mixed types checked one by one: Arrow would take a naive one for UTC."""
+    if isinstance(entity_df, list) and all(isinstance(row, dict) for row in entity_df):
+        entity_df = {
+            name: [row.get(name) for row in entity_df] for name in dict.fromkeys(k for r in entity_df for k in r)
+        }
+    if not hasattr(entity_df, "__getitem__") or isinstance(entity_df, str | pa.Table) or TIMESTAMP not in entity_df:
+        return entity_df
+    column = entity_df[TIMESTAMP]
+    if not isinstance(column, list | tuple) and str(getattr(column, "dtype", "")) != "object":
+        return entity_df
+    for row, value in enumerate(column):
+        if getattr(value, "tzinfo", "aware") is None:
+            raise RequestError(
+                f"{WHERE}[{TIMESTAMP!r}] has no time zone in row {row} ({value}); say which instant is meant"
+            )
+    return entity_df
