@@ -67,7 +67,7 @@ def sum_groups(numbers: Wide, starts: npt.NDArray[np.intp]) -> Wide:
     if len(starts) == len(numbers):
         return numbers
     low, fits = narrow(numbers)
-    if fits.all() and int(np.abs(low).max()) < 2**62 // len(numbers):
+    if fits.all() and _largest(low) < 2**62 // len(numbers):
         return widen(np.add.reduceat(low, starts))
     return _carry(*(np.add.reduceat(limb, starts) for limb in _limbs(numbers)))
 
@@ -76,7 +76,7 @@ def running_sums(numbers: Wide) -> Wide:
     """The sums of the first 0, 1, … len(numbers) numbers: one more than there are numbers."""
     out = zeros(len(numbers) + 1)
     low, fits = narrow(numbers)
-    if len(numbers) and fits.all() and int(np.abs(low).max()) < 2**62 // len(numbers):
+    if len(numbers) and fits.all() and _largest(low) < 2**62 // len(numbers):
         out[1:] = widen(np.cumsum(low))
     else:
         out[1:] = _carry(*(np.cumsum(limb) for limb in _limbs(numbers)))
@@ -100,7 +100,7 @@ def quotients(numerators: Wide, denominators: Ints, scale: int) -> Floats:
     """numerator / (denominator · 10^scale), correctly rounded once; denominators are positive."""
     low, fits = narrow(numerators)
     unit = 10**scale
-    if fits.all() and (np.abs(low) <= EXACT_FLOAT_MAX).all() and (denominators <= EXACT_FLOAT_MAX // unit).all():
+    if fits.all() and _largest(low) <= EXACT_FLOAT_MAX and (denominators <= EXACT_FLOAT_MAX // unit).all():
         return np.asarray(low / (denominators * unit), np.float64)
     pairs = zip(integers(numerators), denominators.tolist(), strict=True)
     return np.array([number / (count * unit) for number, count in pairs], np.float64)
@@ -123,6 +123,11 @@ def variances(counts: Ints, totals: Wide, square_totals: Wide, scale: int) -> Fl
         return np.asarray((counts * square - total * total) / (counts * counts * unit), np.float64)
     rows = zip(counts.tolist(), integers(totals), integers(square_totals), strict=True)
     return np.array([(n * q - s * s) / (n * n * unit) for n, s, q in rows], np.float64)
+
+
+def _largest(values: Ints) -> int:
+    """The largest size of some int64; |−2^63| has no int64, so not by `np.abs`."""
+    return max(int(values.max()), -int(values.min())) if len(values) else 0
 
 
 def _limbs(numbers: Wide) -> tuple[Ints, Ints, Ints, Ints]:

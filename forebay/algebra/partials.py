@@ -13,8 +13,8 @@ tiles are rolled up decides nothing. For floats the sum is so within rounding on
                                      deviations (with present)
     lowest    ordered types          value                       min
     highest   ordered types          value                       max
-    earliest  any bounded type       ts, id, value               smallest (ts, id)
-    latest    any bounded type       ts, id, value               largest (ts, id)
+    earliest  any bounded type       ts, id, value               smallest (ts, id, value)
+    latest    any bounded type       ts, id, value               largest (ts, id, value)
 
 Fields are plain NumPy arrays of equal length in a dictionary; a group is a run of equal rows between `starts`.
 """
@@ -160,7 +160,7 @@ def _lift_event(column: Lifted, *, newest: bool) -> Fields:
 
 
 def _merge_event(fields: Fields, starts: Starts, *, newest: bool) -> Fields:
-    """The row with the extreme (ts, id) of each group."""
+    """The row with the extreme (ts, id, value) of each group: of two events with one identity the value decides."""
     ts, ids = fields["__ts"], fields["__id"]
     sizes = np.diff(np.append(starts, len(ts)))
     best = (np.maximum if newest else np.minimum).reduceat(ts, starts)
@@ -168,7 +168,7 @@ def _merge_event(fields: Fields, starts: Starts, *, newest: bool) -> Fields:
     rows = np.flatnonzero(tied)
     groups = np.repeat(np.arange(len(starts)), sizes)[rows]
     if len(rows) > len(starts):
-        order = np.lexsort((ids[rows], groups))
+        order = np.lexsort((fields[""][rows], ids[rows], groups))
         rows, groups = rows[order], groups[order]
     edge = np.flatnonzero(
         np.append(groups[1:] != groups[:-1], True) if newest else np.append(True, groups[1:] != groups[:-1])

@@ -55,7 +55,7 @@ def by_window(layout: Layout, names: Sequence[str] | None) -> dict[Window, list[
 
 def partials_needed(layout: Layout, outputs: Sequence[Output]) -> tuple[Partial, ...]:
     """The partials that some outputs are finished from, in the record's order."""
-    needed = {partial for output in outputs for partial in layout.partials_of(output.aggregation)}
+    needed = {partial for output in outputs for partial in output.aggregation.partials(output.column)}
     return tuple(partial for partial in layout.partials if partial in needed)
 
 
@@ -69,12 +69,11 @@ def edges_us(window: Window, instants_us: Ints) -> Ints:
 
 def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints) -> FeatureColumn:
     """The column of one output for all instants: `merged` holds the windows that have an event, `rows` says whose they are."""
-    view = layout.view
-    column = FeatureColumn.of_defaults(view.outputs()[output.name], len(instants_us))
+    column = FeatureColumn.of_defaults(output.feature, len(instants_us))
     if not len(rows):
         return column
-    finished = output.aggregation.finish(merged, view.column(output.aggregation.of))
-    ttl_us = view.ttl_us
+    finished = output.aggregation.finish(merged, output.column)
+    ttl_us = layout.view.ttl_us
     expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
     status = np.select(
         [~finished.present, expired, finished.failed],

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from forebay.algebra.partials import Fields, Partial
-from forebay.core.events import Column
 from forebay.language.aggregations import Aggregation
 from forebay.language.types import AnyType
-from forebay.language.view import WindowedView
+from forebay.language.view import Feature, WindowedView
 from forebay.language.windows import Window
 
 PENDING = 255
@@ -30,10 +29,16 @@ HEAD = (("start", "<i8"), ("ring", "u1"), ("events", "<i8"), ("newest", "<i8"))
 class Output:
     """One feature of a view: an aggregation over one of its windows."""
 
-    name: str
+    feature: Feature
     aggregation: Aggregation
+    column: AnyType | None
     window: Window
     ring: int
+
+    @property
+    def name(self) -> str:
+        """The name of the feature."""
+        return self.feature.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +83,6 @@ class Layout:
         """The names of a partial's fields in the record."""
         return list(partial.fields(self.columns[partial.column].storage, self.view.source.event_id_bytes))
 
-    def partials_of(self, aggregation: Aggregation) -> tuple[Partial, ...]:
-        """The partials that an aggregation is finished from."""
-        return aggregation.partials(self.view.column(aggregation.of))
-
-    def empty_column(self, name: str, count: int) -> Column:
-        """A column of `count` nulls."""
-        return Column(np.zeros(count, self.columns[name].storage), np.zeros(count, np.bool_))
-
     def records(self, fields: Fields) -> np.ndarray[Any, Any]:
         """Records of arrays that are named as the record's fields."""
         out = np.empty(len(fields["start"]), self.record)
@@ -112,8 +109,11 @@ def _layout(key: str, identity: _Identity) -> Layout:
     view = identity.view
     windows = [(feature, feature.window(text), text) for feature in view.features for text in feature.windows]
     hops = tuple(sorted({window.hop_us for _, window, _ in windows}))
+    features = view.outputs()
     outputs = tuple(
-        Output(feature.feature_name(text), feature, window, hops.index(window.hop_us))
+        Output(
+            features[feature.feature_name(text)], feature, view.column(feature.of), window, hops.index(window.hop_us)
+        )
         for feature, window, text in windows
     )
     needed = {partial for feature in view.features for partial in feature.partials(view.column(feature.of))}

@@ -45,9 +45,9 @@ def answer_events(
     instant. Events may be in any order.
     """
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
-    features = layout.view.outputs()
-    by_window(layout, wanted)
-    columns = {name: FeatureColumn.of_defaults(features[name], len(row_code)) for name in wanted}
+    groups = by_window(layout, wanted)
+    features = {output.name: output.feature for outputs in groups.values() for output in outputs}
+    columns = {name: FeatureColumn.of_defaults(feature, len(row_code)) for name, feature in features.items()}
     order = np.lexsort((events.ids, events.ts, events.code))
     row_order = np.argsort(row_code, kind="stable")
     sorted_rows = row_code[row_order]
@@ -94,6 +94,8 @@ class _Sorted:
         self.span = int(self.ts.max()) - self.origin + 2
         self.keys = (events.code[order] - first_code) * self.span + (self.ts - self.origin)
         self.columns = {name: events.lifted(name, order) for name in layout.columns}
+        ids = events.ids[order]
+        self.repeated = np.append(False, (self.keys[1:] == self.keys[:-1]) & (ids[1:] == ids[:-1]))
         self.prepared: dict[Partial, _Ranges] = {}
 
     def answer(self, codes: Ints, instants_us: Ints, names: Sequence[str]) -> Iterator[FeatureColumn]:
@@ -127,7 +129,7 @@ class _Sorted:
             if partial.kind in ("present", "squares") or (partial.kind == "total" and exact):
                 self.prepared[partial] = _RunningSums(partial, column)
             elif partial.kind in ("earliest", "latest"):
-                self.prepared[partial] = _Neighbours(partial, column)
+                self.prepared[partial] = _Neighbours(partial, column, self.repeated)
             else:
                 self.prepared[partial] = _Tree(partial, column)
         return self.prepared[partial]
@@ -157,10 +159,11 @@ class _RunningSums(_Ranges):
 class _Neighbours(_Ranges):
     """First and last: the nearest present row inward from an edge; the lifted rows are already in order."""
 
-    def __init__(self, partial: Partial, column: Lifted) -> None:
+    def __init__(self, partial: Partial, column: Lifted, repeated: npt.NDArray[np.bool_]) -> None:
         self.partial = partial
+        if repeated.any():
+            column = _by_value(column, repeated)
         self.fields = partial.lift(column)
-        self.zero = {name: array[:0] for name, array in self.fields.items()}
         rows = np.arange(len(column.valid))
         if partial.kind == "latest":
             self.nearest = np.maximum.accumulate(np.where(column.valid, rows, -1))
@@ -221,6 +224,12 @@ class _Tree(_Ranges):
             both = {name: _interleave(result[name][more], array[nodes[more]]) for name, array in level.items()}
             for name, array in self._merge_pairs(both).items():
                 result[name][more] = array
+
+
+def _by_value(column: Lifted, repeated: npt.NDArray[np.bool_]) -> Lifted:
+    """The column with the rows of one (ts, id) in order of their values."""
+    order = np.lexsort((column.values, np.cumsum(~repeated)))
+    return Lifted(column.values[order], column.valid[order], column.ts[order], column.ids[order])
 
 
 def _interleave(left: npt.NDArray[np.generic], right: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

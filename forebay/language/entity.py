@@ -12,6 +12,7 @@ from forebay.language.types import AnyType, Int64Type, StringType
 
 KEYS_MAX = 8
 """Key columns of one entity."""
+_TILE_COLUMNS = frozenset({"entity_key", "hop_us", "start", "events", "newest", "instant"})
 
 
 class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -32,5 +33,9 @@ class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             )
         for column, kind in self.keys.items():
             check_name(f"Entity {self.name!r}: key", column)
+            if column in _TILE_COLUMNS:
+                raise DefinitionError(
+                    f"Entity {self.name!r}: key {column!r} is a column of every tiles table; choose another name"
+                )
             if not isinstance(kind, StringType | Int64Type):
                 raise DefinitionError(f"Entity {self.name!r}: key {column!r} is {kind!r}; expected String or Int64")

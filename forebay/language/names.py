@@ -1,4 +1,7 @@
-"""Names of declared things: lower case, digits and underscores, so that they can stand in keys, paths and SQL."""
+"""Names of declared things: letters, digits and single underscores, so that they can stand in keys, paths and SQL.
+
+A double underscore is Forebay's own: it parts the fields of a partial (`latest_amount__ts`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from forebay.errors import DefinitionError
 
 NAME_LENGTH_MAX = 64
 """Names stand in every key of the online store."""
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z](?:_?[A-Za-z0-9])*_?")
 _RESERVED = frozenset(
     {"event_timestamp", "created_timestamp", "arrived_at", "source_partition", "source_offset", "date"}
 )
@@ -18,7 +21,7 @@ def check_name(what: str, name: str) -> None:
     """Raise `DefinitionError` unless `name` can name a `what`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > NAME_LENGTH_MAX:
         raise DefinitionError(
-            f"{what} {name!r} cannot be a name; expected a letter, then letters, digits or underscores, "
+            f"{what} {name!r} cannot be a name; expected a letter, then letters, digits or single underscores, "
             f"at most {NAME_LENGTH_MAX}"
         )
     if name in _RESERVED:

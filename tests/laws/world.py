@@ -1,0 +1,177 @@
+"""A small world for the laws: a view of every aggregation over every column type that it accepts, and events to throw at it.
+
+Enrolment is by existing: whatever `AGGREGATIONS` exports is in the view. Events are late, tied, null, at the edges of hops, at
+midnight, before 1970 and far in the past; values are at the limits of their types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from forebay import Bool, Decimal, Entity, EventSource, Float64, Int64, String, Timestamp, WindowedView
+from forebay.core.events import Column, Events
+from forebay.core.values import FeatureColumn, Status
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from forebay.language.aggregations import AGGREGATIONS, Aggregation, StdDev, Variance
+from forebay.language.types import AnyType, DecimalType
+from tests.oracle import oracle
+
+MIDNIGHT_US = 1_387_065_600_000_000
+WINDOWS = ("30s", "1h", "24h", None)
+TTL = "12h"
+
+SCHEMA: dict[str, AnyType] = {
+    "event_id": String,
+    "user": String,
+    "ts": Timestamp,
+    "whole": Int64,
+    "wide": Int64,
+    "money": Decimal(2),
+    "real": Float64,
+    "flag": Bool,
+    "moment": Timestamp,
+    "word": String(max_bytes=8),
+}
+COLUMNS = ("whole", "wide", "money", "real", "flag", "moment", "word")
+DEFAULTS: dict[str, Any] = {"flag": True, "word": "none", "moment": "2000-01-01T00:00:00Z"}
+
+user = Entity("user", keys={"user": String})
+events_source = EventSource("events", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start="2013-12-01")
+
+
+def enrolled() -> list[Aggregation]:
+    """Every exported aggregation, over every column that accepts it, over every window."""
+    features: list[Aggregation] = []
+    for kind in AGGREGATIONS:
+        if not kind.of_required:
+            features.append(kind(f"{kind.__name__}_all", windows=WINDOWS, default=-1))
+        if kind.__name__ == "SecondsSince":
+            continue
+        for column in COLUMNS:
+            squared_beyond_limit = column == "wide" and issubclass(kind, Variance | StdDev)
+            probe = kind(f"{kind.__name__}_{column}", of=column, windows=WINDOWS, default=None)
+            if probe.accepts(SCHEMA[column]) and not squared_beyond_limit:
+                counts = probe.output(SCHEMA[column]) != SCHEMA[column]
+                default = -1 if counts else DEFAULTS.get(column, 7)
+                features.append(kind(probe.name, of=column, windows=WINDOWS, default=default))
+    return features
+
+
+VIEW = WindowedView("everything", version=1, entity=user, source=events_source, features=enrolled(), ttl=TTL)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event, its values in stored units."""
+
+    entity: str
+    ts: int
+    event_id: str
+    values: dict[str, Any]
+
+
+OFFSETS_US = st.one_of(
+    st.sampled_from(
+        [k * step + d for step in (SECOND_US, MINUTE_US, HOUR_US, DAY_US) for k in (-2, -1, 0, 1) for d in (-1, 0, 1)]
+    ),
+    st.integers(-3 * DAY_US, 3 * DAY_US),
+    st.integers(-40 * MINUTE_US, 40 * MINUTE_US),
+)
+INSTANTS = st.one_of(
+    OFFSETS_US.map(lambda offset: MIDNIGHT_US + offset),
+    st.sampled_from([0, -1, -DAY_US, MIDNIGHT_US - 400 * DAY_US]),
+)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "whole": st.integers(-(2**47), 2**47) | st.integers(-3, 3),
+    "wide": st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
+    "money": st.integers(-(2**47), 2**47) | st.integers(-500, 500),
+    "real": st.floats(-1e12, 1e12, allow_nan=False) | st.sampled_from([0.1, 0.2, 0.3, -0.0]),
+    "flag": st.booleans(),
+    "moment": st.integers(-(10**15), 2 * 10**15),
+    "word": st.text("abé", max_size=4),
+}
+EVENTS = st.lists(
+    st.builds(
+        Event,
+        entity=st.sampled_from(["ann", "bob", "eve"]),
+        ts=INSTANTS,
+        event_id=st.text("aZé0", min_size=1, max_size=3),
+        values=st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()}),
+    ),
+    max_size=25,
+)
+
+
+def as_events(events: list[Event]) -> Events:
+    """The core's columns of events."""
+    keys = sorted({event.entity for event in events})
+    columns = {name: _column(SCHEMA[name], [event.values[name] for event in events]) for name in COLUMNS}
+    return Events(
+        keys,
+        np.array([keys.index(event.entity) for event in events], np.int64),
+        np.array([event.ts for event in events], np.int64),
+        np.array([event.event_id.encode() for event in events], f"S{events_source.event_id_bytes}"),
+        np.arange(len(events), dtype=np.int64),
+        columns,
+    )
+
+
+def _column(kind: AnyType, values: list[Any]) -> Column:
+    stored = np.zeros(len(values), kind.storage)
+    for i, value in enumerate(values):
+        if value is not None:
+            stored[i] = value.encode() if isinstance(value, str) else value
+    return Column(stored, np.array([value is not None for value in values], np.bool_))
+
+
+def check(columns: list[FeatureColumn], events: list[Event], rows: list[tuple[str, int]]) -> None:
+    """Every value and status of rows (entity, instant) equals the oracle's."""
+    answers = {column.feature.name: column for column in columns}
+    for feature in VIEW.features:
+        for text in feature.windows:
+            column = answers[feature.feature_name(text)]
+            for i, (entity, instant_us) in enumerate(rows):
+                _check_one(feature, text, column, i, events, entity, instant_us)
+
+
+def _check_one(
+    feature: Aggregation, text: str | None, column: FeatureColumn, i: int, events: list[Event], entity: str, at: int
+) -> None:
+    window, of = feature.window(text), feature.of
+    source = VIEW.column(of)
+    scale = source.scale if isinstance(source, DecimalType) else 0
+    triples = [(e.entity, e.ts, e.event_id, e.values[of] if of else None) for e in events]
+    expected, status = oracle(
+        type(feature).__name__,
+        triples,
+        entity,
+        at,
+        window.length_us,
+        window.hop_us,
+        of=of is not None,
+        scale=scale,
+        ttl_us=VIEW.ttl_us,
+        default=column.feature.type.units(feature.default),
+    )
+    where = f"{column.feature.name} of {entity} at {at}"
+    assert Status(int(column.status[i])).name == status, where
+    got = column.values[i].item()
+    got = got.decode() if isinstance(got, bytes) else got
+    if isinstance(expected, float) and of == "real" and status == "PRESENT":
+        assert abs(got - expected) <= _tolerance(type(feature).__name__, triples, entity), where
+    else:
+        assert got == expected, f"{where}: {got!r} is not {expected!r}"
+
+
+def _tolerance(kind: str, triples: list[Any], entity: str) -> float:
+    """Float sums may differ by 1e-9·Σ|x|; second moments by the same of Σx², and their root accordingly."""
+    sizes = [abs(value) for e, _, _, value in triples if e == entity and value is not None]
+    if kind in ("Min", "Max", "First", "Last"):
+        return 0.0
+    if kind == "Variance":
+        return 1e-9 * sum(x * x for x in sizes)
+    return 1e-9 * sum(sizes) if kind != "StdDev" else (1e-9 * sum(x * x for x in sizes)) ** 0.5
