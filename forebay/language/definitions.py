@@ -37,8 +37,9 @@ _KINDS: dict[type, str] = {
 class Definitions:
     """Entities and sources by name, views and services by `name@version`.
 
-    `retired` maps a view or service that was deployed once and is no more to its fingerprint: its data may still be
-    stored, so its version cannot come back as something else.
+    Of what is deployed, `number` counts the deployments (0: not deployed), and `retired` maps a view or service that
+    was deployed once and is no more (`view:name@version`) to its fingerprint: its data may still be stored, so its
+    version cannot come back as something else.
     """
 
     entities: Mapping[str, Entity] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Definitions:
     views: Mapping[str, AnyView] = field(default_factory=dict)
     services: Mapping[str, FeatureService] = field(default_factory=dict)
     retired: Mapping[str, str] = field(default_factory=dict)
+    number: int = 0
 
     @classmethod
     def load(cls, module: str) -> Definitions:

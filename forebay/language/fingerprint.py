@@ -146,7 +146,7 @@ def _default(kind: AnyType, default: Any) -> Fact:
     """The default as its type holds it, so that 0, 0.0 and Decimal("0.00") of a Decimal(2) are one."""
     value = kind.python(kind.units(default))
     if isinstance(value, decimal.Decimal):
-        return str(value)
+        return f"{value.normalize():f}"
     if isinstance(value, datetime.datetime):
         return instant_text(instant_us(value))
     assert value is None or isinstance(value, str | int | float | bool)

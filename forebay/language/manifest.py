@@ -1,6 +1,7 @@
 """The manifest: all definitions as canonical JSON, so that a deployment can be compared, shipped and read back.
 
-    {"forebay_manifest": 1, "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}}
+    {"forebay_manifest": 1, "number": 7,
+     "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}}
 
 Canonical: keys sorted, UTF-8, no whitespace, a field that has its default left out; so equal definitions are equal
 bytes. Where the order of columns matters (keys of an entity, columns of a schema, derived columns, features) they are
@@ -37,7 +38,7 @@ Part = TypeVar("Part")
 
 def to_manifest(definitions: Definitions) -> bytes:
     """The canonical JSON of all definitions."""
-    content: dict[str, Any] = {"forebay_manifest": FORMAT}
+    content: dict[str, Any] = {"forebay_manifest": FORMAT, "number": definitions.number}
     for group in ("entities", "sources", "views", "services"):
         content[group] = {key: describe(value) for key, value in getattr(definitions, group).items()}
     content["retired"] = dict(definitions.retired)
@@ -144,7 +145,7 @@ def _read(content: Mapping[str, Any]) -> Definitions:
         content["services"],
         lambda raw: FeatureService(**{**raw, "features": [_selection(one, views) for one in raw["features"]]}),
     )
-    return Definitions(entities, sources, views, services, dict(content["retired"]))
+    return Definitions(entities, sources, views, services, dict(content["retired"]), int(content["number"]))
 
 
 def _each(raws: Mapping[str, Any], read: Callable[[dict[str, Any]], Part]) -> dict[str, Part]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from forebay.errors import RequestError
+from forebay.errors import DefinitionError, RequestError
 from forebay.instants import instant_us, moment
 
 DECIMAL_SCALE_MAX = 12
@@ -58,9 +58,16 @@ class StringType(Type, frozen=True, tag="String"):
 
     def __call__(self, *, max_bytes: int) -> StringType:
         """This type with a bound on the UTF-8 length of its values."""
-        if not 1 <= max_bytes <= STRING_BYTES_MAX:
-            raise RequestError(f"String(max_bytes={max_bytes}) is out of bounds; expected 1 to {STRING_BYTES_MAX}")
         return StringType(max_bytes=max_bytes)
+
+    def __post_init__(self) -> None:
+        if self.max_bytes is not None and not _is_whole(self.max_bytes, 1, STRING_BYTES_MAX):
+            raise DefinitionError(
+                f"String(max_bytes={self.max_bytes!r}) is out of bounds; expected 1 to {STRING_BYTES_MAX}"
+            )
+
+    def __str__(self) -> str:
+        return "String" if self.max_bytes is None else f"String(max_bytes={self.max_bytes})"
 
     @property
     def storage(self) -> str:
@@ -68,9 +75,11 @@ class StringType(Type, frozen=True, tag="String"):
         return f"S{self.max_bytes}" if self.max_bytes else "O"
 
     def units(self, value: Any) -> str | None:
-        """The text itself."""
+        """The text itself. A bounded one lies inline, padded with NUL: it must fit and hold none."""
         if value is not None and not isinstance(value, str):
-            raise RequestError(f"{value!r} is not a String; expected text")
+            raise RequestError(f"{value!r} is not a {self}; expected text")
+        if value and self.max_bytes is not None and ("\0" in value or _utf8_length(value) > self.max_bytes):
+            raise RequestError(f"{value!r} is not a {self}; expected at most {self.max_bytes} UTF-8 bytes and no NUL")
         return value
 
     def python(self, stored: Any) -> Any:
@@ -143,8 +152,10 @@ class DecimalType(Type, frozen=True, tag="Decimal"):
     scale: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale <= DECIMAL_SCALE_MAX:
-            raise RequestError(f"Decimal({self.scale}) is out of bounds; expected a scale of 0 to {DECIMAL_SCALE_MAX}")
+        if not _is_whole(self.scale, 0, DECIMAL_SCALE_MAX):
+            raise DefinitionError(
+                f"Decimal({self.scale!r}) is out of bounds; expected a scale of 0 to {DECIMAL_SCALE_MAX}"
+            )
 
     def __str__(self) -> str:
         return f"Decimal({self.scale})"
@@ -190,3 +201,11 @@ Int64 = Int64Type()
 Float64 = Float64Type()
 Timestamp = TimestampType()
 Decimal = DecimalType
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _utf8_length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

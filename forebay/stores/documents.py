@@ -41,7 +41,8 @@ def open_documents(offline_url: str) -> Documents:
         return S3Documents(offline_url)
     if "://" in offline_url and not offline_url.startswith("file://"):
         raise ConfigError(
-            f"FOREBAY_OFFLINE_URL={offline_url!r} cannot be opened; expected a folder or s3://bucket/prefix"
+            f"FOREBAY_OFFLINE_URL begins with {offline_url.partition('://')[0]!r}; "
+            "expected a folder or s3://bucket/prefix"
         )
     return FolderDocuments(Path(offline_url.removeprefix("file://")))
 

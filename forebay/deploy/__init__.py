@@ -1,0 +1,1 @@
+"""Deploying: what applying the definitions would change, and the registry of what is deployed."""

@@ -1,0 +1,154 @@
+"""The registry: where the deployed definitions live.
+
+    offline   registry/manifest-000007.json   every deployment, numbered; the next number can be taken once
+    online    <ns>:manifest                   the newest, for clients that know Redis alone
+
+To apply is to take the next number: of two concurrent applies one takes it, the other is told to look again. The copy
+in Redis never goes back to a smaller number. The deployed definitions are the newest of both stores, and an apply
+writes them to the one that lacks them, so that an apply that was cut short is finished by running it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from forebay.deploy.footprint import Archives
+from forebay.deploy.plan import Check, Plan, make_plan, retired_after
+from forebay.errors import FencedError, StoreUnavailableError
+from forebay.language.definitions import Definitions
+from forebay.language.manifest import from_manifest, to_manifest
+from forebay.stores.documents import Documents, open_documents
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from forebay.settings import Settings
+
+FOLDER = "registry"
+PUT_ATTEMPTS_MAX = 10
+"""Other applies that may come between, each with a greater number: then theirs stands."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply did: the number of what is deployed now, and the plan that led to it (empty: nothing to do)."""
+
+    number: int
+    plan: Plan
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"number": self.number, "applied": not self.plan.empty, **self.plan.to_dict()}
+
+
+class Registry:
+    """The deployed definitions of one namespace."""
+
+    def __init__(self, documents: Documents, online: Redis, key: str) -> None:
+        self._documents = documents
+        self._online = online
+        self._key = key
+
+    @classmethod
+    def open(cls, settings: Settings, online: Redis) -> Registry:
+        """The registry of a deployment; `online` is a connection of its."""
+        from forebay.stores.keys import Keys
+
+        return cls(open_documents(settings.offline_url), online, Keys(settings.namespace).manifest())
+
+    def current(self) -> Definitions | None:
+        """The deployed definitions, `None` before the first apply."""
+        offline, online = self._offline(), self._read_online()
+        return online if offline is None or (online is not None and online.number > offline.number) else offline
+
+    def plan(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Plan:
+        """What applying the code would change; expressions are checked where DuckDB is installed."""
+        return make_plan(code, self.current(), now_us=now_us, archives=archives, check=expression_check())
+
+    def apply(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Applied:
+        """Deploy the code. Does nothing but mend where it is deployed already.
+
+        Raises `PlanRefusedError` with every refusal, and `FencedError` where another apply came between.
+        """
+        deployed = self.current()
+        plan = make_plan(code, deployed, now_us=now_us, archives=archives, check=expression_check())
+        plan.check()
+        if deployed is None or not plan.empty:
+            number = deployed.number + 1 if deployed else 1
+            deployed = replace(code, number=number, retired=retired_after(code, deployed))
+            self._take(deployed)
+        elif self._offline() is None or self._newest() < deployed.number:
+            self._take(deployed)
+        self._write_online(deployed)
+        return Applied(deployed.number, plan)
+
+    def _take(self, definitions: Definitions) -> None:
+        if not self._documents.create(_name(definitions.number), to_manifest(definitions)):
+            raise FencedError(
+                f"Another apply has just deployed manifest {definitions.number}, and nothing of this one was written; "
+                "look at `forebay plan` again and apply"
+            )
+
+    def _newest(self) -> int:
+        return max((_number(name) for name in self._documents.names(FOLDER)), default=0)
+
+    def _offline(self) -> Definitions | None:
+        number = self._newest()
+        data = self._documents.read(_name(number)) if number else None
+        return None if data is None else from_manifest(data)
+
+    def _read_online(self) -> Definitions | None:
+        import redis
+
+        try:
+            data = self._online.get(self._key)
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+        return from_manifest(data) if isinstance(data, bytes) else None
+
+    def _write_online(self, definitions: Definitions) -> None:
+        """Put a manifest where there is none or one with a smaller number."""
+        import redis
+
+        data = to_manifest(definitions)
+        try:
+            with self._online.pipeline(transaction=True) as transaction:
+                for _ in range(PUT_ATTEMPTS_MAX):
+                    transaction.watch(self._key)
+                    there = transaction.get(self._key)
+                    if isinstance(there, bytes) and from_manifest(there).number >= definitions.number:
+                        return
+                    transaction.multi()
+                    transaction.set(self._key, data)
+                    try:
+                        transaction.execute()
+                    except redis.WatchError:
+                        continue
+                    return
+        except redis.RedisError as error:
+            raise _unavailable(error) from error
+
+
+def expression_check() -> Check | None:
+    """The check of SQL expressions, `None` where DuckDB is not installed."""
+    try:
+        from forebay.ingest.select import check_expressions
+    except ImportError:
+        return None
+    return check_expressions
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}/manifest-{number:06d}.json"
+
+
+def _number(name: str) -> int:
+    text = name.removeprefix(f"{FOLDER}/manifest-").removesuffix(".json")
+    return int(text) if text.isdigit() else 0
+
+
+def _unavailable(error: Exception) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The online store does not answer ({type(error).__name__}: {error}); check FOREBAY_ONLINE_URL"
+    )
