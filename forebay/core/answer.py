@@ -1,8 +1,9 @@
 """Tiles and an instant become values: the read path's half of the law.
 
-`answer` selects, for each window, the tiles of its ring (and the pending partials) from its old edge on, merges them per entity
-and finishes them. Tiles may come in any order and in pieces. The tiles given must hold only events before the instant; whoever calls sees to that. `finish` is also
-the last step of training (`forebay.core.ranges`): defaults, TTL and errors are decided in one place.
+`answer` selects, for each window, the tiles of its ring (and the pending partials) from its old edge on, merges them
+per entity and finishes them. Tiles may come in any order and in pieces. The tiles given must hold only events before
+the instant; whoever calls sees to that. `finish` is also the last step of training (`forebay.core.ranges`): defaults,
+TTL and errors are decided in one place.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EDGE_MIN = -(2**63)
 
 
 def answer(layout: Layout, tiles: Tiles, instants_us: Ints, names: Sequence[str] | None = None) -> list[FeatureColumn]:
-    """The features of entities 0 … n−1 at their instants (int64[n], UTC µs), in the order of `names` (default: the view's)."""
+    """The features of entities 0 … n−1 at their instants (int64[n], UTC µs), in the order of `names` or the view's."""
     columns: dict[str, FeatureColumn] = {}
     if (np.diff(tiles.code) < 0).any():
         tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
@@ -68,7 +69,7 @@ def edges_us(window: Window, instants_us: Ints) -> Ints:
 
 
 def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints) -> FeatureColumn:
-    """The column of one output for all instants: `merged` holds the windows that have an event, `rows` says whose they are."""
+    """The column of one output at all instants: `merged` are the windows that have an event, `rows` says whose."""
     column = FeatureColumn.of_defaults(output.feature, len(instants_us))
     if not len(rows):
         return column

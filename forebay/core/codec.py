@@ -1,7 +1,7 @@
 """Tiles as bytes in the online store. The format is written down in `docs/formats.md` and pinned by golden files.
 
-A stream or batch blob is a header and records; a pending blob is records only, because the stream appends to it. Any number of
-blobs is decoded with one `numpy.frombuffer`.
+A stream or batch blob is a header and records; a pending blob is records only, because the stream appends to it. Any
+number of blobs is decoded with one `numpy.frombuffer`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
 
 
 def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:
-    """Headers (all zero, with NO_CUT, where there is no blob) and the tiles of all blobs. Raises `FormatError`."""
+    """The headers of all blobs and their tiles; no blob has a header of zeros and NO_CUT. Raises `FormatError`."""
     headers = np.zeros(len(blobs), HEADER)
     headers["cut"] = headers["newest"] = NO_CUT
     there = [i for i, blob in enumerate(blobs) if blob]
@@ -63,9 +63,10 @@ def unpack_records(layout: Layout, bodies: Sequence[bytes | None]) -> Tiles:
     """The tiles of bodies that are records only, such as pending blobs; within an entity in stored order."""
     sizes = np.fromiter((len(body or b"") for body in bodies), np.int64, len(bodies))
     if (sizes % layout.record.itemsize).any():
+        torn = int(sizes[sizes % layout.record.itemsize > 0][0])
         raise FormatError(
-            f"Tiles of view {layout.view.key!r} have {int(sizes[sizes % layout.record.itemsize > 0][0])} bytes, which is no "
-            f"multiple of its record of {layout.record.itemsize}; they were written for another definition. Re-publish the view."
+            f"Tiles of view {layout.view.key!r} have {torn} bytes, which is no multiple of its record of "
+            f"{layout.record.itemsize}; they were written for another definition. Publish the view again."
         )
     records = np.frombuffer(b"".join([body for body in bodies if body]), layout.record)
     return Tiles(np.repeat(np.arange(len(bodies), dtype=np.int64), sizes // layout.record.itemsize), records)
@@ -83,8 +84,8 @@ def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.intp]:
 
 
 def _refuse(layout: Layout, header: Any) -> None:
+    found = f"format {int(header['version'])} and layout {int(header['layout']):08x}"
     raise FormatError(
-        f"Tiles of view {layout.view.key!r} have format {int(header['version'])} and layout {int(header['layout']):08x}; "
-        f"expected {FORMAT_VERSION} and {layout.fingerprint:08x}. They were written by another version of Forebay or for another "
-        "definition: publish the view again."
+        f"Tiles of view {layout.view.key!r} have {found}; expected {FORMAT_VERSION} and {layout.fingerprint:08x}. They were "
+        "written by another version of Forebay or for another definition: publish the view again."
     )

@@ -29,8 +29,8 @@ class Column:
 class Events:
     """Events of one windowed view: `where` is applied, events with a null key are left out.
 
-    `keys` are the distinct entities, `code` an index into them; `ts` are instants, `ids` UTF-8 event ids, `offset` positions in the
-    source; `columns` are those that the view's aggregations need. All arrays have one length.
+    `keys` are the distinct entities, `code` an index into them; `ts` are instants, `ids` UTF-8 event ids, `offset`
+    positions in the source; `columns` are those that the view's aggregations need. All arrays have one length.
     """
 
     keys: list[str]

@@ -1,8 +1,8 @@
 """Who an event is about: the text of an entity's key, and the slot it lives in.
 
-One definition for every store and engine: keys of the online store, buckets of files, shards of a worker. The text joins
-the key values with `|`; within a value, every byte that is not one of `A-Z a-z 0-9 _ . ~ @ + -` is percent-encoded, so that a
-key can stand in a Redis key and no two entities share one.
+One definition for every store and engine: keys of the online store, buckets of files, shards of a worker. The text
+joins the key values with `|`; within a value, every byte that is not one of `A-Z a-z 0-9 _ . ~ @ + -` is
+percent-encoded, so that a key can stand in a Redis key and no two entities share one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def entity_keys(entity: Entity, columns: Mapping[str, pa.Array | pa.ChunkedArray
 
 
 def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
-    """The key text of one row such as `{"user_id": "u1"}`. Raises `RequestError` for a missing, null or mistyped key."""
+    """The key text of a row such as `{"user_id": "u1"}`. Raises `RequestError` for a missing, null or mistyped key."""
     parts = []
     for name, kind in entity.keys.items():
         if name not in row:

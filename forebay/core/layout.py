@@ -1,8 +1,9 @@
 """How the tiles of a view are laid out: the rings it keeps and the record of one tile.
 
-A view keeps one ring of tiles per distinct hop. A record is packed and of fixed size: where the tile starts, its ring, how many
-events it counts, the newest of them, then the fields of its partials (`forebay.algebra.partials`). Event ids and bounded
-strings lie inline. The same record is a row in memory, 1/n of a Redis value, and (typed) a row of the tiles table.
+A view keeps one ring of tiles per distinct hop. A record is packed and of fixed size: where the tile starts, its
+ring, how many events it counts, the newest of them, then the fields of its partials (`forebay.algebra.partials`).
+Event ids and bounded strings lie inline. The same record is a row in memory, 1/n of a Redis value, and (typed) a row
+of the tiles table.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def answer_events(
 ) -> list[FeatureColumn]:
     """The features of m rows at their instants.
 
-    `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us` (int64[m], UTC µs) its
-    instant. Events may be in any order.
+    `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us`
+    (int64[m], UTC µs) its instant. Events may be in any order.
     """
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
     groups = by_window(layout, wanted)

@@ -25,7 +25,7 @@ ONE = Event(
 
 
 def tiles_before(events: list[Event], instant_us: int, seed: int, keys: list[str]) -> Tiles:
-    """Tiles of the events before an instant, arrived in random order in random batches, some rolled up, some pending."""
+    """Tiles of the events before an instant, arrived in random order and batches, some rolled up, some pending."""
     chance = random.Random(seed)
     arrived = [event for event in events if event.ts < instant_us]
     chance.shuffle(arrived)

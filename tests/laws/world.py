@@ -1,7 +1,8 @@
-"""A small world for the laws: a view of every aggregation over every column type that it accepts, and events to throw at it.
+"""A small world for the laws: a view of every aggregation over every column type that it accepts, and events to throw
+at it.
 
-Enrolment is by existing: whatever `AGGREGATIONS` exports is in the view. Events are late, tied, null, at the edges of hops, at
-midnight, before 1970 and far in the past; values are at the limits of their types.
+Enrolment is by existing: whatever `AGGREGATIONS` exports is in the view. Events are late, tied, null, at the edges of
+hops, at midnight, before 1970 and far in the past; values are at the limits of their types.
 """
 
 from __future__ import annotations
