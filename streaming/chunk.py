@@ -1,0 +1,39 @@
+"""What a reader hands to the flow: a run of raw events of one partition, and the offsets that it covers.
+
+Lives here: the value and nothing else. Offsets are 64-bit numbers that only grow along a partition; they may have
+gaps (Redis Streams) and then say so one by one. Invariant: the chunks of a partition join without a gap: each begins
+where the one before it ended, in `[first_offset, next_offset)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.language.source import EventSource
+
+EVENTS_MAX = 8192
+"""Events of one chunk: large enough for columns to pay (DESIGN §6), small enough for a commit of a few milliseconds."""
+BYTES_MAX = 2 << 20
+"""Bytes of one read from a log: bounds what a chunk of large events holds."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Raw events of one partition: either JSON `lines` or rows of a `table`, in the order of their offsets."""
+
+    source: EventSource
+    partition: str
+    first_offset: int
+    next_offset: int
+    lines: Sequence[bytes] = ()
+    table: pa.Table | None = None
+    offsets: npt.NDArray[np.int64] | None = None
+    """The offset of each event; `None` where they are `first_offset`, `first_offset + 1`, …"""
+
+    def __len__(self) -> int:
+        return len(self.lines) if self.table is None else int(self.table.num_rows)

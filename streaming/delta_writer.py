@@ -1,0 +1,114 @@
+"""The background writer of the offline store: one thread a process, so that a commit of tens of milliseconds delays
+no event online.
+
+Lives here: collecting what the flow hands over and appending it once or twice a second. Order of one flush: dead
+letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials.
+Invariants: each append is atomic with the offsets it covers, so repeating any of it is harmless; the first error
+stops the flow; `close` returns when all is durable.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from streaming.backlog import Backlog
+from streaming.decode import Decoded
+from streaming.offline import Offline
+from streaming.partials import Partials
+from streaming.retry import Patience
+from streaming.stop import Stop
+from streaming.summary import Summary
+
+FLUSH_INTERVAL_S = 1.0
+"""A commit costs tens of milliseconds and leaves a file: one a second is fresh enough for history."""
+IDLE_INTERVAL_S = 30.0
+"""How often the position of a view without events is moved: a restart re-reads at most about that much."""
+
+
+@dataclass
+class _Pending:
+    decoded: list[Decoded] = field(default_factory=list)
+    partials: dict[str, list[Partials]] = field(default_factory=lambda: defaultdict(list))
+
+    def __bool__(self) -> bool:
+        return bool(self.decoded or self.partials)
+
+
+class DeltaWriter:
+    """Takes events and partials from all threads of a flow; appends them from its own."""
+
+    def __init__(self, offline: Offline, patience: Patience, stop: Stop, backlog: Backlog, summary: Summary) -> None:
+        self._offline, self._patience = offline, patience
+        self._stop, self._backlog, self._summary = stop, backlog, summary
+        self._pending = _Pending()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._flushed_s: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="delta-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def archive(self, decoded: Decoded) -> None:
+        """Take the events and dead letters of a chunk."""
+        self._backlog.add(len(decoded.batch))
+        with self._wake:
+            self._pending.decoded.append(decoded)
+
+    def streamed(self, partials: Partials) -> None:
+        """Take the partials of a view."""
+        with self._wake:
+            self._pending.partials[partials.view.key].append(partials)
+
+    def close(self) -> None:
+        """Write what is left; returns when it is durable, or when the flow has failed."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._stop.failing():
+            while not self._closing and self._stop.error is None:
+                with self._wake:
+                    self._wake.wait(FLUSH_INTERVAL_S)
+                if self._stop.error is None:
+                    self._flush()
+            if self._stop.error is None:
+                self._flush()
+
+    def _flush(self) -> None:
+        with self._wake:
+            pending, self._pending = self._pending, _Pending()
+            closing = self._closing
+        self._archive(pending.decoded)
+        for key, partials in pending.partials.items():
+            if closing or any(len(p.events) for p in partials) or self._is_due(key):
+                self._patience(lambda partials=partials: self._offline.append_partials(partials))
+                self._flushed_s[key] = time.monotonic()
+            else:
+                self._keep(key, partials)
+
+    def _keep(self, key: str, partials: list[Partials]) -> None:
+        """Nothing but positions: put them back, the newest of each partition is enough."""
+        newest = {(p.partition, tuple(p.lanes)): p for p in partials}
+        with self._wake:
+            self._pending.partials[key] = [*newest.values(), *self._pending.partials[key]]
+
+    def _is_due(self, key: str) -> bool:
+        since = self._flushed_s.setdefault(key, time.monotonic())
+        return time.monotonic() - since > IDLE_INTERVAL_S
+
+    def _archive(self, decoded: Sequence[Decoded]) -> None:
+        by_source: dict[str, list[Decoded]] = defaultdict(list)
+        for one in decoded:
+            by_source[one.batch.source.name].append(one)
+        for source, chunks in by_source.items():
+            added = self._patience(lambda chunks=chunks: self._offline.append_events(chunks))
+            self._summary.archived(source, added.events, added.late, added.dead)
+        self._backlog.done(sum(len(one.batch) for one in decoded))

@@ -1,0 +1,200 @@
+"""Files as a log: each file is one partition, named by its file name, and its lines (rows) are the offsets.
+
+Lives here: following NDJSON (`.ndjson`, `.jsonl`) and Parquet files that only ever grow. Rules:
+
+- A line counts when its newline is there. At the end of a file that is read `until_end`, a last line without one
+  counts if it is a whole JSON object: nothing can be appended to that which would make it another object. Any other
+  unfinished line waits for the rest of itself; it is reported, never guessed.
+- A Parquet file counts when its footer is there; until then it is being written, and it is reported as unfinished.
+- A file that holds fewer lines than were read from it before was replaced: an error, because its offsets mean other
+  events now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from forebay.errors import ConfigError, StoreError
+from forebay.language.source import EventSource
+from streaming.chunk import BYTES_MAX, EVENTS_MAX, Chunk
+
+LINES = (".ndjson", ".jsonl")
+PARQUET = (".parquet",)
+LINE_BYTES_MAX = 64 << 20
+"""A line is held whole until its newline; one longer than this has lost its newlines and stops the flow."""
+
+
+def files_of(source: EventSource, path: str) -> list[Path]:
+    """The files of a source's stream, in name order: the file itself, or those of the folder that can be read."""
+    where = Path(path)
+    if where.is_dir():
+        return sorted(file for file in where.iterdir() if file.suffix in LINES + PARQUET and file.is_file())
+    if where.is_file():
+        if where.suffix not in LINES + PARQUET:
+            raise ConfigError(
+                f"Stream of {source.name!r}: {where} is neither NDJSON (.ndjson, .jsonl) nor Parquet (.parquet)"
+            )
+        return [where]
+    raise ConfigError(f"Stream of {source.name!r}: there is no file or folder {where}; create it, it may be empty")
+
+
+class LineFile:
+    """One NDJSON file, read from a line number on."""
+
+    def __init__(self, source: EventSource, path: Path, offset: int, *, until_end: bool) -> None:
+        self._source, self._path, self._until_end = source, path, until_end
+        self._next = offset
+        self._lines: list[bytes] = []
+        self._tail = b""
+        self._file: BinaryIO = path.open("rb")
+        self._inside = _skip_lines(self._file, path, offset)
+        """Whether the line that counts already is still without its newline: the rest of it is nobody's."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it ends in a line that is not finished."""
+        return bool(self._tail)
+
+    def poll(self) -> Chunk | None:
+        """The next lines; `None` where there are none now."""
+        if not self._lines and not self._read():
+            return None
+        lines, self._lines = self._lines[:EVENTS_MAX], self._lines[EVENTS_MAX:]
+        first, self._next = self._next, self._next + len(lines)
+        return Chunk(self._source, self._path.name, first, self._next, lines=lines)
+
+    def _read(self) -> bool:
+        data = self._file.read(BYTES_MAX)
+        if self._inside and data:
+            _, newline, data = data.partition(b"\n")
+            self._inside = not newline
+        if not data:
+            return self._take_last_line()
+        head, newline, tail = data.rpartition(b"\n")
+        if newline:
+            self._lines, self._tail = (self._tail + head).split(b"\n"), tail
+            return True
+        self._tail += tail
+        if len(self._tail) > LINE_BYTES_MAX:
+            where = f"{self._path}: line {self._next + 1}"
+            raise StoreError(
+                f"{where} is longer than {LINE_BYTES_MAX >> 20} MiB; a stream holds one JSON object a line"
+            )
+        return False
+
+    def _take_last_line(self) -> bool:
+        if not (self._until_end and _is_object(self._tail)):
+            return False
+        self._lines, self._tail, self._inside = [self._tail], b"", True
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class RowFile:
+    """One Parquet file, read from a row number on once its footer is there."""
+
+    def __init__(self, source: EventSource, path: Path, offset: int, *, until_end: bool) -> None:
+        self._source, self._path, self._next = source, path, offset
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._file: pq.ParquetFile | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its footer is not there yet."""
+        return self._file is None
+
+    def poll(self) -> Chunk | None:
+        """The next rows; `None` where there are none now."""
+        if self._file is None and not self._open():
+            return None
+        batch = next(self._batches or iter(()), None)
+        if batch is None:
+            return None
+        first, self._next = self._next, self._next + batch.num_rows
+        return Chunk(self._source, self._path.name, first, self._next, table=pa.Table.from_batches([batch]))
+
+    def _open(self) -> bool:
+        try:
+            file = pq.ParquetFile(self._path)
+        except pa.ArrowInvalid:
+            return False
+        rows = file.metadata.num_rows
+        if rows < self._next:
+            raise _shrunk(self._path, rows, "rows", self._next)
+        self._file, self._batches = file, _rows_from(file, self._next)
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def open_file(source: EventSource, path: Path, offset: int, *, until_end: bool) -> LineFile | RowFile:
+    """A reader of one file from an offset on."""
+    kind = LineFile if path.suffix in LINES else RowFile
+    return kind(source, path, offset, until_end=until_end)
+
+
+def _rows_from(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:
+    """The rows from `offset` on; row groups before it are not read."""
+    start, groups = 0, []
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if groups or start + rows > offset:
+            groups.append(group)
+        else:
+            start += rows
+    skip = offset - start
+    for batch in file.iter_batches(batch_size=EVENTS_MAX, row_groups=groups) if groups else ():
+        rest = batch.slice(min(skip, batch.num_rows))
+        skip -= batch.num_rows - rest.num_rows
+        if rest.num_rows:
+            yield rest
+
+
+def _skip_lines(file: BinaryIO, path: Path, count: int) -> bool:
+    """Move to the beginning of line `count`; whether the file ends before the newline of the line before it."""
+    left = count
+    while left:
+        at = file.tell()
+        block = file.read(BYTES_MAX)
+        lines = block.count(b"\n")
+        if not block:
+            raise _shrunk(path, count - left, "lines", count)
+        if lines < left:
+            left -= lines
+            if left == 1 and len(block) < BYTES_MAX and not block.endswith(b"\n"):
+                return True
+            continue
+        end = -1
+        for _ in range(left):
+            end = block.index(b"\n", end + 1)
+        file.seek(at + end + 1)
+        return False
+    return False
+
+
+def _shrunk(path: Path, found: int, what: str, read: int) -> StoreError:
+    return StoreError(
+        f"{path} holds {found} {what}, but {read} were read from it before. Files of a stream only ever grow: "
+        "put the file back as it was, and new events into a new file"
+    )
+
+
+def _is_object(text: bytes) -> bool:
+    if not text.rstrip().endswith(b"}"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except msgspec.DecodeError:
+        return False

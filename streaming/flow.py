@@ -1,0 +1,77 @@
+"""The flow at a glance:
+
+    read ──▶ decode ──┬──▶ archive      raw events, dead letters, repair marks      ──▶ Delta, in the background └──▶
+                      split ──▶ online     partials and progress, one transaction  ──▶ Redis ──▶ streamed/, in the
+                      background
+
+Lives here: the wiring for Bytewax. No step keeps state for Bytewax and no recovery store is used: where to resume is
+read from the stores (docs/adr/0005). What travels is columns of thousands of events. Sinks are FixedPartitionedSinks,
+never DynamicSinks, which can lose what they were given when a flow fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from streaming.archive_sink import ArchiveSink
+from streaming.chunk import Chunk
+from streaming.decode import Decoded
+from streaming.lane_sink import LaneSink
+from streaming.lane_writer import LaneWriter
+from streaming.routing import part_names, reader_of
+from streaming.sources import Reader, Readers
+from streaming.split import Piece
+from streaming.stop import Stop
+
+In, Out = TypeVar("In"), TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the flow is made of; each is a plain function or object that a test can call."""
+
+    reader: Callable[[int], Reader]
+    decode: Callable[[Chunk], Decoded]
+    archive: Callable[[Decoded], None]
+    split: Callable[[Decoded], list[Piece]]
+    writer: Callable[[int], LaneWriter] | None
+    """The writers of the online store; none where no source has a windowed view."""
+    stop: Stop
+
+
+def build(steps: Steps, workers: int) -> Dataflow:
+    """The dataflow for a number of workers."""
+    flow = Dataflow("forebay")
+    chunks = op.input("read", flow, Readers(steps.reader, workers))
+    decoded = op.flat_map("decode", chunks, _guarded(steps.stop, lambda chunk: [steps.decode(chunk)]))
+    by_reader = op.map("by_reader", decoded, lambda one: (_reader_key(one, workers), one))
+    op.output("archive", by_reader, ArchiveSink(steps.archive, workers))
+    if steps.writer is None:
+        return flow
+    pieces = op.flat_map("split", decoded, _guarded(steps.stop, steps.split))
+    by_writer = op.map("by_writer", pieces, lambda piece: (part_names(workers)[piece.writer], piece))
+    op.output("online", by_writer, LaneSink(steps.writer, workers, steps.stop))
+    return flow
+
+
+def _reader_key(decoded: Decoded, workers: int) -> str:
+    batch = decoded.batch
+    return part_names(workers)[reader_of(batch.source.name, batch.partition, workers)]
+
+
+def _guarded(stop: Stop, step: Callable[[In], list[Out]]) -> Callable[[In], Iterator[Out]]:
+    """A step whose error stops the flow; after it nothing passes, so that no writer sees a gap."""
+
+    def run(item: In) -> Iterator[Out]:
+        out: list[Out] = []
+        with stop.failing():
+            if stop.error is None:
+                out = step(item)
+        return iter(out)
+
+    return run

@@ -1,0 +1,81 @@
+"""The stream's computed tiles on their way to `streamed/<view>@<v>`.
+
+Lives here: which events of a piece a table still lacks, and folding them. Online store and table remember how far
+they are each for themselves, per lane and partition, and after a crash they differ. Where the table lacks exactly
+what was just applied online, the tiles that went there are taken as they are; otherwise the missing events are folded
+again (the fold is a pure function, so the tiles add up to the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from forebay.core.events import Events
+from forebay.core.layout import Layout
+from forebay.core.tiles import Tiles, fold
+from forebay.language.view import WindowedView
+from streaming.routing import lane_of_events
+
+
+@dataclass(frozen=True)
+class Partials:
+    """The events of one view in one piece; `keys` and `tiles` are what went online, where that was all of them."""
+
+    view: WindowedView
+    partition: str
+    first_offset: int
+    next_offset: int
+    lanes: Sequence[int]
+    events: Events
+    commit: int
+    keys: Sequence[str] | None = None
+    tiles: Tiles | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tiles to be appended, with what the table says of each: the commit, and the offsets they are from."""
+
+    keys: Sequence[str]
+    tiles: Tiles
+    commit: int
+    partition: str
+    next_offset: int
+
+
+def app_id(lane: int, partition: str) -> str:
+    """The name under which a table remembers how far a lane's part of a partition is in it."""
+    return f"{lane}/{partition}"
+
+
+def missing(partials: Partials, positions: Mapping[str, int]) -> Rows | None:
+    """The tiles of the events that a table at `positions` lacks; `None` where it lacks none."""
+    floors = {lane: positions.get(app_id(lane, partials.partition), 0) for lane in partials.lanes}
+    events = partials.events
+    if max(floors.values()) <= partials.first_offset:
+        if partials.tiles is not None and partials.keys is not None:
+            return _rows(partials, partials.keys, partials.tiles)
+    else:
+        floor = np.zeros(max(floors) + 1, np.int64)
+        floor[list(floors)] = list(floors.values())
+        events = events.take(np.flatnonzero(events.offset >= floor[lane_of_events(events)]))
+    return _rows(partials, events.keys, fold(Layout.of(partials.view), events))
+
+
+def _rows(partials: Partials, keys: Sequence[str], tiles: Tiles) -> Rows | None:
+    if not len(tiles):
+        return None
+    return Rows(keys, tiles, partials.commit, partials.partition, partials.next_offset)
+
+
+def ends(partials: Sequence[Partials], positions: Mapping[str, int]) -> dict[str, int]:
+    """Where a table stands after these partials; it never moves back."""
+    after: dict[str, int] = {}
+    for piece in partials:
+        for lane in piece.lanes:
+            name = app_id(lane, piece.partition)
+            after[name] = max(piece.next_offset, after.get(name, positions.get(name, 0)))
+    return {name: offset for name, offset in after.items() if offset > positions.get(name, 0)}

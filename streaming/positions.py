@@ -1,0 +1,84 @@
+"""Where a flow resumes: at the least of what its stores say.
+
+Lives here: reading how far each partition is in the archive, in `streamed/` and in every slot of every view, and
+taking the minimum. Each store drops what it has, so starting too early costs time only. A (view, slot) or table
+without a position starts where the view starts (docs/stream.md, "A new view"): at the first archived event that its
+published cut does not cover, or at the beginning of the log while nothing is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import redis
+
+from forebay.core.codec import NO_CUT
+from forebay.core.identity import SLOTS
+from forebay.language.source import EventSource
+from forebay.language.view import WindowedView
+from forebay.stores.keys import Keys
+from forebay.stores.progress import Cut, Progress
+from streaming.lateness import INT64_MIN
+from streaming.offline import Archived, Offline
+from streaming.partials import app_id
+from streaming.routing import LANES
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What the stores said when the flow began, after it had fenced its predecessors."""
+
+    views: Sequence[WindowedView]
+    offline: Offline
+    archived: Mapping[tuple[str, str], Archived]
+    streamed: Mapping[str, Mapping[str, int]]
+    progress: Mapping[str, Sequence[Progress]]
+    cuts: Mapping[str, int]
+    _firsts: dict[tuple[str, int], Mapping[str, int]] = field(default_factory=dict)
+
+    def resume(self, source: EventSource, partition: str) -> int:
+        """The offset at which a partition is read on."""
+        offsets = [self.archived_to(source, partition)[0]]
+        for view in self.views:
+            if view.source.name == source.name:
+                offsets += self._of_view(view, partition)
+        return min(offsets)
+
+    def archived_to(self, source: EventSource, partition: str) -> tuple[int, int]:
+        """How far a partition is in the archive: the next offset, and the newest event before it."""
+        archived = self.archived.get((source.name, partition))
+        return (0, INT64_MIN) if archived is None else (archived.next_offset, archived.newest_us)
+
+    def _of_view(self, view: WindowedView, partition: str) -> list[int]:
+        slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
+        lanes = [self.streamed[view.key].get(app_id(lane, partition)) for lane in range(LANES)]
+        known = [slot.next_offset for slot in slots if slot is not None] + [lane for lane in lanes if lane is not None]
+        return known if len(known) == SLOTS + LANES else [*known, self._start(view, partition)]
+
+    def _start(self, view: WindowedView, partition: str) -> int:
+        """Where a view without a position starts."""
+        cut_us = self.cuts[view.key]
+        if cut_us == NO_CUT:
+            return 0
+        return self._first_after(view.source, cut_us).get(partition, self.archived_to(view.source, partition)[0])
+
+    def _first_after(self, source: EventSource, cut_us: int) -> Mapping[str, int]:
+        if (source.name, cut_us) not in self._firsts:
+            self._firsts[source.name, cut_us] = self.offline.first_offsets(source, cut_us)
+        return self._firsts[source.name, cut_us]
+
+
+def read_positions(
+    online: redis.Redis, namespace: str, offline: Offline, sources: Sequence[EventSource], views: Sequence[WindowedView]
+) -> Positions:
+    """Ask the stores. Call it after the lanes took over: nobody else moves a slot's progress from then on."""
+    keys, slots = Keys(namespace), range(SLOTS)
+    archived = {(source.name, name): one for source in sources for name, one in offline.archived(source).items()}
+    streamed = {view.key: offline.streamed(view) for view in views}
+    progress, cuts = {}, {}
+    for view in views:
+        blobs = online.mget(keys.slots("progress", view.key, slots))
+        progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+        cuts[view.key] = min(Cut.decode(blob).cut_us for blob in online.mget(keys.slots("cut", view.key, slots)))
+    return Positions(views, offline, archived, streamed, progress, cuts)

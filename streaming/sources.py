@@ -1,0 +1,185 @@
+"""The readers of a flow: every partition of every source's log, in chunks, as soon as there is something.
+
+Lives here: which partitions a reader has, polling them, and its face towards Bytewax. What a file or a stream is
+lives in `file_log.py` and `redis_log.py`. Partitions that appear while the flow runs are picked up by the reader they
+fall to, because a part for Bytewax is a reader and not a partition.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import redis
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from forebay.errors import ConfigError
+from forebay.language.source import EventSource, FileStream, RedisStream
+from streaming.backlog import Backlog
+from streaming.chunk import Chunk
+from streaming.file_log import LineFile, RowFile, files_of, open_file
+from streaming.redis_log import StreamReader
+from streaming.routing import part_names, reader_of
+from streaming.stop import Stop
+
+POLL_INTERVAL = timedelta(milliseconds=5)
+"""How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
+DISCOVERY_INTERVAL_S = 1.0
+"""How often a folder is looked through for new files."""
+
+Resume = Callable[[EventSource, str], int]
+"""The offset at which a partition of a source is resumed."""
+
+
+class LogReader(Protocol):
+    """Some partitions of one source."""
+
+    def poll(self) -> Sequence[Chunk]:
+        """What there is now; nothing at the end of all partitions."""
+
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Partitions that end in something half written."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class FileReader:
+    """The files of one source that fall to one reader."""
+
+    def __init__(
+        self, source: EventSource, path: str, mine: Callable[[str], bool], resume: Resume, *, until_end: bool
+    ) -> None:
+        self._source, self._path, self._mine, self._resume, self._until_end = source, path, mine, resume, until_end
+        self._files: dict[str, LineFile | RowFile] = {}
+        self._looked_s = 0.0
+        self._discover()
+
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Files that end in half a line, or have no footer yet."""
+        return [name for name, file in self._files.items() if file.unfinished]
+
+    def poll(self) -> Sequence[Chunk]:
+        """The next chunk of each file that has one now."""
+        if not self._until_end and time.monotonic() - self._looked_s > DISCOVERY_INTERVAL_S:
+            self._discover()
+        return [chunk for file in self._files.values() if (chunk := file.poll()) is not None]
+
+    def _discover(self) -> None:
+        self._looked_s = time.monotonic()
+        for path in files_of(self._source, self._path):
+            if path.name not in self._files and self._mine(path.name):
+                offset = self._resume(self._source, path.name)
+                self._files[path.name] = open_file(self._source, path, offset, until_end=self._until_end)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._files.values():
+            file.close()
+
+
+@dataclass(frozen=True)
+class Logs:
+    """How the logs of some sources are opened for one reader of a flow."""
+
+    sources: Sequence[EventSource]
+    home: Path
+    online: Callable[[], redis.Redis]
+    resume: Resume
+    until_end: bool
+
+    def open(self, reader: int, readers: int) -> list[LogReader]:
+        """The partitions that fall to a reader, ready to be polled."""
+        opened = [self._open(source, reader, readers) for source in self.sources]
+        return [log for log in opened if log is not None]
+
+    def _open(self, source: EventSource, reader: int, readers: int) -> LogReader | None:
+        stream = source.stream
+
+        def mine(partition: str) -> bool:
+            return reader_of(source.name, partition, readers) == reader
+
+        if isinstance(stream, FileStream):
+            return FileReader(source, expand(stream.path, self.home), mine, self.resume, until_end=self.until_end)
+        assert isinstance(stream, RedisStream)
+        names = [name for i in range(stream.partitions) if mine(name := f"{stream.key}:{i}")]
+        if not names:
+            return None
+        client = redis.Redis.from_url(stream.url) if stream.url else self.online()
+        return StreamReader(source, client, {name: self.resume(source, name) for name in names})
+
+
+def expand(path: str, home: Path) -> str:
+    """A path with its environment variables filled in; `${FOREBAY_HOME}` is the home also where it is not set."""
+    expanded = path.replace("${FOREBAY_HOME}", str(home))
+    expanded = os.path.expandvars(expanded)
+    if "${" in expanded:
+        raise ConfigError(f"Path {path!r} names an environment variable that is not set; set it, or write the path out")
+    return expanded
+
+
+class Reader(StatefulSourcePartition[Chunk, None]):
+    """One reader of the flow, as Bytewax sees it. It never raises: an error stops the flow through `stop`."""
+
+    def __init__(
+        self,
+        logs: Logs,
+        reader: int,
+        readers: int,
+        stop: Stop,
+        backlog: Backlog,
+        ended: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._stop, self._backlog, self._ended, self._until_end = stop, backlog, ended, logs.until_end
+        self._logs: list[LogReader] = []
+        self._awake: datetime | None = None
+        with stop.failing():
+            self._logs = logs.open(reader, readers)
+
+    def next_batch(self) -> list[Chunk]:
+        """What there is now. Raises `StopIteration` at the end, or when the flow stops."""
+        chunks: list[Chunk] = []
+        if not self._stop.requested and not self._backlog.full():
+            with self._stop.failing():
+                chunks = [chunk for log in self._logs for chunk in log.poll()]
+            if self._until_end and not chunks:
+                self._ended([name for log in self._logs for name in log.unfinished])
+                raise StopIteration
+        if self._stop.requested:
+            raise StopIteration
+        self._awake = None if chunks else datetime.now(UTC) + POLL_INTERVAL
+        return chunks
+
+    def next_awake(self) -> datetime | None:
+        """At once after a chunk, a little later after nothing."""
+        return self._awake
+
+    def snapshot(self) -> None:
+        """Nothing: positions live in the stores."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        for log in self._logs:
+            log.close()
+
+
+class Readers(FixedPartitionedSource[Chunk, None]):
+    """All readers of a flow, one a worker."""
+
+    def __init__(self, build: Callable[[int], Reader], workers: int) -> None:
+        self._build, self._workers = build, workers
+
+    def list_parts(self) -> list[str]:
+        """The readers."""
+        return part_names(self._workers)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> Reader:
+        """One reader, in its worker's thread."""
+        return self._build(int(for_part))

@@ -1,0 +1,70 @@
+"""Why and when a flow ends: one flag that all of its threads look at.
+
+Lives here: the flag. Nothing in a flow raises through Bytewax, whose threads would each print a stack; a step that
+fails puts its error here, the readers end at their next turn, and `run.py` says the error once. Invariant: the first
+error is the one kept.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Set once, by a signal or by the first error; read by every thread of the flow."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether readers should end, so that what was read drains into the stores."""
+        return self._requested.is_set()
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error of the flow: nothing may be written to a store after it."""
+        return self._error
+
+    def request(self) -> None:
+        """End the flow after what was read is durable."""
+        self._requested.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the flow at once; what is not in the stores yet is read again by the next flow."""
+        with self._lock:
+            self._error = self._error or error
+        self._requested.set()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Keep an error of the block instead of raising it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  whatever it is, it ends the flow and is said once, by run.py
+            self.fail(error)
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Within the block SIGTERM and SIGINT drain the flow; a second one is the process's own again."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.request()
+            signal.signal(number, before[signal.Signals(number)])
+
+        for number in SIGNALS:
+            signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                signal.signal(number, before[number])

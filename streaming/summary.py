@@ -1,0 +1,75 @@
+"""What a flow did, for people and for scripts.
+
+Lives here: the counts of one run, gathered by its threads, and how they are said. Events count when they are in the
+archive: an event that is read again after a crash counts in the run that archived it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Summary:
+    """The counts of one run."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
+    commits: dict[str, int] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def archived(self, source: str, events: int, late: int, dead: Iterable[str]) -> None:
+        """Events and dead letters of a source are durable."""
+        with self.lock:
+            self.events[source] += events
+            self.late[source] += late
+            self.dead.update(dead)
+
+    def committed(self, view: str, commit: int) -> None:
+        """The online store holds a commit of a view."""
+        with self.lock:
+            self.commits[view] = max(commit, self.commits.get(view, 0))
+
+    def ended(self, unfinished: Iterable[str]) -> None:
+        """A reader reached the end of its partitions; these end in something half written."""
+        with self.lock:
+            self.unfinished.extend(unfinished)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, ready for JSON."""
+        total = sum(self.events.values())
+        return {
+            "events": total,
+            "late": sum(self.late.values()),
+            "dead": dict(sorted(self.dead.items())),
+            "seconds": round(self.seconds, 3),
+            "events_per_s": round(total / self.seconds) if self.seconds > 0 else 0,
+            "sources": {source: {"events": n, "late": self.late[source]} for source, n in sorted(self.events.items())},
+            "commits": dict(sorted(self.commits.items())),
+            "unfinished": sorted(self.unfinished),
+        }
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(self.to_dict())
+
+    def to_text(self) -> str:
+        """A few lines."""
+        said = self.to_dict()
+        dead = ", ".join(f"{count} {reason}" for reason, count in said["dead"].items()) or "none"
+        lines = [
+            f"{said['events']:,} events in {said['seconds']:.1f} s ({said['events_per_s']:,} a second)",
+            f"late: {said['late'] or 'none'}",
+            f"dead letters: {dead}",
+            *(f"{view}: commit {commit}" for view, commit in said["commits"].items()),
+            *(f"not read: {name} ends in something half written" for name in said["unfinished"]),
+        ]
+        return "\n".join(lines)
