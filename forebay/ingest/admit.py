@@ -1,0 +1,162 @@
+"""The gate: which rows are events, whichever path they came by.
+
+`decode_json` and `conform` only bring rows into Arrow columns of whatever type they had; here they are converted, checked
+and dated, so that the same events are the same table through both. A row with several faults is reported for the first:
+columns in the order of the schema, then its instant, then its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.errors import DefinitionError
+from forebay.ingest.batch import (
+    EVENT_BYTES_MAX,
+    EVENT_ID,
+    FUTURE,
+    MISSING_EVENT_ID,
+    MISSING_TIMESTAMP,
+    SOURCE_OFFSET,
+    TOO_LARGE,
+    WRONG_TYPE,
+    DeadLetter,
+    event_schema,
+)
+from forebay.ingest.content_hash import content_hashes
+from forebay.ingest.convert import Converted, units_of
+from forebay.language.source import CONTENT_HASH, EventSource
+from forebay.language.types import DecimalType
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+DETAIL_LENGTH_MAX = 300
+
+
+@dataclass(frozen=True)
+class Offered:
+    """Rows as they came: the offset of each, its bytes and its value of a column, for the report of a fault."""
+
+    source: EventSource
+    partition: str
+    offsets: Ints
+    raw: Callable[[int], bytes]
+    value: Callable[[int, str], Any]
+
+    def letter(self, row: int, reason: str, detail: str) -> DeadLetter:
+        """The dead letter of one row."""
+        raw = self.raw(row)[:EVENT_BYTES_MAX]
+        offset = int(self.offsets[row])
+        return DeadLetter(self.source.name, self.partition, offset, reason, detail[:DETAIL_LENGTH_MAX], raw)
+
+
+def admit(
+    offered: Offered, columns: Mapping[str, Converted], now_us: int, limits: Mapping[str, int]
+) -> tuple[pa.Table, list[DeadLetter]]:
+    """The events among the rows, as a table of `event_schema`, and the dead letters of all others."""
+    source = offered.source
+    check_event_id_column(source)
+    faults = _Faults(offered)
+    for name, column in columns.items():
+        for reason, mask in column.faults.items():
+            faults.add(mask, reason, name)
+        if name in limits:
+            faults.add(_beyond(source, name, column.array, limits[name]), TOO_LARGE, name)
+    arrays = {name: column.array for name, column in columns.items()}
+    faults.add(_too_long(arrays, len(offered.offsets)), TOO_LARGE, "")
+    _check_instants(faults, source, arrays[source.timestamp], now_us)
+    if source.event_id != CONTENT_HASH:
+        _check_ids(faults, source, arrays[source.event_id])
+    dead = faults.letters()
+    table = pa.table({**arrays, SOURCE_OFFSET: pa.array(offered.offsets, pa.int64())})
+    return _with_ids(source, table.filter(pa.array(~faults.found)) if dead else table), dead
+
+
+def check_event_id_column(source: EventSource) -> None:
+    """Raise `DefinitionError` where a column is called `event_id` and is not the event's id."""
+    if EVENT_ID in source.schema and source.event_id != EVENT_ID:
+        raise DefinitionError(
+            f"EventSource {source.name!r} has a column 'event_id' but event_id={source.event_id!r}; "
+            "the archive keeps an event's id under that name: rename the column or declare event_id='event_id'"
+        )
+
+
+class _Faults:
+    """The first fault of each row."""
+
+    def __init__(self, offered: Offered) -> None:
+        self._offered = offered
+        self.found = np.zeros(len(offered.offsets), np.bool_)
+        self._reports: list[tuple[int, str, str]] = []
+
+    def add(self, mask: Mask, reason: str, column: str) -> None:
+        """Report rows that have no fault yet."""
+        rows = np.flatnonzero(mask & ~self.found)
+        if len(rows):
+            self.found[rows] = True
+            self._reports += [(row, reason, column) for row in rows.tolist()]
+
+    def letters(self) -> list[DeadLetter]:
+        """One dead letter per reported row, in the order of the source."""
+        return [
+            self._offered.letter(row, reason, self._detail(row, reason, column))
+            for row, reason, column in sorted(self._reports)
+        ]
+
+    def _detail(self, row: int, reason: str, column: str) -> str:
+        source = self._offered.source
+        if not column:
+            return f"its text is longer than {EVENT_BYTES_MAX} bytes"
+        if reason in (MISSING_TIMESTAMP, MISSING_EVENT_ID):
+            return f"{column!r} is missing"
+        value = repr(self._offered.value(row, column))[:100]
+        if reason == FUTURE:
+            return f"{column!r} is {value}, more than {source.max_skew} ahead of the clock"
+        return f"{column!r} is {value}; expected {source.schema[column]}"
+
+
+def _beyond(source: EventSource, name: str, array: pa.Array, limit: int) -> Mask:
+    """Values whose square would not fit the sums of a Variance."""
+    units = units_of(array) if isinstance(source.schema[name], DecimalType) else np.asarray(array.fill_null(0))
+    return (units > limit) | (units < -limit)
+
+
+def _too_long(arrays: Mapping[str, pa.Array], count: int) -> Mask:
+    """Rows whose text alone is longer than an event may be."""
+    size = np.zeros(count, np.int64)
+    for array in arrays.values():
+        if pa.types.is_string(array.type) and array.nbytes > EVENT_BYTES_MAX // len(arrays):
+            size += np.asarray(pc.binary_length(array).fill_null(0))
+    return size > EVENT_BYTES_MAX
+
+
+def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int) -> None:
+    if array.null_count:
+        faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
+    instants = np.asarray(array.cast(pa.int64()).fill_null(now_us))
+    faults.add(instants > now_us + source.max_skew_us, FUTURE, source.timestamp)
+
+
+def _check_ids(faults: _Faults, source: EventSource, array: pa.Array) -> None:
+    length = np.asarray(pc.binary_length(array).fill_null(0))
+    faults.add(length == 0, MISSING_EVENT_ID, source.event_id)
+    faults.add(length > source.event_id_bytes, TOO_LARGE, source.event_id)
+    faults.add(np.asarray(pc.match_substring(array, "\0").fill_null(False)), WRONG_TYPE, source.event_id)
+
+
+def _with_ids(source: EventSource, table: pa.Table) -> pa.Table:
+    """The table with its `event_id`, in the order of `event_schema`."""
+    if EVENT_ID not in source.schema:
+        if source.event_id == CONTENT_HASH:
+            ids = content_hashes(source, table)
+        else:
+            ids = table[source.event_id]
+        table = table.append_column(EVENT_ID, ids)
+    schema = event_schema(source)
+    return table.select(schema.names).cast(schema)

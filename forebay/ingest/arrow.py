@@ -1,0 +1,106 @@
+"""Arrow tables (Parquet files, results of queries) become events, by the same rules as JSON lines.
+
+A column that cannot be of its type at all does not stop anything: every row that has a value there is a dead letter. Whoever
+offers a whole file and wants to be told at once asks `mismatches` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.ingest.admit import Offered, admit
+from forebay.ingest.batch import DeadLetter, EventBatch, stored_type
+from forebay.ingest.convert import Converted, convert
+from forebay.language.source import EventSource
+from forebay.language.types import (
+    AnyType,
+    BoolType,
+    DecimalType,
+    Float64Type,
+    Int64Type,
+    StringType,
+    TimestampType,
+)
+
+
+def conform(
+    source: EventSource,
+    partition: str,
+    first_offset: int,
+    table: pa.Table,
+    now_us: int,
+    limits: Mapping[str, int] | None = None,
+) -> tuple[EventBatch, list[DeadLetter]]:
+    """The events of some rows of a partition, and a dead letter for every row that is none.
+
+    Columns that the schema does not name are ignored, missing ones are null.
+    """
+    count = table.num_rows
+    columns = {name: _column(kind, table, name) for name, kind in source.schema.items()}
+    offsets: npt.NDArray[np.int64] = np.arange(first_offset, first_offset + count, dtype=np.int64)
+    offered = Offered(
+        source, partition, offsets, lambda row: _raw(source, table, row), lambda row, name: _value(table, row, name)
+    )
+    events, dead = admit(offered, columns, now_us, limits or {})
+    return EventBatch(source, partition, events, first_offset, first_offset + count), dead
+
+
+def mismatches(source: EventSource, schema: pa.Schema) -> list[str]:
+    """What is wrong with a file's columns as a whole: those that are missing or can never be of their type."""
+    found = []
+    for name, kind in source.schema.items():
+        index = schema.get_field_index(name)
+        if index < 0:
+            found.append(f"{name!r} ({kind}) is missing")
+        elif not _possible(kind, schema.field(index).type):
+            found.append(f"{name!r} is {schema.field(index).type}, expected {_expected(kind)}")
+    return found
+
+
+def _column(kind: AnyType, table: pa.Table, name: str) -> Converted:
+    if name not in table.schema.names:
+        return Converted(pa.nulls(table.num_rows, stored_type(kind)), {})
+    return convert(kind, table.column(table.schema.names.index(name)))
+
+
+def _possible(kind: AnyType, given: pa.DataType) -> bool:
+    given = given.value_type if pa.types.is_dictionary(given) else given
+    text = pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_string_view(given)
+    number = pa.types.is_integer(given) or pa.types.is_floating(given) or pa.types.is_decimal(given)
+    zoned = pa.types.is_timestamp(given) and given.tz is not None
+    possible: dict[type, bool] = {
+        StringType: text,
+        BoolType: pa.types.is_boolean(given),
+        Int64Type: number,
+        Float64Type: number,
+        DecimalType: number or text,
+        TimestampType: zoned or text or pa.types.is_integer(given),
+    }
+    return pa.types.is_null(given) or possible[type(kind)]
+
+
+def _expected(kind: AnyType) -> str:
+    if isinstance(kind, TimestampType):
+        return "a timestamp with a time zone (UTC), ISO 8601 text with an offset or whole UTC microseconds"
+    return str(kind)
+
+
+def _value(table: pa.Table, row: int, name: str) -> Any:
+    """A value for a message: as Python has it, or as text where Python has none (year 20000, broken UTF-8)."""
+    scalar = table.column(table.schema.names.index(name))[row]
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return f"<{scalar.type}>"
+
+
+def _raw(source: EventSource, table: pa.Table, row: int) -> bytes:
+    """A row as JSON, since a columnar file has no bytes of its own for it."""
+    names = [name for name in source.schema if name in table.schema.names]
+    return msgspec.json.encode({name: _value(table, row, name) for name in names}, enc_hook=repr)

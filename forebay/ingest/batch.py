@@ -1,0 +1,77 @@
+"""What ingest yields: a batch of events that may be believed, and the dead letters of those that may not.
+
+A batch is columnar and final: its columns have their stored types, numbers are rounded, NaN is null, and nothing in it
+can fail further down. Whatever was offered is in exactly one of the two: events + dead letters = lines (rows) offered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from forebay.language.source import EventSource
+from forebay.language.types import AnyType, BoolType, DecimalType, Float64Type, Int64Type, TimestampType
+
+INSTANT = pa.timestamp("us", "UTC")
+DECIMAL_DIGITS = 18
+"""2^53 units have 16 digits; 18 fill an int64."""
+EVENT_BYTES_MAX = 64 * 1024
+"""An event is a fact with a few columns; what is longer is a mistake, and would be kept in every store."""
+EVENT_ID, SOURCE_OFFSET = "event_id", "source_offset"
+
+MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE = "malformed", "too_large", "wrong_type", "infinite"
+MISSING_TIMESTAMP, MISSING_EVENT_ID, FUTURE = "missing_timestamp", "missing_event_id", "future"
+REASONS = (MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE, MISSING_TIMESTAMP, MISSING_EVENT_ID, FUTURE)
+
+
+@dataclass(frozen=True, eq=False)
+class EventBatch:
+    """Events of one partition of a source, in the order of the source.
+
+    `table` has the columns of `event_schema`; `first_offset` and `next_offset` are the half-open range of source offsets that the
+    batch covers, those of its dead letters included.
+    """
+
+    source: EventSource
+    partition: str
+    table: pa.Table
+    first_offset: int
+    next_offset: int
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """An event that was refused: where it stood, why (one of REASONS), the reason in words, and its bytes."""
+
+    source: str
+    partition: str
+    offset: int
+    reason: str
+    detail: str
+    raw: bytes
+
+
+def stored_type(kind: AnyType) -> pa.DataType:
+    """The Arrow type of a column of events, in batches and in the archive."""
+    if isinstance(kind, DecimalType):
+        return pa.decimal128(DECIMAL_DIGITS, kind.scale)
+    if isinstance(kind, TimestampType):
+        return INSTANT
+    if isinstance(kind, BoolType):
+        return pa.bool_()
+    if isinstance(kind, Int64Type):
+        return pa.int64()
+    return pa.float64() if isinstance(kind, Float64Type) else pa.string()
+
+
+def event_schema(source: EventSource) -> Any:
+    """The Arrow schema of a batch: the source's columns, `event_id` (a copy, if it goes by another name), `source_offset`."""
+    fields = [(name, stored_type(kind)) for name, kind in source.schema.items()]
+    if EVENT_ID not in source.schema:
+        fields.append((EVENT_ID, pa.string()))
+    return pa.schema([*fields, (SOURCE_OFFSET, pa.int64())])

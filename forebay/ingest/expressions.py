@@ -1,0 +1,270 @@
+"""The SQL expressions of a view (`where`, `derived`), run by DuckDB: the same text in the stream and in the backfill.
+
+An expression sees one event and nothing else, so that its value is the same whenever and wherever it is computed: no other
+rows, no files, no clock, no chance. `check_expressions` refuses the rest when a definition is planned; DuckDB itself runs in memory,
+with one thread, without access to files or network. Instants are shown as naive `TIMESTAMP` columns in UTC.
+
+An expression that fails for an event (a cast, an overflow) is null for it; an unknown `where` is false.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.errors import DefinitionError, suggestion
+from forebay.ingest.batch import stored_type
+from forebay.language.types import AnyType, BoolType, StringType, TimestampType
+from forebay.language.view import WindowedView
+
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "threads": "1",
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+_UNSTABLE = frozenset({"current_localtime", "current_localtimestamp", "localtime", "localtimestamp"})
+"""What DuckDB takes for consistent although it reads the clock; so does `age` with one argument."""
+_FORBIDDEN = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+    "STAR": "a star",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a position",
+}
+_NUMBERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+)
+_FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
+
+
+def check_expressions(view: WindowedView) -> None:
+    """Raise `DefinitionError` unless every expression of a view is a function of one event and has the declared type."""
+    if view.where is not None or view.derived:
+        with duckdb.connect(config=_SETTINGS) as connection:
+            _checked_columns(connection, view)
+
+
+class Expressions:
+    """The expressions of one view, prepared once. Belongs to one thread."""
+
+    def __init__(self, view: WindowedView) -> None:
+        self._view = view
+        self._connection = duckdb.connect(config=_SETTINGS)
+        weakref.finalize(self, self._connection.close)
+        self.columns = _checked_columns(self._connection, view)
+        self._batch = _Batch(_schema(view, self.columns))
+        self._connection.register("event", self._batch)
+        texts = [f"TRY((\n{text}\n)) AS e{i}" for i, text in enumerate(_texts(view).values())]
+        self._connection.execute(f"PREPARE evaluate AS SELECT {', '.join(texts)} FROM event")
+
+    def evaluate(self, table: pa.Table) -> dict[str, pa.ChunkedArray]:
+        """The result of each expression for each row, by what it is of: `where` or `derived column 'x'`."""
+        self._batch.table = table.select(self.columns).cast(self._batch.schema)
+        try:
+            result = self._connection.sql("EXECUTE evaluate").to_arrow_reader().read_all()
+        except duckdb.Error as error:
+            raise DefinitionError(f"View {self._view.key!r}: its expressions cannot be computed: {error}") from error
+        finally:
+            self._batch.table = None
+        return dict(zip(_texts(self._view), result.columns, strict=True))
+
+
+def where_mask(result: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which rows a `where` is true for; null is false."""
+    return np.asarray(result.combine_chunks().fill_null(False)).astype(np.bool_)
+
+
+def naive_as_utc(result: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Computed naive timestamps and dates as what they are: UTC."""
+    if pa.types.is_date(result.type):
+        result = result.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(result.type) and result.type.tz is None:
+        return result.cast(pa.timestamp(result.type.unit, "UTC"))
+    return result
+
+
+class _Batch:
+    """The table `event` of a prepared query: whatever rows it holds when the query runs.
+
+    A registered table would be bound for good when the query is prepared.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.table: pa.Table | None = None
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        table = self.schema.empty_table() if self.table is None else self.table
+        return table.__arrow_c_stream__(requested_schema)
+
+
+def _texts(view: WindowedView) -> dict[str, str]:
+    texts = {} if view.where is None else {"where": view.where}
+    return texts | {f"derived column {name!r}": derived.sql for name, derived in view.derived.items()}
+
+
+def _schema(view: WindowedView, columns: list[str]) -> pa.Schema:
+    kinds = {name: view.source.schema[name] for name in columns}
+    fields = [(n, pa.timestamp("us") if isinstance(k, TimestampType) else stored_type(k)) for n, k in kinds.items()]
+    return pa.schema(fields)
+
+
+def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) -> list[str]:
+    """The columns that the expressions read (at least one); every expression is checked on the way."""
+    connection.execute("SET TimeZone = 'UTC'")
+    known = {name.lower(): name for name in view.source.schema}
+    if len(known) < len(view.source.schema):
+        raise DefinitionError(
+            f"View {view.key!r}: SQL does not tell columns of {view.source.name!r} apart that differ in case only; rename one"
+        )
+    used: set[str] = set()
+    for what, text in _texts(view).items():
+        where = f"View {view.key!r}: {what} ({text!r})"
+        tree = _parsed(connection, where, text)
+        _check_tree(connection, where, tree, known)
+        used |= {known[n.lower()] for n in _column_names(tree) if n.lower() in known}
+    columns = [name for name in view.source.schema if name in used] or [view.source.timestamp]
+    connection.register("event", _schema(view, list(view.source.schema)).empty_table())
+    for what, text in _texts(view).items():
+        _check_type(connection, view, what, text)
+    connection.unregister("event")
+    return columns
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, where: str, text: str) -> dict[str, Any]:
+    """The syntax tree of a single expression."""
+    rows = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {text}\n"]).fetchall()
+    parsed = json.loads(rows[0][0])
+    if parsed.get("error", True):
+        raise DefinitionError(f"{where} is not SQL: {parsed.get('error_message')}")
+    nodes = [statement["node"] for statement in parsed["statements"]]
+    if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
+        raise DefinitionError(f"{where} is not one expression")
+    node = nodes[0]
+    clauses = [node[c] for c in ("where_clause", "group_expressions", "having", "qualify", "sample", "modifiers")]
+    if node["from_table"]["type"] != "EMPTY" or any(clauses) or node["cte_map"]["map"]:
+        raise DefinitionError(f"{where} is a query; expected an expression over the columns of the source")
+    if node["select_list"][0]["alias"]:
+        raise DefinitionError(f"{where} names its result; leave out AS")
+    tree: dict[str, Any] = node["select_list"][0]
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every node of a syntax tree."""
+    if isinstance(tree, dict):
+        if "class" in tree:
+            yield tree
+        for child in tree.values():
+            yield from _nodes(child)
+    elif isinstance(tree, list):
+        for child in tree:
+            yield from _nodes(child)
+
+
+def _column_names(tree: Any) -> set[str]:
+    return {name for node in _nodes(tree) if node["class"] == "COLUMN_REF" for name in node["column_names"]}
+
+
+def _check_tree(
+    connection: duckdb.DuckDBPyConnection, where: str, tree: Any, known: Mapping[str, str], depth: int = 0
+) -> None:
+    functions = _functions(connection)
+    for node in _nodes(tree):
+        if node["class"] in _FORBIDDEN:
+            raise DefinitionError(
+                f"{where} holds {_FORBIDDEN[node['class']]}; an expression sees one event and nothing else"
+            )
+        name = node.get("function_name", "").lower()
+        if node["class"] == "COLUMN_REF":
+            name = node["column_names"][0].lower()
+            if name in known or depth:
+                continue
+        _check_function(where, name, len(node.get("arguments", ())), functions)
+        for body in functions.get(name, {}).get("macro", ()):
+            if depth < 8:
+                _check_tree(connection, where, _parsed(connection, where, body), known, depth + 1)
+
+
+def _check_function(where: str, name: str, arguments: int, functions: Mapping[str, Mapping[str, list[Any]]]) -> None:
+    found = functions.get(name, {})
+    if name in _UNSTABLE or (name == "age" and arguments == 1) or set(found.get("scalar", ())) - {"CONSISTENT"}:
+        raise DefinitionError(
+            f"{where} calls {name!r}, whose value is not decided by the event; it would differ between stream and backfill"
+        )
+    if "aggregate" in found and "scalar" not in found and "macro" not in found:
+        raise DefinitionError(f"{where} calls the aggregate {name!r}; declare an aggregation over a window instead")
+    if name in ("unnest", "unlist") or ("table" in found and len(found) == 1):
+        raise DefinitionError(f"{where} calls {name!r}, which yields rows; an expression yields one value per event")
+
+
+_KINDS: dict[str, dict[str, list[Any]]] = {}
+
+
+def _functions(connection: duckdb.DuckDBPyConnection) -> Mapping[str, Mapping[str, list[Any]]]:
+    """For each function of DuckDB, its kinds, with the stabilities of a scalar and the bodies of a macro."""
+    if not _KINDS:
+        query = "SELECT lower(function_name), function_type, stability, macro_definition FROM duckdb_functions()"
+        kinds: dict[str, dict[str, list[Any]]] = {}
+        for name, kind, stability, body in connection.execute(query).fetchall():
+            kinds.setdefault(name, {}).setdefault(kind, []).append(body if kind == "macro" else stability)
+        _KINDS.update(kinds)
+    return _KINDS
+
+
+def _check_type(connection: duckdb.DuckDBPyConnection, view: WindowedView, what: str, text: str) -> None:
+    where = f"View {view.key!r}: {what} ({text!r})"
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT TRY((\n{text}\n)) AS value FROM event").fetchall()
+    except duckdb.Error as error:
+        message = str(error).split("\n")[0]
+        hint = suggestion(message.split('"')[1], view.source.schema) if message.count('"') > 1 else ""
+        raise DefinitionError(f"{where} cannot be computed: {message} {hint}".rstrip()) from None
+    given = str(rows[0][1]).split("(")[0]
+    if what == "where":
+        if given != "BOOLEAN":
+            raise DefinitionError(f"{where} is {given}; expected a condition, true or false")
+        return
+    kind = next(derived.type for name, derived in view.derived.items() if what == f"derived column {name!r}")
+    if given not in _possible(kind) and given != '"NULL"':
+        raise DefinitionError(f"{where} is {given}; expected {kind}. Write a CAST")
+
+
+@functools.singledispatch
+def _possible(kind: AnyType) -> tuple[str, ...]:
+    """The SQL types that a derived column of a type can be computed as."""
+    return (*_NUMBERS, *_FRACTIONS)
+
+
+@_possible.register
+def _(kind: StringType) -> tuple[str, ...]:
+    return ("VARCHAR",)
+
+
+@_possible.register
+def _(kind: BoolType) -> tuple[str, ...]:
+    return ("BOOLEAN",)
+
+
+@_possible.register
+def _(kind: TimestampType) -> tuple[str, ...]:
+    return ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "DATE")
