@@ -1,6 +1,6 @@
 """The bytes of tiles in the online store are pinned: a change here is a change of a format that outlives the process.
 
-To change the format on purpose: raise `codec.FORMAT_VERSION`, describe it in docs/formats.md, name it in the changelog and
+To change it on purpose: raise `codec.FORMAT_VERSION`, describe it in docs/formats.md, name it in the changelog and
 write the file anew from the test's `blob`.
 """
 
