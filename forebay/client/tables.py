@@ -63,8 +63,7 @@ def _to_arrow(rows: Rows, what: str) -> pa.Table:
 
 def read_file(path: Path, what: str) -> pa.Table:
     """The rows of a Parquet, CSV or NDJSON file."""
-    if path.suffix not in FILE_KINDS:
-        raise RequestError(f"{what} {str(path)!r} ends in {path.suffix!r}; expected one of {', '.join(FILE_KINDS)}")
+    check_file_kind(path, what)
     if not path.is_file():
         raise RequestError(f"{what} {str(path)!r} is not a file; give the path of a Parquet, CSV or NDJSON file")
     if path.suffix == ".parquet":
@@ -80,10 +79,15 @@ def read_file(path: Path, what: str) -> pa.Table:
     return pyarrow.json.read_json(path)
 
 
+def check_file_kind(path: Path, what: str) -> None:
+    """Raise `RequestError` unless the file's name says Parquet, CSV or NDJSON."""
+    if path.suffix not in FILE_KINDS:
+        raise RequestError(f"{what} {str(path)!r} ends in {path.suffix!r}; expected one of {', '.join(FILE_KINDS)}")
+
+
 def write_file(table: pa.Table, path: Path) -> None:
     """Write the rows to a Parquet, CSV or NDJSON file, whole or not at all."""
-    if path.suffix not in FILE_KINDS:
-        raise RequestError(f"{str(path)!r} ends in {path.suffix!r}; expected one of {', '.join(FILE_KINDS)}")
+    check_file_kind(path, "file")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -1,0 +1,188 @@
+"""Commands that ask for values: `get`, `history`, `training-set`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forebay.errors import RequestError, suggestion
+from forebay.language.types import AnyType, Int64Type
+
+if TYPE_CHECKING:
+    from forebay.client.responses import OnlineResponse
+
+ROWS_SHOWN = 40
+"""Rows of a history that a table shows; `--json` prints all."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Keys = Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="The entity's keys; `key=` is a null key.")]
+
+
+def get(
+    service: Annotated[str, typer.Argument(help="name@version, or view@version:feature[,view@version:feature…].")],
+    keys: Keys,
+    at: Annotated[str | None, typer.Option(help="An instant (ISO 8601 with offset) in place of now.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the features of one entity as a model gets them now, with their statuses and ages."""
+    from forebay.client.feature_store import FeatureStore
+
+    features = service.split(",") if ":" in service else service
+    with FeatureStore.connect() as store:
+        entity = parse_keys(keys, store.keys_of(features))
+        response = store.get_online_features(features, entity_rows=[entity], at=at)
+    if as_json:
+        _print_response_json(response, entity)
+    else:
+        _print_response(response, service, entity)
+
+
+def history(
+    view: Annotated[str, typer.Argument(help="name@version.")],
+    keys: Keys,
+    start: Annotated[
+        str | None, typer.Option(help="The first instant; default: where the view's history starts.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="Where to stop (excluded); default: now.")] = None,
+    every: Annotated[str | None, typer.Option(help="A grid such as 1h, in place of each change.")] = None,
+    at: Annotated[str | None, typer.Option(help="One instant only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a view's features were, over time or at one instant, from the offline store."""
+    from forebay.client.feature_store import FeatureStore
+    from forebay.instants import instant_us
+
+    if at is not None and (start, end, every) != (None, None, None):
+        raise RequestError("--at names one instant; leave out --start, --end and --every, or leave out --at")
+    with FeatureStore.connect() as store:
+        declared = store.definitions.view(view)
+        entity = parse_keys(keys, declared.entity.keys)
+        if at is not None:
+            table = store.feature_history(view, entity, start=at, end=instant_us(at) + 1).slice(0, 1)
+        else:
+            table = store.feature_history(view, entity, start=start, end=end, every=every)
+    if as_json:
+        _json(table.to_pylist())
+        return
+    from forebay.cli.printing import print_table
+
+    shown = table.slice(max(0, table.num_rows - ROWS_SHOWN)).drop_columns(list(declared.entity.keys))
+    hidden = table.num_rows - shown.num_rows
+    print_table(
+        f"{view} of {_entity_text(entity)}",
+        shown.column_names,
+        zip(*(column.to_pylist() for column in shown.columns), strict=True),
+        f"{hidden} earlier rows are not shown; --json prints all" if hidden else None,
+    )
+
+
+def training_set(
+    service: Annotated[str, typer.Argument(help="name@version, or view@version:feature[,view@version:feature…].")],
+    spine: Annotated[
+        Path, typer.Option(help="Parquet, CSV or NDJSON: the keys and event_timestamp, other columns are kept.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where to write it: .parquet, .csv or .ndjson.")],
+    with_statuses: Annotated[bool, typer.Option("--with-statuses", help="Add <feature>__status columns.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the training set of a spine: each row with the features as they were at its event_timestamp."""
+    from forebay.cli.printing import say
+    from forebay.client.feature_store import FeatureStore
+    from forebay.client.tables import check_file_kind, write_file
+
+    check_file_kind(out, "--out")
+    started = time.monotonic()
+    features = service.split(",") if ":" in service else service
+    with FeatureStore.connect() as store:
+        training = store.get_historical_features(spine, features=features, with_statuses=with_statuses)
+    write_file(training.to_arrow(), out)
+    seconds = time.monotonic() - started
+    if as_json:
+        _json(
+            {
+                "rows": len(training),
+                "features": list(training.feature_names),
+                "out": str(out),
+                "seconds": round(seconds, 3),
+            }
+        )
+    else:
+        say(f"{len(training)} rows with {len(training.feature_names)} features of {service} in {seconds:.1f} s: {out}")
+
+
+def parse_keys(pairs: Sequence[str], keys: Mapping[str, AnyType]) -> dict[str, Any]:
+    """The entity that `key=value` arguments name. Raises `RequestError`.
+
+    >>> from forebay import Int64, String
+    >>> parse_keys(["user_id=17", "shop=a=b"], {"user_id": Int64, "shop": String})
+    {'user_id': 17, 'shop': 'a=b'}
+    """
+    entity: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RequestError(f"{pair!r} is not key=value; write e.g. {next(iter(keys))}=…")
+        if name not in keys:
+            raise RequestError(f"There is no key {name!r} here. {suggestion(name, keys)}")
+        entity[name] = _parse(name, value, keys[name])
+    missing = [name for name in keys if name not in entity]
+    if missing:
+        raise RequestError(f"Key {missing[0]!r} is missing; add {missing[0]}=…")
+    return entity
+
+
+def _parse(name: str, value: str, kind: AnyType) -> Any:
+    if value == "":
+        return None
+    if isinstance(kind, Int64Type):
+        try:
+            return int(value)
+        except ValueError:
+            raise RequestError(f"{name}={value!r} is not an Int64; expected a whole number") from None
+    return value
+
+
+def _print_response(response: OnlineResponse, service: str, entity: Mapping[str, Any]) -> None:
+    from forebay.cli.printing import age_text, print_table, status_text, text
+
+    values, statuses = response.to_dict(), response.statuses
+    instants, ages = response.event_timestamps, response.ages
+    print_table(
+        f"{service} of {_entity_text(entity)} at {text(response.instant)}",
+        ["feature", "#value", "status", "event time", "#age"],
+        (
+            (name, values[name][0], status_text(statuses[name][0]), instants[name][0], age_text(ages[name][0]))
+            for name in response.features
+        ),
+    )
+
+
+def _print_response_json(response: OnlineResponse, entity: Mapping[str, Any]) -> None:
+    values, statuses = response.to_dict(), response.statuses
+    instants, ages = response.event_timestamps, response.ages
+    features = {
+        name: {
+            "value": values[name][0],
+            "status": statuses[name][0],
+            "event_timestamp": instants[name][0],
+            "age_s": ages[name][0],
+        }
+        for name in response.features
+    }
+    _json({"instant": response.instant, "entity": entity, "features": features, "views": response.metadata["views"]})
+
+
+def _entity_text(entity: Mapping[str, Any]) -> str:
+    from forebay.cli.printing import text
+
+    return ", ".join(f"{name}={text(value)}" for name, value in entity.items())
+
+
+def _json(value: Any) -> None:
+    from forebay.cli.printing import print_json
+
+    print_json(value)

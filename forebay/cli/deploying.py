@@ -1,0 +1,114 @@
+"""Commands that compare the definitions with what is deployed: `plan`, `apply`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forebay.errors import PlanRefusedError
+
+if TYPE_CHECKING:
+    from forebay.deploy.footprint import ArchiveSize, Footprint
+    from forebay.deploy.plan import Change, Plan
+    from forebay.deploy.registry import Registry
+    from forebay.language.definitions import Definitions
+    from forebay.language.source import EventSource
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PLAN_REFUSED = 3
+_SIGNS = {"added": ("+", "green"), "removed": ("-", "yellow"), "changed": ("~", "cyan"), "refused": ("✗", "bold red")}
+
+
+def plan(as_json: Json = False) -> None:
+    """Show what `apply` would change, and what a backfill of it will touch; exit code 3 if it would be refused."""
+    from forebay.cli.printing import print_json
+
+    registry, code, sizes = _opened()
+    planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes)
+    if as_json:
+        print_json(planned.to_dict())
+    else:
+        _print(planned, "Nothing to do: what is declared is deployed.")
+    if planned.refused:
+        raise typer.Exit(PLAN_REFUSED)
+
+
+def apply(as_json: Json = False) -> None:
+    """Deploy the definitions, unless they contradict what is deployed (exit code 3)."""
+    from forebay.cli.printing import fail, print_json, say
+
+    registry, code, sizes = _opened()
+    try:
+        applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes)
+    except PlanRefusedError:
+        planned = registry.plan(code)
+        if as_json:
+            print_json(planned.to_dict())
+        else:
+            _print(planned, "")
+        fail("Nothing was applied: the plan is refused.")
+        raise typer.Exit(PLAN_REFUSED) from None
+    if as_json:
+        print_json(applied.to_dict())
+    else:
+        _print(applied.plan, "Nothing to do: what is declared is deployed.")
+        say(f"Deployed: manifest {applied.number}.")
+
+
+def _opened() -> tuple[Registry, Definitions, Any]:
+    from forebay.client.deployed import Deployed
+    from forebay.deploy.footprint import ArchiveSize
+    from forebay.deploy.registry import Registry
+    from forebay.language.definitions import Definitions
+    from forebay.settings import Settings
+
+    settings = Settings.from_env()
+    code = Definitions.load(settings.definitions)
+    deployed = Deployed(settings, code)
+
+    def size(source: EventSource) -> ArchiveSize | None:
+        found = deployed.offline.archive(source).size()
+        return None if found is None else ArchiveSize(*found)
+
+    return Registry.open(settings, deployed.redis), code, size
+
+
+def _print(planned: Plan, otherwise: str) -> None:
+    from forebay.cli.printing import print_table, say
+
+    if planned.empty:
+        say(otherwise)
+        return
+    print_table("Plan", ["", "what", "name", "backfill, differences or reason"], _rows(planned))
+
+
+def _rows(planned: Plan) -> Iterator[tuple[Any, ...]]:
+    from rich.text import Text
+
+    for outcome, (sign, style) in _SIGNS.items():
+        for change in getattr(planned, outcome):
+            yield Text(sign, style=style), change.kind, Text(change.key, style=style), "\n".join(_details(change))
+
+
+def _details(change: Change) -> Iterator[str]:
+    if change.reason:
+        yield change.reason
+    yield from (str(difference) for difference in change.differences)
+    if change.footprint is not None:
+        yield _touched(change.footprint)
+    if change.advice:
+        yield f"→ {change.advice}"
+
+
+def _touched(footprint: Footprint) -> str:
+    parts = ["unpartitioned"]
+    if footprint.unit != "none":
+        parts = [f"{footprint.count:,} {footprint.unit} partitions, {footprint.first} to {footprint.last}"]
+    if footprint.rows is not None:
+        parts.append(f"{footprint.rows:,} events")
+    if footprint.bytes is not None:
+        parts.append(f"{footprint.bytes / 2**20:,.1f} MiB to read")
+    return ", ".join(parts)

@@ -1,0 +1,50 @@
+"""Commands about events: `load`, `dead-letters`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forebay.errors import RequestError
+
+
+def load(
+    source: Annotated[str, typer.Argument(help="The source whose history these files hold.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Parquet or NDJSON files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Append history to a source's archive, exactly once however often it is run with the same files."""
+    from forebay.cli.printing import print_json, say
+    from forebay.client.deployed import Deployed
+    from forebay.language.source import EventSource
+    from forebay.settings import Settings
+
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise RequestError(f"{str(missing[0])!r} is not a file; give Parquet or NDJSON files")
+    deployed = Deployed(Settings.from_env())
+    declared = deployed.definitions.source(source)
+    if not isinstance(declared, EventSource):
+        raise RequestError(f"{source!r} is a TableSource, which is read where it lies; only an EventSource is loaded")
+    archive = deployed.offline.archive(declared)
+    results: list[dict[str, Any]] = []
+    for file in files:
+        loaded = archive.load(file)
+        results.append({"file": str(file), "rows": loaded.rows, "dead": loaded.dead, "already": loaded.already})
+        if not as_json:
+            dead = f", {loaded.dead} dead letters (see forebay dead-letters)" if loaded.dead else ""
+            say(f"{file}: {'was loaded before' if loaded.already else f'{loaded.rows} events{dead}'}")
+    deployed.close()
+    if as_json:
+        print_json(results)
+
+
+def dead_letters(
+    source: Annotated[str | None, typer.Option(help="Only of this source.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the events that were refused, with their reasons."""
+    raise NotImplementedError

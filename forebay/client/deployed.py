@@ -1,0 +1,103 @@
+"""What is deployed: connections and definitions, opened when first needed and kept.
+
+The manifest is read once. A name that it does not hold makes it be read again, at most once a second, so that a running
+service finds what `forebay apply` has just deployed.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from forebay.client.asked import Asked, Features
+from forebay.errors import UnknownNameError
+from forebay.language.definitions import Definitions
+from forebay.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
+
+    from forebay.stores.read import OnlineReader
+    from forebay.stores.tables import OfflineStore
+
+REREAD_AFTER_S = 1.0
+ASKED_KEPT = 256
+"""Requests whose resolution is remembered."""
+
+
+class Deployed:
+    """The stores of some settings and the definitions deployed in them."""
+
+    def __init__(self, settings: Settings, definitions: Definitions | str | None = None) -> None:
+        self.settings = settings
+        self._given = Definitions.load(definitions) if isinstance(definitions, str) else definitions
+        self._definitions = self._given
+        self._read_at = 0.0
+        self._asked: dict[Any, Asked] = {}
+
+    @property
+    def definitions(self) -> Definitions:
+        """Those given, else those deployed, else those of the module that the settings name."""
+        if self._definitions is None:
+            self._definitions = self._read()
+        return self._definitions
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The online store. Raises `StoreUnavailableError`."""
+        from forebay.stores.connection import connect_online
+
+        return connect_online(self.settings)
+
+    @cached_property
+    def reader(self) -> OnlineReader:
+        """Reads of the online store."""
+        from forebay.stores.read import OnlineReader
+
+        return OnlineReader(self.redis, self.settings.namespace)
+
+    @cached_property
+    def offline(self) -> OfflineStore:
+        """The offline store."""
+        from forebay.stores.tables import OfflineStore
+
+        return OfflineStore(self.settings)
+
+    def ask(self, features: Features, full_feature_names: bool) -> Asked:
+        """A request, resolved. Raises `UnknownNameError` and `RequestError`."""
+        names = (features,) if isinstance(features, str) else features
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            return self._resolve(features, full_feature_names)
+        question = (isinstance(features, str), full_feature_names, *names)
+        asked = self._asked.get(question)
+        if asked is None:
+            asked = self._resolve(features, full_feature_names)
+            if len(self._asked) >= ASKED_KEPT:
+                self._asked.clear()
+            self._asked[question] = asked
+        return asked
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if "redis" in self.__dict__:
+            self.redis.close()
+
+    def _resolve(self, features: Features, full_feature_names: bool) -> Asked:
+        try:
+            return Asked.of(self.definitions, features, full_feature_names=full_feature_names)
+        except UnknownNameError:
+            if self._given is not None or time.monotonic() - self._read_at < REREAD_AFTER_S:
+                raise
+            self._definitions = self._read()
+            return Asked.of(self._definitions, features, full_feature_names=full_feature_names)
+
+    def _read(self) -> Definitions:
+        from forebay.language.manifest import from_manifest
+        from forebay.stores.connection import translated
+        from forebay.stores.keys import Keys
+
+        self._read_at = time.monotonic()
+        with translated(self.redis):
+            manifest = self.redis.get(Keys(self.settings.namespace).manifest())
+        return from_manifest(manifest) if isinstance(manifest, bytes) else Definitions.load(self.settings.definitions)

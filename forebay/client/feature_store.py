@@ -1,0 +1,157 @@
+"""`FeatureStore`: the door to features, online and historical.
+
+May live here: connecting, and handing each call to the module that does it. Invariants: nothing is connected before
+it is needed; the heavy half (Delta, DuckDB, pandas) is loaded only by the calls that read history.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from forebay.client.asked import Asked, Features
+from forebay.client.deployed import Deployed
+from forebay.instants import instant_us
+from forebay.language.definitions import Definitions
+from forebay.language.types import AnyType
+from forebay.language.view import AnyView, WindowedView
+from forebay.settings import Settings
+
+if TYPE_CHECKING:
+    from forebay.client.responses import FeatureHistory, OnlineResponse, TrainingSet
+    from forebay.stores.tables import OfflineStore
+
+Instant = datetime | str | int
+"""An aware datetime, ISO 8601 text with an offset, or UTC microseconds."""
+
+
+class FeatureStore:
+    """The features of a deployment: online values, training sets, history. Get one by `FeatureStore.connect()`.
+
+    All methods are keyword-only after their first argument, take and give aware instants, and raise `ForebayError`s:
+    `UnknownNameError` for a name that is not deployed, `RequestError` for a request that cannot be answered as asked,
+    `StoreUnavailableError` where a store cannot be reached. A store may be used from several threads.
+    """
+
+    def __init__(self, settings: Settings, definitions: Definitions | str | None = None) -> None:
+        self._deployed = Deployed(settings, definitions)
+
+    @classmethod
+    def connect(
+        cls,
+        online_url: str | None = None,
+        *,
+        offline_url: str | None = None,
+        namespace: str | None = None,
+        definitions: Definitions | str | None = None,
+    ) -> FeatureStore:
+        """The store that the arguments name, each by default as the environment says (`FOREBAY_ONLINE_URL`, …).
+
+        Definitions are those that `forebay apply` deployed; where nothing is deployed, those of the module
+        `FOREBAY_DEFINITIONS`. `definitions` (a module's name, or `Definitions`) takes their place.
+        """
+        given = {"online_url": online_url, "offline_url": offline_url, "namespace": namespace}
+        settings = replace(Settings.from_env(), **{name: value for name, value in given.items() if value is not None})
+        return cls(settings, definitions)
+
+    @property
+    def definitions(self) -> Definitions:
+        """The definitions that requests are resolved against."""
+        return self._deployed.definitions
+
+    def keys_of(self, features: Features) -> dict[str, AnyType]:
+        """The key columns that a row must bring along for these features, with their types."""
+        return self._ask(features, False).keys
+
+    def get_online_features(
+        self, features: Features, *, entity_rows: Any, at: Instant | None = None, full_feature_names: bool = False
+    ) -> OnlineResponse:
+        """The values that a model gets now, in one round trip to the online store.
+
+        `features` is a service (`"fraud@1"`) or a list of `"view@version:feature"`. `entity_rows` is a list of dicts, a
+        dict of lists, a DataFrame or an Arrow table with the key columns of all entities asked for (others are
+        ignored), at most `ENTITY_ROWS_MAX` rows. An unknown entity, and a null key, get the features' defaults.
+        With `at`, the instant in place of now; `InstantTooEarlyError` where an event at or after it has been
+        applied.
+        """
+        from forebay.client.online import read_online
+
+        asked = self._ask(features, full_feature_names)
+        return read_online(self._deployed.reader, asked, entity_rows, at=at, now_us=_now_us())
+
+    def get_historical_features(
+        self, entity_df: Any, *, features: Features, with_statuses: bool = False, full_feature_names: bool = False
+    ) -> TrainingSet:
+        """The features of each row of `entity_df` as they were at its `event_timestamp`: a training set.
+
+        `entity_df` is a pandas DataFrame, an Arrow table, or the path of a Parquet, CSV or NDJSON file with the key
+        columns and an `event_timestamp` with a time zone; other columns are kept. The result has one row per row,
+        in the same order. A row sees only what lies before its instant. A null key gives the defaults of that
+        entity's features. `with_statuses` adds a column `<feature>__status` beside each feature.
+        """
+        from forebay.client.historical import training_set
+        from forebay.client.spine import Spine
+
+        asked = self._ask(features, full_feature_names)
+        return training_set(self._offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses)
+
+    def feature_history(
+        self,
+        view: str,
+        entity: Mapping[str, Any],
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        every: str | None = None,
+        with_statuses: bool = False,
+    ) -> FeatureHistory:
+        """What a view's features were for one entity, in `[start, end)`: at `start` and from each event (or row) on.
+
+        With `every="1h"` it is asked on that grid instead. `start` is by default where the view's history starts,
+        `end` now. Columns: the entity's keys, `instant`, the features.
+        """
+        from forebay.client.history import feature_history
+
+        declared = self.definitions.view(view)
+        return feature_history(
+            self._offline,
+            declared,
+            entity,
+            start_us=_first_us(declared) if start is None else instant_us(start),
+            end_us=_now_us() if end is None else instant_us(end),
+            every=every,
+            with_statuses=with_statuses,
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._deployed.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _offline(self) -> OfflineStore:
+        return self._deployed.offline
+
+    def _ask(self, features: Features, full_feature_names: bool) -> Asked:
+        return self._deployed.ask(features, full_feature_names)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def _first_us(view: AnyView) -> int:
+    if isinstance(view, WindowedView):
+        return view.source.history_start_us
+    return 0 if view.first_day is None else instant_us(f"{view.first_day}T00:00:00Z")

@@ -1,0 +1,241 @@
+"""The command line as a person and a program use it: exit codes, one line per refusal, JSON that parses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from forebay.cli import main
+from tests.conftest import Deployment
+
+DEFINITIONS = """
+from forebay import Count, Entity, EventSource, FeatureService, FileStream, Int64, Mean, String, Timestamp, WindowedView
+
+user = Entity("user", keys={"user_id": Int64, "shop": String})
+clicks = EventSource(
+    "clicks",
+    schema={"event_id": String, "user_id": Int64, "shop": String, "ts": Timestamp, "pages": Int64},
+    timestamp="ts", event_id="event_id", stream=FileStream("clicks.ndjson"), history_start="2013-06-01",
+)
+user_clicks = WindowedView(
+    "user_clicks", version=1, entity=user, source=clicks,
+    features=[Count("clicks", windows=["1h"], default=0), Mean("pages", of="pages", windows=["1h", None], default=0.5)],
+)
+ads = FeatureService("ads", version=1, features=[user_clicks])
+"""
+EVENTS = [
+    {"event_id": "e1", "user_id": 7, "shop": "a b", "ts": "2013-06-01T12:00:00Z", "pages": 3},
+    {"event_id": "e2", "user_id": 7, "shop": "a b", "ts": "2013-06-01T12:30:00Z", "pages": 4},
+    {"event_id": "e3", "user_id": 8, "shop": "c", "ts": "2013-06-01T12:30:00Z", "pages": 10},
+]
+SPINE = """label,user_id,shop,event_timestamp
+1,7,a b,2013-06-01T12:30:00Z
+0,9,z,2013-06-01T12:30:00Z
+1,7,a b,2013-06-01T12:31:00Z
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("get", …)`: the command line in this process."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["forebay", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def project(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with definitions, events and a spine, which is the working folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / f"defs_{namespace}.py").write_text(DEFINITIONS)
+    (folder / "clicks.ndjson").write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    (folder / "spine.csv").write_text(SPINE)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FOREBAY_DEFINITIONS", f"defs_{namespace}")
+    return folder
+
+
+def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> None:
+    planned = json.loads(cli("plan", "--json").out)
+    assert [change["key"] for change in planned["added"] if change["kind"] == "view"] == ["user_clicks@1"]
+    applied = cli("apply")
+    assert applied.code == 0
+    assert "user_clicks@1" in applied.out
+    assert "Nothing to do" in cli("apply").out
+
+    loaded = json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)
+    assert loaded == [{"file": "clicks.ndjson", "rows": 3, "dead": 0, "already": False}]
+    assert json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)[0]["already"] is True
+
+    asked = ("history", "user_clicks@1", "user_id=7", "shop=a b")
+    rows = json.loads(cli(*asked, "--json").out)
+    assert [row["instant"] for row in rows] == [
+        "2013-06-01T00:00:00Z",
+        "2013-06-01T12:00:00.000001Z",
+        "2013-06-01T12:30:00.000001Z",
+    ]
+    assert [row["pages_lifetime"] for row in rows] == [0.5, 3.0, 3.5]
+    at = json.loads(cli(*asked, "--at", "2013-06-01T12:30:00Z", "--json").out)
+    assert [(row["instant"], row["clicks_1h"]) for row in at] == [("2013-06-01T12:30:00Z", 1)]
+
+    made = json.loads(cli("training-set", "ads@1", "--spine", "spine.csv", "--out", "out/set.csv", "--json").out)
+    assert (made["rows"], made["features"]) == (3, ["clicks_1h", "pages_1h", "pages_lifetime"])
+    lines = (project / "out" / "set.csv").read_text().splitlines()
+    assert lines[0].replace('"', "") == "label,user_id,shop,event_timestamp,clicks_1h,pages_1h,pages_lifetime"
+    assert [line.split(",")[-3:] for line in lines[1:]] == [["1", "3", "3"], ["0", "0.5", "0.5"], ["2", "3.5", "3.5"]]
+
+    unknown = json.loads(cli("get", "ads@1", "user_id=99", "shop=z", "--json").out)
+    assert unknown["features"]["pages_1h"] == {
+        "value": 0.5,
+        "status": "DEFAULT_MISSING",
+        "event_timestamp": None,
+        "age_s": None,
+    }
+    shown = cli("get", "ads@1", "user_id=99", "shop=z")
+    assert "pages_lifetime" in shown.out
+    assert "DEFAULT_MISSING" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("get", "add@1", "user_id=7"), "Did you mean 'ads@1'"),
+        (("get", "ads@1", "user_id=7"), "Key 'shop' is missing"),
+        (("get", "ads@1", "user_id=seven", "shop=a"), "expected a whole number"),
+        (("get", "ads@1", "user=7", "shop=a"), "Did you mean 'user_id'"),
+        (("get", "ads@1", "7"), "'7' is not key=value"),
+        (("get", "ads@1", "user_id=7", "shop=a", "--at", "2013-06-01T12:00:00"), "has no time zone"),
+        (("get", "user_clicks@1:click_1h", "user_id=7", "shop=a"), "Did you mean 'clicks_1h'"),
+        (("history", "ads@1", "user_id=7"), "There is no view 'ads@1'"),
+        (("history", "user_clicks@1", "user_id=7", "shop=a", "--every", "1x"), "'1x' is not a duration"),
+        (("history", "user_clicks@1", "user_id=7", "shop=a", "--every", "1s"), "choose a longer step"),
+        (("load", "clicks", "nowhere.ndjson"), "is not a file"),
+        (("load", "click", "clicks.ndjson"), "Did you mean 'clicks'"),
+        (("training-set", "ads@1", "--spine", "spine.xls", "--out", "o.csv"), "ends in '.xls'"),
+        (("training-set", "ads@1", "--spine", "spine.csv", "--out", "o.xls"), "ends in '.xls'"),
+    ],
+)
+def test_what_is_refused_is_one_line_on_stderr_and_exit_code_2(
+    cli: Cli,
+    project: Path,
+    online_url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
+    monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
+    ended = cli(*arguments)
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert ended.out == ""
+
+
+def test_a_refused_plan_has_exit_code_3_and_apply_changes_nothing(
+    cli: Cli, project: Path, deployment: Deployment
+) -> None:
+    assert cli("apply").code == 0
+    monkey = project / f"defs_{deployment.namespace}.py"
+    monkey.write_text(DEFINITIONS.replace('windows=["1h"], default=0', 'windows=["1h"], default=1'))
+    del sys.modules[monkey.stem]
+    refused = cli("plan", "--json")
+    assert refused.code == 3
+    assert [change["key"] for change in json.loads(refused.out)["refused"]] == ["user_clicks@1"]
+    applied = cli("apply")
+    assert applied.code == 3
+    assert "version=2" in applied.out
+    assert "Nothing was applied" in applied.err
+    assert json.loads(cli("get", "ads@1", "user_id=1", "shop=a", "--json").out)["features"]["clicks_1h"]["value"] == 0
+
+
+@pytest.mark.parametrize("command", ["stream", "serve", "demo"])
+def test_what_lives_beside_the_sdk_is_run_from_a_checkout(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = cli(command)
+    assert ended.code == 2
+    assert "run this from a checkout" in ended.err
+
+
+def test_modules_of_the_checkout_get_their_arguments(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "__main__.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "serving"]:
+        monkeypatch.delitem(sys.modules, name)
+    ended = cli("serve", "--port", "8080", "x")
+    assert (ended.code, ended.out.strip()) == (4, "['--port', '8080', 'x']")
+
+
+def test_doctor_says_what_is_wrong(
+    cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
+    assert all(finding["ok"] is not False for finding in findings.values()), findings
+    assert "1 views" in findings["definitions"]["detail"]
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", "redis://127.0.0.1:1/0")
+    ended = cli("doctor", "--json")
+    assert ended.code == 1
+    wrong = [finding["what"] for finding in json.loads(ended.out) if finding["ok"] is False]
+    assert wrong == ["online store"]
+
+
+def test_a_dead_redis_is_one_line(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", "redis://127.0.0.1:1/0")
+    ended = cli("get", "ads@1", "user_id=1", "shop=a")
+    assert ended.code == 2
+    assert "127.0.0.1:1 cannot be reached" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_help_loads_no_engine_and_the_module_runs_as_the_command_does() -> None:
+    code = (
+        "import sys; sys.argv = ['forebay', '--help']\n"
+        "from forebay.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'pandas', 'pyarrow', 'duckdb', 'deltalake', 'redis', 'dagster', 'bytewax'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    shown = subprocess.run(
+        [sys.executable, "-m", "forebay.cli", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert "training-set" in shown.stdout
