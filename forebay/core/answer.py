@@ -96,7 +96,7 @@ def _merge_window(
     if not len(rows):
         return Merged({}, *(np.empty(0, np.int64) for _ in range(3))), rows
     code = tiles.code[rows]
-    names = ["events", "newest", *(name for partial in partials for name in layout.partial_fields(partial))]
+    names = ["events", "newest", *(name for partial in partials for name in layout.fields[partial])]
     fields: Fields = {name: np.ascontiguousarray(tiles.records[name][rows]) for name in names}
     starts = group_starts(code)
     merged = reduce(layout, fields, starts, partials)

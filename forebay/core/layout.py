@@ -80,9 +80,13 @@ class Layout:
             reaches.append(None if None in lengths else max(length for length in lengths if length is not None))
         return tuple(reaches)
 
-    def partial_fields(self, partial: Partial) -> list[str]:
-        """The names of a partial's fields in the record."""
-        return list(partial.fields(self.columns[partial.column].storage, self.view.source.event_id_bytes))
+    @functools.cached_property
+    def fields(self) -> dict[Partial, tuple[str, ...]]:
+        """The names of each partial's fields in the record."""
+        id_bytes = self.view.source.event_id_bytes
+        return {
+            partial: tuple(partial.fields(self.columns[partial.column].storage, id_bytes)) for partial in self.partials
+        }
 
     def records(self, fields: Fields) -> np.ndarray[Any, Any]:
         """Records of arrays that are named as the record's fields."""

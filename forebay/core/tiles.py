@@ -101,7 +101,7 @@ def reduce(layout: Layout, fields: Fields, starts: Starts, partials: Any = None)
         "newest": np.maximum.reduceat(fields["newest"], starts),
     }
     for partial in layout.partials if partials is None else partials:
-        mine = {name: fields[name] for name in layout.partial_fields(partial)}
+        mine = {name: fields[name] for name in layout.fields[partial]}
         out |= partial.merge(mine, fields[f"present_{partial.column}"], starts)
     return out
 
