@@ -20,6 +20,7 @@ import numpy.typing as npt
 from forebay.algebra import int128
 from forebay.algebra.partials import Partial
 from forebay.errors import DefinitionError
+from forebay.language.arguments import check_labels, checked_list
 from forebay.language.names import check_name
 from forebay.language.types import AnyType, BoolType, DecimalType, Float64, Float64Type, Int64, StringType
 from forebay.language.windows import Window
@@ -77,7 +78,9 @@ class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def __post_init__(self) -> None:
         where = f"{type(self).__name__} {self.name!r}"
         check_name(type(self).__name__, self.name)
-        msgspec.structs.force_setattr(self, "windows", tuple(self.windows))
+        check_labels(where, self)
+        windows = checked_list(where, "windows", self.windows, "['1h', '7d']")
+        msgspec.structs.force_setattr(self, "windows", windows)
         if not 1 <= len(self.windows) <= WINDOWS_MAX:
             raise DefinitionError(
                 f"{where} has {len(self.windows)} windows; expected 1 to {WINDOWS_MAX}, "
@@ -229,7 +232,7 @@ class Variance(_Numeric, frozen=True, tag="Variance"):
         """Mean of the squared deviations from the mean."""
         count = merged.present(self.of)[rows]
         if isinstance(column, Float64Type):
-            variance = merged.fields[f"moments_{self.of}_m2"][rows] / count
+            variance = merged.fields[f"moments_{self.of}__m2"][rows] / count
             return variance, ~np.isfinite(variance)
         total, square = merged.fields[f"total_{self.of}"][rows], merged.fields[f"squares_{self.of}"][rows]
         return int128.variances(count, total, square, _scale(column)), False

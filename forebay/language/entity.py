@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from forebay.errors import DefinitionError
+from forebay.language.arguments import check_cases, check_labels, checked_mapping
 from forebay.language.names import check_name
 from forebay.language.types import AnyType, Int64Type, StringType
 
@@ -27,6 +28,11 @@ class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __post_init__(self) -> None:
         check_name("Entity", self.name)
+        where = f"Entity {self.name!r}"
+        keys = checked_mapping(where, "keys", self.keys, "{'user_id': String}")
+        msgspec.structs.force_setattr(self, "keys", keys)
+        check_labels(where, self)
+        check_cases(where, "key", list(keys))
         if not 1 <= len(self.keys) <= KEYS_MAX:
             raise DefinitionError(
                 f"Entity {self.name!r} has {len(self.keys)} keys; expected 1 to {KEYS_MAX}, e.g. {{'user_id': String}}"

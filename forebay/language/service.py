@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from forebay.errors import DefinitionError
+from forebay.language.arguments import check_labels, checked_list
 from forebay.language.names import check_name, check_version
 from forebay.language.view import BatchView, Selection, WindowedView
 
@@ -27,7 +28,9 @@ class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     def __post_init__(self) -> None:
         check_name("FeatureService", self.name)
         check_version(f"FeatureService {self.name!r}", self.version)
-        chosen = tuple(f if isinstance(f, Selection) else self._whole(f) for f in self.features)
+        check_labels(f"FeatureService {self.name!r}", self)
+        listed = checked_list(f"FeatureService {self.name!r}", "features", self.features, "[view, other['score']]")
+        chosen = tuple(f if isinstance(f, Selection) else self._whole(f) for f in listed)
         msgspec.structs.force_setattr(self, "features", chosen)
         owners: dict[str, str] = {}
         for view, name in self.columns():

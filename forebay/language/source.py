@@ -7,22 +7,30 @@ when a row became effective. Both are declarations: nothing here opens anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from typing import Any
 
 import msgspec
 
 from forebay.errors import DefinitionError, suggestion
 from forebay.instants import DAY_US, day_us
+from forebay.language.arguments import check_cases, check_labels, check_text, checked_mapping
 from forebay.language.durations import required_us
 from forebay.language.names import check_name
+from forebay.language.schedule import check_day
 from forebay.language.types import AnyType, StringType, Timestamp, TimestampType
 
+EVENT_ID = "event_id"
+"""The archive's column of event ids."""
 CONTENT_HASH = "content_hash"
 """`event_id=content_hash`: an event is identified by a hash of its columns."""
 EVENT_ID_BYTES_MAX = 64
 """Tiles that remember a first or last value hold its event_id inline; longer ids are dead-lettered."""
 CONTENT_HASH_BYTES = 32
 """A content hash is 16 bytes, written as hexadecimal text."""
+STREAM_PARTITIONS_MAX = 1024
+"""Each is a reader of its own."""
+LATENESS_MAX_US = 7 * DAY_US
+"""Batch tiles wait for so long; later events are for a backfill."""
 
 content_hash = CONTENT_HASH
 
@@ -38,6 +46,9 @@ class FileStream(
 
     path: str
 
+    def __post_init__(self) -> None:
+        check_text("FileStream", "path", self.path)
+
 
 class RedisStream(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="RedisStream", tag_field="stream"
@@ -52,8 +63,11 @@ class RedisStream(
     url: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.partitions <= 1024:
-            raise DefinitionError(f"RedisStream {self.key!r}: partitions={self.partitions}; expected 1 to 1024")
+        check_text("RedisStream", "key", self.key)
+        if type(self.partitions) is not int or not 1 <= self.partitions <= STREAM_PARTITIONS_MAX:
+            raise DefinitionError(
+                f"RedisStream {self.key!r}: partitions={self.partitions!r}; expected 1 to {STREAM_PARTITIONS_MAX}"
+            )
 
 
 AnyStream = FileStream | RedisStream
@@ -81,24 +95,32 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     def __post_init__(self) -> None:
         where = f"EventSource {self.name!r}"
-        _check_schema(where, self.name, self.schema)
+        check_name("EventSource", self.name)
+        msgspec.structs.force_setattr(self, "schema", _checked_schema(where, self.schema))
+        check_labels(where, self)
         _check_instants(where, self.schema, "timestamp", self.timestamp)
+        self._check_event_id(where)
+        if self.stream is not None and not isinstance(self.stream, AnyStream):
+            raise DefinitionError(f"{where}: stream={self.stream!r}; expected FileStream(path) or RedisStream(key)")
+        if required_us(f"{where}: lateness", self.lateness) > LATENESS_MAX_US:
+            raise DefinitionError(
+                f"{where}: lateness={self.lateness!r} is longer than 7d; repair later events by a backfill instead"
+            )
+        required_us(f"{where}: max_skew", self.max_skew)
+        check_day(where, "history_start", self.history_start)
+
+    def _check_event_id(self, where: str) -> None:
+        check_text(where, "event_id", self.event_id)
         if self.event_id != CONTENT_HASH and not isinstance(self.schema.get(self.event_id), StringType):
             raise DefinitionError(
                 f"{where}: event_id={self.event_id!r} is not a String column of the schema. "
                 f"{suggestion(self.event_id, self.schema)} Or write event_id=content_hash."
             )
-        if required_us(f"{where}: lateness", self.lateness) > 7 * DAY_US:
-            raise DefinitionError(
-                f"{where}: lateness={self.lateness!r} is longer than 7d; repair later events by a backfill instead"
-            )
-        required_us(f"{where}: max_skew", self.max_skew)
-        try:
-            date.fromisoformat(self.history_start)
-        except ValueError:
-            raise DefinitionError(
-                f"{where}: history_start={self.history_start!r} is not a date; write YYYY-MM-DD"
-            ) from None
+        for reserved in {EVENT_ID, CONTENT_HASH} - {self.event_id if self.event_id != CONTENT_HASH else ""}:
+            if reserved in self.schema:
+                raise DefinitionError(
+                    f"{where}: column {reserved!r} is not its event_id, and the archive has one of that name; rename it"
+                )
 
     @property
     def lateness_us(self) -> int:
@@ -146,8 +168,13 @@ class TableSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     def __post_init__(self) -> None:
         where = f"TableSource {self.name!r}"
-        _check_schema(where, self.name, self.schema)
+        check_name("TableSource", self.name)
+        msgspec.structs.force_setattr(self, "schema", _checked_schema(where, self.schema))
+        check_labels(where, self)
         _check_instants(where, self.schema, "effective", self.effective)
+        for what, text in (("path", self.path), ("sql", self.sql)):
+            if text is not None:
+                check_text(where, what, text)
         if self.path is None and self.sql is None:
             raise DefinitionError(f"{where} has neither path nor sql; say where its rows are")
 
@@ -155,8 +182,8 @@ class TableSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 AnySource = EventSource | TableSource
 
 
-def _check_schema(where: str, name: str, schema: Mapping[str, AnyType]) -> None:
-    check_name(where.split()[0], name)
+def _checked_schema(where: str, declared: Any) -> dict[str, AnyType]:
+    schema = checked_mapping(where, "schema", declared, "{'user_id': String, 'ts': Timestamp}")
     if not schema:
         raise DefinitionError(f"{where} has an empty schema; name its columns and their types")
     for column, kind in schema.items():
@@ -165,9 +192,12 @@ def _check_schema(where: str, name: str, schema: Mapping[str, AnyType]) -> None:
             raise DefinitionError(
                 f"{where}: column {column!r} is {kind!r}; expected a type such as String, Int64 or Decimal(2)"
             )
+    check_cases(where, "column", list(schema))
+    return schema
 
 
 def _check_instants(where: str, schema: Mapping[str, AnyType], what: str, column: str) -> None:
+    check_text(where, what, column)
     if not isinstance(schema.get(column), TimestampType):
         raise DefinitionError(
             f"{where}: {what}={column!r} is not a {Timestamp} column of the schema. {suggestion(column, schema)}"

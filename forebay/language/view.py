@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,10 +10,12 @@ import msgspec
 
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
 from forebay.language.aggregations import Aggregation, explain_refusal
+from forebay.language.arguments import check_cases, check_labels, check_text, checked_list, checked_mapping
+from forebay.language.code import check_parameters, code_of
 from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
 from forebay.language.names import check_name, check_version
-from forebay.language.schedule import check_cron
+from forebay.language.schedule import check_cron, check_day
 from forebay.language.source import AnySource, EventSource
 from forebay.language.types import AnyType
 from forebay.language.windows import check_hops
@@ -32,6 +31,10 @@ class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     sql: str
     type: AnyType
 
+    def __post_init__(self) -> None:
+        check_text("Derived", "sql", self.sql)
+        _check_type(f"Derived({self.sql!r})", self.type)
+
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A named, typed value with a default, as a batch view yields it. `default=None` says null on purpose."""
@@ -42,12 +45,15 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     description: str = ""
 
     def __post_init__(self) -> None:
+        where = f"Feature {self.name!r}"
         check_name("Feature", self.name)
+        check_labels(where, self)
+        _check_type(where, self.type)
         if self.default is msgspec.UNSET:
             raise DefinitionError(
-                f"Feature {self.name!r} names no default; say what an unknown entity gets (or None for null)"
+                f"{where} names no default; say what an unknown entity gets, e.g. default=0 (or None for null)"
             )
-        check_default(f"Feature {self.name!r}", self.default, self.type)
+        msgspec.structs.force_setattr(self, "default", checked_default(where, self.default, self.type))
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -112,27 +118,39 @@ class WindowedView(_View, frozen=True):
     tags: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "features", tuple(self.features))
         where = f"View {self.name!r}"
+        _check_head(where, self)
         if not isinstance(self.source, EventSource):
             raise DefinitionError(f"{where}: source={self.source!r} is not an EventSource")
         _check_keys(where, self.entity, self.source)
-        for column in self.derived:
-            check_name(f"{where}: derived column", column)
-            if column in self.source.schema:
-                raise DefinitionError(
-                    f"{where}: derived column {column!r} hides a column of {self.source.name!r}; choose another name"
-                )
-        for feature in self.features:
-            self._check_feature(where, feature)
-        _check_view(where, self)
+        if self.where is not None:
+            check_text(where, "where", self.where)
+        derived = checked_mapping(where, "derived", self.derived, "{'net': Derived('amount * 0.8', Decimal(2))}")
+        msgspec.structs.force_setattr(self, "derived", derived)
+        self._check_derived(where)
+        features = checked_list(where, "features", self.features, "[Count('n', windows=['1h'], default=0)]")
+        checked = tuple(self._checked_feature(where, feature) for feature in features)
+        msgspec.structs.force_setattr(self, "features", checked)
+        _check_outputs(where, self)
         check_hops(where, [f.window(w) for f in self.features for w in f.windows])
         _check_unique(where, [f.feature_name(w) for f in self.features for w in f.windows])
         for name, text in (("ttl", self.ttl), ("freshness", self.freshness), ("retention", self.retention)):
             declared_us(f"{where}: {name}", text)
         check_cron(where, self.refresh)
 
-    def _check_feature(self, where: str, feature: Any) -> None:
+    def _check_derived(self, where: str) -> None:
+        for column, derived in self.derived.items():
+            check_name(f"{where}: derived column", column)
+            if not isinstance(derived, Derived):
+                raise DefinitionError(f"{where}: derived column {column!r} is {derived!r}; expected Derived(sql, type)")
+            if column.casefold() in {name.casefold() for name in self.source.schema}:
+                raise DefinitionError(
+                    f"{where}: derived column {column!r} hides a column of {self.source.name!r}; choose another name"
+                )
+        check_cases(where, "derived column", list(self.derived))
+
+    def _checked_feature(self, where: str, feature: Any) -> Aggregation:
+        """An aggregation that its column allows, with the default in the form of its type."""
         if not isinstance(feature, Aggregation):
             raise DefinitionError(
                 f"{where}: {feature!r} is not an aggregation; expected Count, Sum, Mean, … over windows"
@@ -147,7 +165,8 @@ class WindowedView(_View, frozen=True):
             )
         if column is not None and not feature.accepts(column):
             raise DefinitionError(f"{what}: {explain_refusal(feature, column)}")
-        check_default(what, feature.default, feature.output(column))
+        default = checked_default(what, feature.default, feature.output(column))
+        return msgspec.structs.replace(feature, default=default)
 
     def column(self, name: str | None) -> AnyType | None:
         """The type of a column of the source or a derived one; `None` where there is none."""
@@ -197,18 +216,27 @@ class BatchView(_View, frozen=True):
     compute: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "features", tuple(self.features))
-        msgspec.structs.force_setattr(self, "sources", tuple(self.sources))
         where = f"View {self.name!r}"
-        _check_view(where, self)
-        if not self.sources:
-            raise DefinitionError(f"{where} has no sources; name what it reads")
+        _check_head(where, self)
+        features = checked_list(where, "features", self.features, "[Feature('score', Float64, default=0.0)]")
+        msgspec.structs.force_setattr(self, "features", features)
+        for feature in features:
+            if not isinstance(feature, Feature):
+                raise DefinitionError(
+                    f"{where}: {feature!r} is not a Feature; expected e.g. Feature('score', Float64, default=0.0)"
+                )
+        _check_outputs(where, self)
+        sources = checked_list(where, "sources", self.sources, "[weather]")
+        msgspec.structs.force_setattr(self, "sources", sources)
+        _check_sources(where, sources)
         _check_unique(where, [f.name for f in self.features])
         if self.partitions not in PARTITIONS:
             raise DefinitionError(f"{where}: partitions={self.partitions!r}; expected one of {', '.join(PARTITIONS)}")
         declared_us(f"{where}: ttl", self.ttl)
         declared_us(f"{where}: reach", self.reach)
         check_cron(where, self.refresh)
+        if self.history_start is not None:
+            check_day(where, "history_start", self.history_start)
         if self.partitions != "none" and self.first_day is None:
             raise DefinitionError(f"{where} has partitions but no history_start; write history_start='YYYY-MM-DD'")
 
@@ -259,7 +287,8 @@ def batch_view(
     """
 
     def declare(compute: Callable[..., Any]) -> BatchView:
-        return BatchView(
+        code = code_of(compute)
+        view = BatchView(
             name=compute.__name__,
             version=version,
             entity=entity,
@@ -270,29 +299,51 @@ def batch_view(
             ttl=ttl,
             reach=reach,
             history_start=history_start,
-            code=_code_of(compute),
+            code=code,
             owner=owner,
             description=description or inspect.getdoc(compute) or "",
             tags=tags or {},
             compute=compute,
         )
+        check_parameters(f"View {view.name!r}", compute, [source.name for source in view.sources])
+        return view
 
     return declare
 
 
-def check_default(where: str, default: Any, kind: AnyType) -> None:
-    """Raise `DefinitionError` unless `default` is null or a value of the type."""
+def checked_default(where: str, default: Any, kind: AnyType) -> Any:
+    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00"). Raises `DefinitionError`."""
     try:
-        kind.units(default)
+        return kind.python(kind.units(default))
     except RequestError as error:
         raise DefinitionError(f"{where}: default {error}") from None
 
 
-def _check_view(where: str, view: WindowedView | BatchView) -> None:
+def _check_type(where: str, kind: Any) -> None:
+    if not isinstance(kind, AnyType):
+        raise DefinitionError(f"{where} is of type {kind!r}; expected a type such as String, Int64 or Decimal(2)")
+
+
+def _check_head(where: str, view: WindowedView | BatchView) -> None:
     check_name("View", view.name)
     check_version(where, view.version)
+    check_labels(where, view)
     if not isinstance(view.entity, Entity):
         raise DefinitionError(f"{where}: entity={view.entity!r} is not an Entity")
+
+
+def _check_sources(where: str, sources: Sequence[Any]) -> None:
+    if not sources:
+        raise DefinitionError(f"{where} has no sources; name what it reads")
+    for source in sources:
+        if not isinstance(source, AnySource):
+            raise DefinitionError(f"{where}: source {source!r} is not an EventSource or TableSource")
+    names = [source.name for source in sources]
+    if len(set(names)) != len(names):
+        raise DefinitionError(f"{where} names a source twice: {', '.join(names)}")
+
+
+def _check_outputs(where: str, view: WindowedView | BatchView) -> None:
     if not 1 <= len(view.outputs()) <= FEATURES_MAX:
         raise DefinitionError(f"{where} has {len(view.outputs())} features; expected 1 to {FEATURES_MAX}")
     for name in view.outputs():
@@ -321,14 +372,4 @@ def _check_unique(where: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise DefinitionError(f"{where} has two features named {twice[0]!r}; give one another name")
-
-
-def _code_of(compute: Callable[..., Any]) -> str:
-    """A fingerprint of a function's code that ignores comments, layout and docstrings."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(compute)))
-    function = tree.body[0]
-    assert isinstance(function, ast.FunctionDef)
-    function.decorator_list = []
-    if ast.get_docstring(function) is not None:
-        function.body = function.body[1:]
-    return hashlib.sha256(ast.dump(function).encode()).hexdigest()[:16]
+    check_cases(where, "feature", names)
