@@ -86,6 +86,6 @@ def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.intp]:
 def _refuse(layout: Layout, header: Any) -> None:
     found = f"format {int(header['version'])} and layout {int(header['layout']):08x}"
     raise FormatError(
-        f"Tiles of view {layout.view.key!r} have {found}; expected {FORMAT_VERSION} and {layout.fingerprint:08x}. They were "
-        "written by another version of Forebay or for another definition: publish the view again."
+        f"Tiles of view {layout.view.key!r} have {found}; expected {FORMAT_VERSION} and {layout.fingerprint:08x}. "
+        "They were written by another version of Forebay or for another definition: publish the view again."
     )
