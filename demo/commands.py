@@ -52,7 +52,7 @@ def materialize(select: Sequence[str], partition_range: str = "") -> Command:
 
 @dataclass(slots=True)
 class Shell:
-    """Runs commands for one FOREBAY_HOME; `seconds` adds up what each kind of step took."""
+    """Runs commands for one FOREBAY_HOME, with Dagster's home in it as `make ui` expects it."""
 
     home: Path
     logs: Path
@@ -62,7 +62,8 @@ class Shell:
     def environment(self) -> dict[str, str]:
         """The user's environment, with the home of this demo."""
         path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
-        return os.environ | {"FOREBAY_HOME": str(self.home), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        homes = {"FOREBAY_HOME": str(self.home), "DAGSTER_HOME": str(self.home / "dagster")}
+        return os.environ | homes | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
     def _start(self, command: Command) -> tuple[subprocess.Popen[bytes], Path]:
         self.count += 1
