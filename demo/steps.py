@@ -1,7 +1,7 @@
 """The demo's steps, in order: each drives the user's commands and remembers what came of it.
 
-Lives here: what is run at which step and what is kept for the report. How a command is run is told in `demo/commands.py`,
-what is drawn on the screen in `demo/report.py`.
+Lives here: what is run at which step and what is kept for the report. How a command is run is told in
+`demo/commands.py`, what is drawn on the screen in `demo/report.py`.
 
 Batch rows become effective as time passes, so weather and aircraft are built up to each pause and not further. Those
 commands touch other tables and keys than the stream does, and run beside it as they would in production.
