@@ -25,8 +25,8 @@ class Settings:
     """Where a deployment is: `Settings.from_env()` in programs, plain values in tests.
 
     `home` is an absolute folder; `online_url` is `embedded` or a `redis://`, `rediss://` or `unix://` URL;
-    `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key. Raises
-    `ConfigError`.
+    `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key.
+    Raises `ConfigError`.
     """
 
     home: Path

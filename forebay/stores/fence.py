@@ -26,10 +26,10 @@ _MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 class Fence:
-    """A token in `keys`, for transactions on `wire`; `what` names in errors what it guards."""
+    """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`."""
 
-    def __init__(self, wire: Wire, keys: Sequence[str], what: str) -> None:
-        self._wire, self._keys, self._what = wire, list(keys), what
+    def __init__(self, wire: Wire, keys: Sequence[str], what: str, gone: str) -> None:
+        self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
         self.token = uuid.uuid4().hex.encode()
         self._guard = pack(("WATCH", *keys)) + pack(("MGET", *keys))
         self._lost: list[bytes | None] | None = None
@@ -66,15 +66,9 @@ class Fence:
         return list(outcome)
 
     def check(self) -> None:
-        """Raise if the last look found that the token is gone."""
-        if self._lost is None:
-            return
-        if all(token is None for token in self._lost):
-            raise StoreError(
-                f"Redis at {address(self._wire.client)} has lost its data: the token of {self._what} is gone. "
-                "Start again; the stream rewinds by itself, batch views must be published again."
-            )
-        raise self._fenced()
+        """Raise `FencedError` if the last look found that the token is gone."""
+        if self._lost is not None:
+            raise self._fenced()
 
     def _look(self, replies: list[Any]) -> None:
         for reply in replies:
@@ -83,6 +77,8 @@ class Fence:
         self._lost = lost or None
 
     def _fenced(self) -> FencedError:
+        if self._lost is not None and all(token is None for token in self._lost):
+            return FencedError(f"The token of {self._what} is gone. {self._gone} Nothing of this commit was written.")
         return FencedError(
-            f"Another writer took over {self._what}. This one stops; nothing of this commit was written."
+            f"Another writer took over {self._what}. This one must stop; nothing of this commit was written."
         )

@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class PartitionProgress:
-    """How far a source partition is applied: every offset below `next_offset`, and `newest_us` is the newest instant."""
+    """How far a source partition is applied: all offsets below `next_offset`; `newest_us` is its newest instant."""
 
     next_offset: int
     newest_us: int

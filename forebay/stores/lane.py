@@ -1,0 +1,268 @@
+"""The lane: the one writer of the stream tiles of some slots.
+
+A commit folds the events of a few source partitions and writes, in one transaction that is sent once,
+
+    APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once)
+    EXPIRE  …:p        because APPEND doesn't prolong what it grows
+    MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
+
+so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. Nothing is
+read on the way. When a pending blob has grown long, it and the stream blob are rolled up in a transaction of their own;
+a crash before that leaves a longer pending blob, a crash within it nothing.
+
+All transactions are fenced (`forebay.stores.fence`): a lane whose slots were taken over writes nothing more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import redis
+
+from forebay.core.codec import NO_CUT, newest_of, pack_pending
+from forebay.core.events import Events
+from forebay.core.identity import SLOTS, slots_of
+from forebay.core.layout import Layout
+from forebay.core.tiles import Tiles, fold, merge
+from forebay.errors import StoreError
+from forebay.language.view import WindowedView
+from forebay.stores.connection import address
+from forebay.stores.expiry import lifetimes_s
+from forebay.stores.fence import Fence
+from forebay.stores.keys import PENDING, STREAM, Keys
+from forebay.stores.progress import Cut, PartitionProgress, Progress
+from forebay.stores.rollup import rolled_up
+from forebay.stores.wire import Wire, pack
+
+ROLL_BYTES = 2048
+"""A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
+ROLL_RECORDS = 16
+"""But never at fewer partials than this, however large a record is."""
+ROLL_ENTITIES_MAX = 512
+"""Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
+
+_Slots = dict[int, Progress]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of one source partition, up to `next_offset`, for all slots of a lane.
+
+    `events` by view key are those of the lane's entities; a view with empty `events` is moved on all the same, a view
+    that is missing is not. `newest_us` is the newest instant known of the partition (a heartbeat may move it), `None`
+    if none is.
+    """
+
+    partition: str
+    next_offset: int
+    newest_us: int | None
+    events: Mapping[str, Events]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a commit added to a view: tiles of the finest ring, `code` an index into `keys`."""
+
+    commit: int
+    keys: list[str]
+    tiles: Tiles
+
+
+def wall_clock_us() -> int:
+    """Now, in UTC microseconds."""
+    return time.time_ns() // 1000
+
+
+class Lane:
+    """The writer of `slots` for `views`, once it has taken over.
+
+    After `StoreUnavailableError` call the same `commit` again: it reconnects, and drops what had arrived. After
+    `FencedError` stop.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        namespace: str,
+        views: Sequence[WindowedView],
+        slots: Sequence[int],
+        *,
+        clock_us: Callable[[], int] = wall_clock_us,
+    ) -> None:
+        self._views = {view.key: view for view in views}
+        self._slots, self._clock_us = sorted(slots), clock_us
+        self._mine = np.isin(np.arange(SLOTS), self._slots)
+        self._keys, self._wire = Keys(namespace), Wire(client)
+        sources = sorted({view.source.name for view in views})
+        fences = [self._keys.fence(slot, source) for slot in self._slots for source in sources]
+        what = f"{len(self._slots)} slots of {', '.join(sources)} in {namespace!r}"
+        self._fence = Fence(self._wire, fences, what, "The store has lost its data. Start again: the stream rewinds.")
+        self._progress: dict[str, _Slots] = {}
+        self._number = 0
+
+    @property
+    def progress(self) -> Mapping[str, Mapping[int, Progress]]:
+        """How far each view is, by slot; a slot to which nothing was applied is absent."""
+        return self._progress
+
+    def take_over(self) -> None:
+        """Become the writer: whoever was it before is fenced from now on."""
+        self._wire.open()
+        self._fence.take()
+        self._remember(self._read_progress())
+
+    def next_offset(self, view: str, partition: str) -> int:
+        """The first offset of a partition that some slot of the view has not applied."""
+        known = self._progress.get(view, {})
+        return min((known.get(slot, Progress()).next_offset(partition) for slot in self._slots), default=0)
+
+    def commit(self, pieces: Sequence[Piece]) -> dict[str, Applied]:
+        """Apply pieces, all or nothing, less what is applied already; what was added to each view that got something.
+
+        Raises `FencedError` and has written nothing where another lane took over; `StoreUnavailableError`, and may or
+        may not have written, where the server cannot be reached.
+        """
+        self._ready()
+        number = self._number + 1
+        progress = {view: dict(self._progress[view]) for piece in pieces for view in piece.events}
+        fresh: dict[str, list[Events]] = {view: [] for view in progress}
+        for piece in pieces:
+            for view, events in piece.events.items():
+                fresh[view].append(self._unapplied(view, progress[view], piece, events))
+                _advance(progress[view], self._slots, number, piece)
+        folded = {view: _fold(Layout.of(self._views[view]), parts) for view, parts in fresh.items()}
+        applied = {view: Applied(number, keys, tiles) for view, (keys, tiles) in folded.items() if len(tiles)}
+        self._write(number, progress, applied)
+        return applied
+
+    def close(self) -> None:
+        """Disconnect. The fence stays: whoever comes next takes it."""
+        self._wire.close()
+
+    def _write(self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Applied]) -> None:
+        names = {view: self._names(view, new.keys, PENDING) for view, new in applied.items()}
+        commands = [self._progress_command(progress)] if progress else []
+        for view, new in applied.items():
+            bodies = pack_pending(Layout.of(self._views[view]), new.tiles, len(new.keys))
+            commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], bodies, strict=True)]
+        for view, new in applied.items():
+            newest = newest_of(new.tiles, len(new.keys))
+            commands += _expire_commands(names[view], lifetimes_s(self._views[view], newest, self._clock_us()))
+        replies = iter(self._fence.commit(commands)[1 if progress else 0 :])
+        self._number = number
+        self._progress.update(progress)
+        for view, new in applied.items():
+            self._roll_up_long(self._views[view], new.keys, list(itertools.islice(replies, len(new.keys))))
+
+    def _roll_up_long(self, view: WindowedView, keys: Sequence[str], lengths: Sequence[int]) -> None:
+        limit = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).record.itemsize)
+        long = [key for key, length in zip(keys, lengths, strict=True) if length >= limit]
+        for first in range(0, len(long), ROLL_ENTITIES_MAX):
+            self._roll_up(view, long[first : first + ROLL_ENTITIES_MAX])
+
+    def _roll_up(self, view: WindowedView, keys: Sequence[str]) -> None:
+        """One transaction. What it reads cannot change before it: no other lane writes, or the transaction fails."""
+        stream, pending = self._names(view.key, keys, STREAM), self._names(view.key, keys, PENDING)
+        slots, of_slot = np.unique(slots_of(keys), return_inverse=True)
+        found = self._wire.call("MGET", *stream, *pending, *self._keys.slots("cut", view.key, slots.tolist()))
+        count = len(keys)
+        cuts = np.array([Cut.decode(blob).cut_us for blob in found[2 * count :]], np.int64)[of_slot]
+        blobs, newest = rolled_up(Layout.of(view), found[:count], found[count : 2 * count], cuts, self._number)
+        written = [pack(("SET", name, blob)) for name, blob in zip(stream, blobs, strict=True) if blob is not None]
+        emptied = [name for name, blob in zip(stream, blobs, strict=True) if blob is None]
+        expires = _expire_commands(stream, lifetimes_s(view, newest, self._clock_us()))
+        self._fence.commit([*written, *expires, pack(("DEL", *pending, *emptied))])
+
+    def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
+        return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
+
+    def _progress_command(self, progress: Mapping[str, _Slots]) -> bytes:
+        encoded: dict[int, bytes] = {}
+        parts: list[str | bytes] = ["MSET"]
+        for view, slots in progress.items():
+            for slot, known in slots.items():
+                blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
+                parts += (self._keys.progress(view, slot), blob)
+        return pack(tuple(parts))
+
+    def _unapplied(self, view: str, progress: _Slots, piece: Piece, events: Events) -> Events:
+        """The events of a piece that their slots have not applied yet."""
+        slots = slots_of(events.keys)
+        if not self._mine[slots].all():
+            raise StoreError(
+                f"A lane of slots {self._slots} was given entity {events.keys[int(np.argmin(self._mine[slots]))]!r} "
+                f"of another lane, for view {view!r}. Split events by forebay.core.identity.slots_of."
+            )
+        applied = np.zeros(SLOTS, np.int64)
+        for slot, known in progress.items():
+            applied[slot] = known.next_offset(piece.partition)
+        new = events.offset >= applied[slots][events.code]
+        return events if new.all() else events.take(np.flatnonzero(new))
+
+    def _ready(self) -> None:
+        """Reconnect after a failure, and make sure that the server still has what it acknowledged."""
+        if self._wire.is_open:
+            return
+        self._wire.open()
+        try:
+            self._fence.arm()
+            found = self._read_progress()
+            for view, slots in self._progress.items():
+                if any(found[view].get(slot, Progress()).lacks(known) for slot, known in slots.items()):
+                    raise StoreError(
+                        f"Redis at {address(self._wire.client)} lost writes of view {view!r} that it had acknowledged. "
+                        "Start the stream again: it rewinds to what is there."
+                    )
+        except BaseException:
+            self._wire.close()
+            raise
+        self._remember(found)
+
+    def _remember(self, progress: dict[str, _Slots]) -> None:
+        self._progress = progress
+        self._number = max((known.commit for slots in progress.values() for known in slots.values()), default=0)
+
+    def _read_progress(self) -> dict[str, _Slots]:
+        progress: dict[str, _Slots] = {}
+        for view in self._views:
+            blobs = self._wire.call("MGET", *self._keys.slots("progress", view, self._slots))
+            pairs = zip(self._slots, blobs, strict=True)
+            progress[view] = {slot: Progress.decode(blob) for slot, blob in pairs if blob is not None}
+        return progress
+
+
+def _advance(progress: _Slots, slots: Sequence[int], number: int, piece: Piece) -> None:
+    """Move all slots on by a piece; slots that are equally far share one value."""
+    newest_us = NO_CUT if piece.newest_us is None else piece.newest_us
+    spans = {piece.partition: PartitionProgress(piece.next_offset, newest_us)}
+    moved: dict[int, Progress] = {}
+    nothing = Progress()
+    for slot in slots:
+        old = progress.get(slot, nothing)
+        if id(old) not in moved:
+            moved[id(old)] = old.advanced(number, spans)
+        progress[slot] = moved[id(old)]
+
+
+def _fold(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
+    """The tiles of some batches of events, and the entities that they are of."""
+    if len(parts) == 1:
+        return parts[0].keys, fold(layout, parts[0])
+    entities: dict[str, int] = {}
+    code, records = [np.empty(0, np.int64)], [np.empty(0, layout.record)]
+    for events in parts:
+        local = np.array([entities.setdefault(key, len(entities)) for key in events.keys], np.int64)
+        tiles = fold(layout, events)
+        code.append(local[tiles.code])
+        records.append(tiles.records)
+    return list(entities), merge(layout, np.concatenate(code), np.concatenate(records))
+
+
+def _expire_commands(names: Sequence[str], lifetimes: Sequence[int] | None) -> list[bytes]:
+    if lifetimes is None:
+        return []
+    return [pack(("EXPIRE", name, lifetime)) for name, lifetime in zip(names, lifetimes, strict=True)]

@@ -1,0 +1,42 @@
+"""Rolling up: pending partials go into the stream blob of an entity, and what nobody needs goes.
+
+Pure but for its place beside the lane, which reads, calls and writes. What is dropped:
+
+    behind the cut     tiles that start before the cut of a finished publication: batch tiles stand for them
+    expired            tiles that no window can need after the entity's own newest event, whenever it is asked
+
+The cut is a multiple of every hop, so no tile of any ring straddles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.codec import STREAM, newest_of, pack, unpack, unpack_records
+from forebay.core.layout import Layout
+from forebay.core.tiles import expire, merge, roll_up
+
+Ints = npt.NDArray[np.int64]
+
+
+def rolled_up(
+    layout: Layout,
+    stream: Sequence[bytes | None],
+    pending: Sequence[bytes | None],
+    cuts_us: Ints,
+    commit: int,
+) -> tuple[list[bytes | None], Ints]:
+    """The new stream blob of each entity (`None` where no tile is left) and its newest event."""
+    _, old = unpack(layout, stream)
+    new = roll_up(layout, unpack_records(layout, pending))
+    code = np.concatenate((old.code, new.code))
+    tiles = merge(layout, code, np.concatenate((old.records, new.records)))
+    tiles = tiles.take(tiles.records["start"] >= cuts_us[tiles.code])
+    newest = newest_of(tiles, len(stream))
+    tiles = expire(layout, tiles, newest + 1)
+    counts = np.bincount(tiles.code, minlength=len(stream))
+    blobs = pack(layout, tiles, len(stream), kind=STREAM, commit=commit)
+    return [blob if count else None for blob, count in zip(blobs, counts.tolist(), strict=True)], newest
