@@ -1,6 +1,6 @@
 """Compute a batch view's partitions: sources as of each partition's end → its function → checked rows → one commit.
 
-    partition   2013-05-01-07:00   start 07:00   {end} = min(08:00, last refresh tick)
+    partition   2013-05-01-07:00   start 07:00   {end} = 08:00, or the last refresh tick while it is not over
     relations   rows effective before {end}; with a reach, not before {end} − reach
     result      one row per entity and event_timestamp ≤ {end}, created now
 
@@ -45,12 +45,19 @@ class Computed:
 
 
 def compute_batch_view(
-    store: OfflineStore, view: BatchView, start_us: int, end_us: int, *, home: Path, until_us: int, now_us: int
+    store: OfflineStore,
+    view: BatchView,
+    start_us: int,
+    end_us: int,
+    *,
+    home: Path,
+    now_us: int,
+    tick_us: int | None = None,
 ) -> Computed:
     """Compute the partitions of a view in `[start, end)` and replace their rows in one commit.
 
-    `until_us` is the last refresh tick: what became effective at or after it does not exist yet. `home` is where `${FOREBAY_HOME}`
-    in a source's path points. Raises `DefinitionError` where the function does not return what the view declares; then
+    `tick_us` is the last tick of the view's refresh schedule (now, if there is none); a partition that is not over yet is computed
+    as of it. `home` is where `${FOREBAY_HOME}` in a source's path points. Raises `DefinitionError` where the function does not return what the view declares; then
     nothing is written.
     """
     began = time.perf_counter()
@@ -59,7 +66,9 @@ def compute_batch_view(
             f"View {view.key!r} has no function here: it was read from a manifest. Compute it where its module is importable "
             "(FOREBAY_DEFINITIONS)"
         )
-    partitions = partitions_between(view, start_us, end_us, until_us)
+    partitions = partitions_between(
+        view, start_us, end_us, tick_us=now_us if tick_us is None else tick_us, now_us=now_us
+    )
     if not partitions:
         return Computed(0, 0, 0, 0, 0, time.perf_counter() - began)
     results = list(_results(store, view, partitions, home))
@@ -69,9 +78,7 @@ def compute_batch_view(
     return Computed(len(partitions), rows.table.num_rows, rows.entities, rows.without_key, rows.table.nbytes, seconds)
 
 
-def _results(
-    store: OfflineStore, view: BatchView, partitions: Sequence[Partition], home: Path
-) -> Iterator[pa.Table]:
+def _results(store: OfflineStore, view: BatchView, partitions: Sequence[Partition], home: Path) -> Iterator[pa.Table]:
     tables = {
         source.name: SourceRows.of(source.name, read_table_source(source, home), source.effective)
         for source in view.sources

@@ -4,8 +4,12 @@
     hourly   2013-01-01-07:00     [07:00, 08:00) UTC
     none     (no name)            all of time, computed anew at each refresh
 
-A partition is computed for an instant, its `end_us`: its own end, or the last refresh tick where that is earlier. What is computed
-for it knows nothing that became effective at or after that instant.
+A partition is computed for an instant, its `end_us`: its own end once that has passed, before that the last refresh tick. What is
+computed for it knows nothing that became effective at or after that instant.
+
+    partition     [──────────────────────)            tick = the last tick of the refresh schedule
+    at now₁            ×tick   now₁                    end_us = tick
+    at now₂                              ×    now₂    end_us = the partition's end, whenever it is computed
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forebay.errors import RequestError
-from forebay.instants import DAY_US, HOUR_US, day_text, day_us, floor_us, instant_text, moment
+from forebay.instants import DAY_US, HOUR_US, day_text, day_us, instant_text, moment
 from forebay.language.view import BatchView
 
 GRAINS_US = {"hourly": HOUR_US, "daily": DAY_US}
@@ -38,7 +42,9 @@ def day_range(start_day: str, end_day: str) -> tuple[int, int]:
     except ValueError:
         raise RequestError(f"{start_day!r} to {end_day!r} are not UTC dates; write YYYY-MM-DD") from None
     if start_us >= end_us:
-        raise RequestError(f"The dates [{start_day}, {end_day}) are none; the end is not included, so write the day after")
+        raise RequestError(
+            f"The dates [{start_day}, {end_day}) are none; the end is not included, so write the day after"
+        )
     return start_us, end_us
 
 
@@ -56,21 +62,22 @@ def partition_name(start_us: int, grain_us: int) -> str:
     return day_text(start_us) if grain_us == DAY_US else moment(start_us).strftime("%Y-%m-%d-%H:%M")
 
 
-def partitions_between(view: BatchView, start_us: int, end_us: int, until_us: int) -> list[Partition]:
-    """The partitions of a view within `[start, end)` that have begun by `until_us`, the last refresh tick.
+def partitions_between(view: BatchView, start_us: int, end_us: int, *, tick_us: int, now_us: int) -> list[Partition]:
+    """The partitions of a view within `[start, end)` of which something can be known now.
 
-    An unpartitioned view has one: from its `history_start` (or 1970) until the tick, whatever the range.
+    An unpartitioned view has one: from its `history_start` (or 1970) until the tick, whatever the range. Raises `RequestError`.
     """
     grain_us = GRAINS_US.get(view.partitions)
     if grain_us is None:
-        return [Partition("", day_us(view.first_day) if view.first_day else 0, until_us)]
+        return [Partition("", day_us(view.first_day) if view.first_day else 0, tick_us)]
     if start_us % grain_us or end_us % grain_us or not 0 < (end_us - start_us) // grain_us <= PARTITIONS_MAX:
         raise RequestError(
             f"View {view.key!r}: [{instant_text(start_us)}, {instant_text(end_us)}) is no range of its {view.partitions} "
             f"partitions; expected 1 to {PARTITIONS_MAX} whole ones"
         )
-    last_us = min(end_us, floor_us(until_us - 1, grain_us) + grain_us)
-    return [
-        Partition(partition_name(us, grain_us), us, min(us + grain_us, until_us))
-        for us in range(start_us, last_us, grain_us)
-    ]
+    found = []
+    for us in range(start_us, end_us, grain_us):
+        known_us = us + grain_us if us + grain_us <= now_us else tick_us
+        if known_us > us:
+            found.append(Partition(partition_name(us, grain_us), us, known_us))
+    return found
