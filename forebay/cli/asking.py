@@ -173,7 +173,11 @@ def _print_response_json(response: OnlineResponse, entity: Mapping[str, Any]) ->
         }
         for name in response.features
     }
-    _json({"instant": response.instant, "entity": entity, "features": features, "views": response.metadata["views"]})
+    views = {
+        key: {name: of_rows[0] for name, of_rows in behind.items()}
+        for key, behind in response.metadata["views"].items()
+    }
+    _json({"instant": response.instant, "entity": entity, "features": features, "views": views})
 
 
 def _entity_text(entity: Mapping[str, Any]) -> str:

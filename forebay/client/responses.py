@@ -29,6 +29,23 @@ STATUS_SUFFIX = "__status"
 
 
 @dataclass(frozen=True, eq=False)
+class Behind:
+    """What stands behind the rows of one view, as int64 per row: commit number (0: none), cut, watermark (`NO_INSTANT`)."""
+
+    commits: npt.NDArray[np.int64]
+    cuts: npt.NDArray[np.int64]
+    watermarks: npt.NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Python values, one per row."""
+        return {
+            "commits": [commit or None for commit in self.commits.tolist()],
+            "cuts": [None if us == NO_INSTANT else moment(us) for us in self.cuts.tolist()],
+            "watermarks": [None if us == NO_INSTANT else moment(us) for us in self.watermarks.tolist()],
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class OnlineResponse:
     """The answer of an online read: `to_dict`, `to_df`, `to_arrow` or `to_numpy` give its values.
 
@@ -40,7 +57,7 @@ class OnlineResponse:
     key_types: dict[str, AnyType]
     features: dict[str, FeatureColumn]
     instant_us: int
-    views: dict[str, dict[str, Any]]
+    views: dict[str, Behind]
 
     @property
     def instant(self) -> datetime:
@@ -49,8 +66,10 @@ class OnlineResponse:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What stands behind the answer: `instant`, and for each of the `views` its commits, cuts and watermarks."""
-        return {"instant": self.instant, "views": self.views}
+        """What stands behind the answer: its `instant`, and by view key a list per row of `commits` (int), `cuts` and
+        `watermarks` (aware UTC); `None` where there is none, as in batch views.
+        """
+        return {"instant": self.instant, "views": {key: behind.to_dict() for key, behind in self.views.items()}}
 
     @property
     def statuses(self) -> dict[str, list[str]]:

@@ -1,0 +1,117 @@
+"""Training sets: for each row of a spine, the features as they were at its instant.
+
+May live here: which part of the offline store a request needs, and laying the answers beside the spine. The law
+itself is in `forebay.core.ranges` and `forebay.core.rows`.
+
+Invariants: one row per row of the spine, in its order; a row sees nothing at or after its instant (of a batch view:
+nothing effective after it); views are computed one after another, so that memory holds the events of one view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.client.asked import Asked
+from forebay.client.keyed import Keyed
+from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
+from forebay.client.spine import Spine
+from forebay.core.events import Events
+from forebay.core.layout import Layout
+from forebay.core.ranges import answer_events
+from forebay.core.rows import Rows, batch_answer
+from forebay.core.values import FeatureColumn
+from forebay.ingest.select import Selector
+from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.stores.tables import OfflineStore
+
+Ints = npt.NDArray[np.int64]
+FILTERED_ENTITIES_MAX = 1_000
+"""So few entities are looked up in the archive; of more, everything within reach is read."""
+
+
+def training_set(store: OfflineStore, asked: Asked, spine: Spine, *, with_statuses: bool = False) -> TrainingSet:
+    """The spine with the asked features beside it."""
+    columns: dict[tuple[str, str], FeatureColumn] = {}
+    for key, view in asked.views.items():
+        keyed = spine.keyed[view.entity.name]
+        for column in answers(store, view, keyed, spine.instants_us, asked.names[key]):
+            columns[key, column.feature.name] = column
+    table = spine.table
+    for column in asked.columns:
+        values = columns[column.view.key, column.name]
+        table = table.append_column(column.title, values.to_arrow())
+        if with_statuses:
+            table = table.append_column(column.title + STATUS_SUFFIX, status_array(values))
+    return TrainingSet(table, tuple(column.title for column in asked.columns))
+
+
+def answers(
+    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str]
+) -> list[FeatureColumn]:
+    """The features of a view for rows of (entity, instant); equal rows are answered once."""
+    code, us, inverse = distinct(keyed.code, instants_us)
+    columns = _answer(store, view, Keyed(keyed.keys, code), us, names)
+    return columns if inverse is None else [column.take(inverse) for column in columns]
+
+
+def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | None]:
+    """The distinct pairs, and for each row its pair; nothing is moved (`None`) where most rows are distinct.
+
+    >>> distinct(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 5]))
+    (array([0, 1]), array([5, 5]), array([1, 0, 1, 1]))
+    """
+    order = np.lexsort((us, code))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (code[order][1:] != code[order][:-1]) | (us[order][1:] != us[order][:-1])
+    if first.sum() > 0.8 * len(order):
+        return code, us, None
+    inverse = np.empty(len(order), np.intp)
+    inverse[order] = np.cumsum(first) - 1
+    chosen = order[first]
+    return code[chosen], us[chosen], inverse
+
+
+def read_events(store: OfflineStore, view: WindowedView, keys: Sequence[str], start_us: int, end_us: int) -> Events:
+    """The events that rows of some entities at instants in `[start_us, end_us]` can count."""
+    lookback_us = Layout.of(view).lookback_us
+    selector = Selector(view)
+    table = store.archive(view.source).scan(
+        selector.columns, None if lookback_us is None else start_us - lookback_us, end_us, entity_filter(view, keys)
+    )
+    return selector.select(table)
+
+
+def read_rows(store: OfflineStore, view: BatchView, keys: Sequence[str], end_us: int, names: Sequence[str]) -> Rows:
+    """The rows that entities at instants up to `end_us` can have."""
+    table = store.rows(view).scan()
+    return Rows.of(view, table, names)
+
+
+def entity_filter(view: AnyView, keys: Sequence[str]) -> None:
+    """Which entities to look up, where they are few."""
+    raise NotImplementedError
+
+
+def recoded(keyed: Keyed, keys: Sequence[str]) -> Ints:
+    """The rows' entities as indices into other `keys`; −1 where they are not among them."""
+    index = {key: code for code, key in enumerate(keys)}
+    codes = np.fromiter((index.get(key, -1) for key in (*keyed.keys, "")), np.int64, len(keyed.keys) + 1)
+    codes[-1] = -1
+    return codes[keyed.code]
+
+
+def _answer(
+    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str]
+) -> list[FeatureColumn]:
+    asking = instants_us[keyed.code >= 0]
+    if not len(asking):
+        return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
+    start_us, end_us = int(asking.min()), int(asking.max())
+    if isinstance(view, BatchView):
+        rows = read_rows(store, view, keyed.keys, end_us, names)
+        return batch_answer(view, rows, recoded(keyed, rows.keys), instants_us, names)
+    events = read_events(store, view, keyed.keys, start_us, end_us)
+    return answer_events(Layout.of(view), events, recoded(keyed, events.keys), instants_us, names)

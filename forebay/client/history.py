@@ -1,0 +1,90 @@
+"""The values of one entity over time.
+
+May live here: at which instants to ask. The answers come from the training path, so that history and training are one.
+
+    events        .      .  .               .
+    asked    |     |      |  |               |        start, and just after each event (ts + 1 µs)
+           start                                 end (excluded)
+
+Between these instants a value still changes as events leave its windows (and as `SecondsSince` grows): a grid,
+`every`, shows that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.client.historical import answers, read_events, read_rows
+from forebay.client.keyed import Keyed
+from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
+from forebay.client.tables import INSTANT
+from forebay.core.identity import entity_key
+from forebay.core.values import arrow_type
+from forebay.errors import RequestError
+from forebay.instants import duration_us, instant_text
+from forebay.language.view import AnyView, BatchView
+from forebay.stores.tables import OfflineStore
+
+Ints = npt.NDArray[np.int64]
+INSTANTS_MAX = 1_000_000
+"""Rows of one history."""
+
+
+def feature_history(
+    store: OfflineStore,
+    view: AnyView,
+    entity: Mapping[str, Any],
+    *,
+    start_us: int,
+    end_us: int,
+    every: str | None,
+    with_statuses: bool,
+) -> FeatureHistory:
+    """The values in `[start_us, end_us)`, at each change or on a grid."""
+    if start_us >= end_us:
+        raise RequestError(
+            f"The history of {view.key!r} from {instant_text(start_us)} to {instant_text(end_us)} is empty; "
+            "expected start before end"
+        )
+    key = entity_key(view.entity, entity)
+    instants = _changes(store, view, key, start_us, end_us) if every is None else _grid(start_us, end_us, every)
+    if len(instants) > INSTANTS_MAX:
+        raise RequestError(f"That history has {len(instants)} rows; at most {INSTANTS_MAX} are given: ask for less")
+    keyed = Keyed([key], np.zeros(len(instants), np.int64))
+    columns = {
+        name: pa.array([entity[name]] * len(instants), arrow_type(kind)) for name, kind in view.entity.keys.items()
+    }
+    columns["instant"] = pa.array(instants, INSTANT)
+    for column in answers(store, view, keyed, instants, list(view.outputs())):
+        columns[column.feature.name] = column.to_arrow()
+        if with_statuses:
+            columns[column.feature.name + STATUS_SUFFIX] = status_array(column)
+    return FeatureHistory(pa.table(columns), tuple(view.outputs()))
+
+
+def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us: int) -> Ints:
+    """`start_us`, and the instants in the interval from which on an event or a row counts."""
+    if isinstance(view, BatchView):
+        rows = read_rows(store, view, [key], end_us, [])
+        found = rows.event_us[[rows.keys[code] == key for code in rows.code.tolist()]]
+    else:
+        events = read_events(store, view, [key], start_us, end_us)
+        found = events.ts[[events.keys[code] == key for code in events.code.tolist()]] + 1
+    return np.unique(np.append(found[(found >= start_us) & (found < end_us)], start_us))
+
+
+def _grid(start_us: int, end_us: int, every: str) -> Ints:
+    try:
+        step_us = duration_us(every)
+    except ValueError as error:
+        raise RequestError(f"every={error}") from None
+    if (end_us - start_us) // step_us > INSTANTS_MAX:
+        raise RequestError(
+            f"every={every!r} gives more than {INSTANTS_MAX} rows; choose a longer step or a shorter time"
+        )
+    return np.arange(start_us, end_us, step_us, dtype=np.int64)

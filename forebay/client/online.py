@@ -1,0 +1,52 @@
+"""Online reads: keys, one round trip to the online store, a response.
+
+May live here: going from a request's rows to the reader and back. What is stored and how values are computed lie below.
+
+Invariants: rows of one entity are read and answered once; all values of a response are of one instant; a row with a
+null key gets the defaults of that entity's features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay.client.asked import Asked
+from forebay.client.keyed import EntityRows, Keyed
+from forebay.client.responses import Behind, OnlineResponse
+from forebay.core.values import FeatureColumn
+from forebay.instants import instant_us
+from forebay.stores.read import OnlineReader, ViewRead
+
+
+def read_online(reader: OnlineReader, asked: Asked, entity_rows: Any, *, at: Any, now_us: int) -> OnlineResponse:
+    """The features of `entity_rows` at the instant `at`, or live where it is `None`."""
+    at_us = None if at is None else instant_us(at)
+    rows = EntityRows.of(entity_rows, asked.keys)
+    keyed = {name: rows.keyed(entity) for name, entity in asked.entities.items()}
+    keys = {key: _to_read(keyed[view.entity.name]) for key, view in asked.views.items()}
+    read = reader.read(list(asked.views.values()), keys, at_us, now_us, asked.names)
+    by_name = {
+        (key, column.feature.name): _spread(column, keyed[view.entity.name])
+        for key, view in asked.views.items()
+        for column in read.views[key].columns
+    }
+    features = {column.title: by_name[column.view.key, column.name] for column in asked.columns}
+    behind = {key: _behind(read.views[key], keyed[view.entity.name]) for key, view in asked.views.items()}
+    return OnlineResponse(rows.columns, asked.keys, features, read.instant_us, behind)
+
+
+def _to_read(keyed: Keyed) -> list[str | None]:
+    """The entities to read, with a last `None` (defaults) where a row has no entity: code −1 is then its index."""
+    return [*keyed.keys, None] if (keyed.code < 0).any() else list(keyed.keys)
+
+
+def _spread(column: FeatureColumn, keyed: Keyed) -> FeatureColumn:
+    """The values of the rows, from those of the distinct entities."""
+    return column if len(keyed.code) == len(keyed.keys) else column.take(keyed.code)
+
+
+def _behind(read: ViewRead, keyed: Keyed) -> Behind:
+    """What is behind the rows, from what is behind the distinct entities."""
+    if len(keyed.code) == len(keyed.keys):
+        return Behind(read.commits, read.cuts, read.watermarks)
+    return Behind(read.commits[keyed.code], read.cuts[keyed.code], read.watermarks[keyed.code])
