@@ -1,9 +1,10 @@
 """Where Dagster keeps its runs and events: SQLite under the home, written in batches.
 
-Two reasons for a storage of our own. A run over a range of partitions reports one event per partition, twice; stock SQLite storage
-commits each by itself (10 ms: 166 s for a year of hours), this one commits a batch at once. And `dagster asset materialize`
-without DAGSTER_HOME would keep its record in a temporary folder, so that the UI would know nothing of it; this one
-falls back to `$FOREBAY_HOME/dagster`. `dagster.yaml` names it. Only storage may live here; it knows no views.
+Two reasons for a storage of our own. A run over a range of partitions reports one event per partition, twice; stock
+SQLite storage commits each by itself (10 ms: 166 s for a year of hours), this one commits a batch at once. And
+`dagster asset materialize` without DAGSTER_HOME would keep its record in a temporary folder, so that the UI would
+know nothing of it; this one falls back to `$FOREBAY_HOME/dagster`. `dagster.yaml` names it. Only storage may live
+here; it knows no views.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ class BatchedEventLog(SqliteEventLogStorage):
         rows = [self._event_to_row(event) for event in events]
         with self.run_connection(events[0].run_id) as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
-        insert = SqlEventLogStorageTable.insert().returning(
-            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-        )
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
         with self.index_transaction() as connection:
             ids = [row[0] for row in connection.execute(insert, rows)]
             self._store_asset_event_tags(connection, events, ids)

@@ -5,7 +5,8 @@
     GET /health
         200 when the online store answers and a manifest is deployed, else 503
 
-An error is `{"error": …, "hint": …}` with the status of its kind. The store is synchronous and runs in a pool of threads.
+An error is `{"error": …, "hint": …}` with the status of its kind. The store is synchronous and runs in a pool of
+threads.
 """
 
 from __future__ import annotations

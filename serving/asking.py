@@ -2,9 +2,9 @@
 
     /features/origin_airport/JFK?names=origin_departures_1h,origin_weather@1:temperature
 
-The id of an entity with several keys joins their values by `|`; a `|` or `%` within a value is percent-encoded once more. Names
-are `view@version:feature`, or bare features of the latest version of the entity's views; without names all of those. Only
-reading requests may live here; errors are Forebay's, with a hint.
+The id of an entity with several keys joins their values by `|`; a `|` or `%` within a value is percent-encoded once
+more. Names are `view@version:feature`, or bare features of the latest version of the entity's views; without names
+all of those. Only reading requests may live here; errors are Forebay's, with a hint.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def entity_row(entity: Entity, text: str) -> dict[str, Any]:
         values = [urllib.parse.unquote(part) for part in text.split("|")]
     if len(values) != len(entity.keys):
         raise RequestError(
-            f"Id {text!r} has {len(values)} parts. Entity {entity.name!r} has the keys {' | '.join(entity.keys)}, in this order"
+            f"Id {text!r} has {len(values)} parts. Entity {entity.name!r} has the keys {' | '.join(entity.keys)}, "
+            "in this order"
         )
     return {
         name: _whole_number(entity, name, value) if isinstance(kind, Int64Type) else value

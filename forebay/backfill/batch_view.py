@@ -4,14 +4,14 @@
     relations   rows effective before {end}; with a reach, not before {end} − reach
     result      one row per entity and event_timestamp ≤ {end}, created now
 
-A backfill of a past partition and the refresh that would have computed it then differ in `created_timestamp` only. A range is one
-commit: either all of its partitions are replaced or none.
+A backfill of a past partition and the refresh that would have computed it then differ in `created_timestamp` only. A
+range is one commit: either all of its partitions are replaced or none.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,15 @@ def compute_batch_view(
 ) -> Computed:
     """Compute the partitions of a view in `[start, end)` and replace their rows in one commit.
 
-    `tick_us` is the last tick of the view's refresh schedule (now, if there is none); a partition that is not over yet is computed
-    as of it. `home` is where `${FOREBAY_HOME}` in a source's path points. Raises `DefinitionError` where the function does not return what the view declares; then
-    nothing is written.
+    `tick_us` is the last tick of the view's refresh schedule (now, if there is none); a partition that is not over
+    yet is computed as of it. `home` is where `${FOREBAY_HOME}` in a source's path points. Raises `DefinitionError`
+    where the function does not return what the view declares; then nothing is written.
     """
     began = time.perf_counter()
     if view.compute is None:
         raise DefinitionError(
-            f"View {view.key!r} has no function here: it was read from a manifest. Compute it where its module is importable "
+            f"View {view.key!r} has no function here: it was read from a manifest. Compute it where its module is "
+            "importable "
             "(FOREBAY_DEFINITIONS)"
         )
     partitions = partitions_between(
@@ -104,7 +105,7 @@ def _chunks(view: BatchView, partitions: Sequence[Partition]) -> Iterator[Sequen
         yield partitions[first : first + size]
 
 
-def _events(store: OfflineStore, view: BatchView, chunk: Sequence[Partition]) -> Mapping[str, SourceRows]:
+def _events(store: OfflineStore, view: BatchView, chunk: Sequence[Partition]) -> dict[str, SourceRows]:
     """The archived events that the relations of some partitions can hold."""
     found = {}
     end_us = chunk[-1].end_us

@@ -4,8 +4,8 @@
     hourly   2013-01-01-07:00     [07:00, 08:00) UTC
     none     (no name)            all of time, computed anew at each refresh
 
-A partition is computed for an instant, its `end_us`: its own end once that has passed, before that the last refresh tick. What is
-computed for it knows nothing that became effective at or after that instant.
+A partition is computed for an instant, its `end_us`: its own end once that has passed, before that the last refresh
+tick. What is computed for it knows nothing that became effective at or after that instant.
 
     partition     [──────────────────────)            tick = the last tick of the refresh schedule
     at now₁            ×tick   now₁                    end_us = tick
@@ -65,14 +65,16 @@ def partition_name(start_us: int, grain_us: int) -> str:
 def partitions_between(view: BatchView, start_us: int, end_us: int, *, tick_us: int, now_us: int) -> list[Partition]:
     """The partitions of a view within `[start, end)` of which something can be known now.
 
-    An unpartitioned view has one: from its `history_start` (or 1970) until the tick, whatever the range. Raises `RequestError`.
+    An unpartitioned view has one: from its `history_start` (or 1970) until the tick, whatever the range. Raises
+    `RequestError`.
     """
     grain_us = GRAINS_US.get(view.partitions)
     if grain_us is None:
         return [Partition("", day_us(view.first_day) if view.first_day else 0, tick_us)]
     if start_us % grain_us or end_us % grain_us or not 0 < (end_us - start_us) // grain_us <= PARTITIONS_MAX:
         raise RequestError(
-            f"View {view.key!r}: [{instant_text(start_us)}, {instant_text(end_us)}) is no range of its {view.partitions} "
+            f"View {view.key!r}: [{instant_text(start_us)}, {instant_text(end_us)}) is no range of its "
+            f"{view.partitions} "
             f"partitions; expected 1 to {PARTITIONS_MAX} whole ones"
         )
     found = []

@@ -4,8 +4,8 @@
     ────●──●───────●●──●───────●──→
         [  reach  …    end)              a relation holds rows in [end − reach, end), or all before end
 
-The rows are sorted once; each partition's relation is a slice of them. A function that asks through its relations cannot
-see the future, because it is not there.
+The rows are sorted once; each partition's relation is a slice of them. A function that asks through its relations
+cannot see the future, because it is not there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BatchContext:
         return moment(self._partition.end_us)
 
     def sql(self, text: str) -> duckdb.DuckDBPyRelation:
-        """A DuckDB relation of a query over the sources by name; `{start}` and `{end}` are timestamps with time zone."""
+        """A DuckDB relation of a query over the sources by name; `{start}` and `{end}` become TIMESTAMPTZ values."""
         instants = {"start": self._partition.start_us, "end": self._partition.end_us}
         return self._connection.sql(_INSTANT.sub(lambda match: f"make_timestamptz({instants[match[1]]})", text))
 
@@ -88,7 +88,7 @@ class Relations:
         self._connection = connect()
 
     def at(self, partition: Partition) -> tuple[BatchContext, dict[str, Any]]:
-        """The context and the relation of each source, as of the partition's end; the last ones are void from then on."""
+        """The context and the relation of each source as of the partition's end; the previous ones are void then."""
         relations = {}
         for name, rows in self._sources.items():
             self._connection.register(name, rows.before(partition.end_us, self._reach_us))

@@ -1,8 +1,8 @@
 """What batch views' functions return, made into rows: read, checked against the declaration, cast to its types.
 
-A result holds the entity's keys, the features and `event_timestamp`; other columns are ignored. A row with a null key is left
-out, as an event is. Everything else that is not as declared stops the computation and names view, partition and
-column, before anything is written.
+A result holds the entity's keys, the features and `event_timestamp`; other columns are ignored. A row with a null
+key is left out, as an event is. Everything else that is not as declared stops the computation and names view,
+partition and column, before anything is written.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def check_results(
 ) -> Rows:
     """The rows of all partitions in declared types. `created_us` is the instant of the computation.
 
-    A later partition counts as created a microsecond later, so that of two rows of one entity and `event_timestamp` the one
-    that knew more is the newest. Raises `DefinitionError` that names the first offending row.
+    A later partition counts as created a microsecond later, so that of two rows of one entity and `event_timestamp`
+    the one that knew more is the newest. Raises `DefinitionError` that names the first offending row.
     """
     table = _together(view, partitions, results)
     number = np.repeat(np.arange(len(results)), [result.num_rows for result in results])
@@ -101,7 +101,8 @@ def _to_table(view: BatchView, partition: Partition, result: Any) -> pa.Table:
     except Exception as error:
         raise DefinitionError(f"{_where(view, partition)}: its result cannot be read: {error}") from error
     raise DefinitionError(
-        f"{_where(view, partition)}: it returned {type(result).__name__}; expected what Arrow can read: a DuckDB relation "
+        f"{_where(view, partition)}: it returned {type(result).__name__}; expected what Arrow can read: a DuckDB "
+        "relation "
         "(context.sql(…)), an Arrow table, a pandas or Polars frame"
     )
 
@@ -125,7 +126,8 @@ def _cast(
         row = int(np.flatnonzero(mask)[0])
         hint = "use {end}, or TIMESTAMPTZ" if kind == Timestamp else "cast it in the function"
         raise DefinitionError(
-            f"{_where(view, partitions[number[row]])}: column {name!r} holds {str(column[row])[:80]!r} ({column.type}), which is "
+            f"{_where(view, partitions[number[row]])}: column {name!r} holds {str(column[row])[:80]!r} "
+            f"({column.type}), which is "
             f"no {kind} ({reason}); {hint}"
         )
     return _one_chunk(converted.array)
@@ -135,7 +137,8 @@ def _check_instants(view: BatchView, partitions: Sequence[Partition], number: In
     if column.null_count:
         row = int(pc.index(column.is_null(), True).as_py())
         raise DefinitionError(
-            f"{_where(view, partitions[number[row]])}: '{EVENT_TIMESTAMP}' is null in a row; say from when each row holds"
+            f"{_where(view, partitions[number[row]])}: '{EVENT_TIMESTAMP}' is null in a row; say from when each row "
+            "holds"
         )
     instants = np.asarray(column.cast(pa.int64()))
     ends = np.fromiter((partition.end_us for partition in partitions), np.int64, len(partitions))
@@ -144,7 +147,8 @@ def _check_instants(view: BatchView, partitions: Sequence[Partition], number: In
         row, partition = int(late[0]), partitions[number[late[0]]]
         raise DefinitionError(
             f"{_where(view, partition)}: {len(late)} rows have an '{EVENT_TIMESTAMP}' after {{end}}, the first at "
-            f"{instant_text(int(instants[row]))} > {instant_text(partition.end_us)}; a row cannot hold from an instant later than what "
+            f"{instant_text(int(instants[row]))} > {instant_text(partition.end_us)}; a row cannot hold from an "
+            "instant later than what "
             "it was computed from"
         )
 
@@ -159,8 +163,10 @@ def _check_distinct(view: BatchView, partitions: Sequence[Partition], number: In
     if same.any():
         row = int(order[np.flatnonzero(same)[0]])
         raise DefinitionError(
-            f"{_where(view, partitions[number[row]])}: two rows of {view.entity.name} {keys[row].as_py()!r} hold from the same instant "
-            f"{instant_text(int(instants[row]))}; an entity has one row per '{EVENT_TIMESTAMP}': aggregate or choose in the function"
+            f"{_where(view, partitions[number[row]])}: two rows of {view.entity.name} {keys[row].as_py()!r} hold "
+            "from the same instant "
+            f"{instant_text(int(instants[row]))}; an entity has one row per '{EVENT_TIMESTAMP}': aggregate or "
+            "choose in the function"
         )
 
 

@@ -1,8 +1,8 @@
 """The rows of a `TableSource`: files or SQL, in the declared types.
 
-A file is never trusted about types: CSV and JSON are read as the schema says (so that '007' of a String stays '007'), and every
-column goes through the rules of ingest. What cannot be of its type stops the reading with file, column and row, because a
-table is somebody's input to a computation and not a stream. Only reading may live here.
+A file is never trusted about types: CSV and JSON are read as the schema says (so that '007' of a String stays
+'007'), and every column goes through the rules of ingest. What cannot be of its type stops the reading with file,
+column and row, because a table is somebody's input to a computation and not a stream. Only reading may live here.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 def read_table_source(source: TableSource, home: Path, environ: Mapping[str, str] = os.environ) -> pa.Table:
     """All rows of a table source, sorted by the instant from which they are effective.
 
-    `${NAME}` in its path stands for an environment variable, `${FOREBAY_HOME}` for `home` also where it is not set. Raises
-    `ConfigError` or `StoreError` that says which file, column and row.
+    `${NAME}` in its path stands for an environment variable, `${FOREBAY_HOME}` for `home` also where it is not set.
+    Raises `ConfigError` or `StoreError` that says which file, column and row.
     """
     path = expand_path(source.path, home, environ, f"TableSource {source.name!r}") if source.path is not None else None
     given = _query(source, path) if source.sql is not None else _read_files(source, path or "")
@@ -43,7 +43,8 @@ def read_table_source(source: TableSource, home: Path, environ: Mapping[str, str
     if effective.null_count:
         row = int(pc.index(effective.is_null(), True).as_py())
         raise StoreError(
-            f"TableSource {source.name!r}: {source.effective!r} is null in row {row}; every row needs the instant from which "
+            f"TableSource {source.name!r}: {source.effective!r} is null in row {row}; every row needs the instant "
+            "from which "
             "it is effective: fill it or leave such rows out (with sql=)"
         )
     table = pa.table(columns)
@@ -106,7 +107,9 @@ def _files(source: TableSource, path: str) -> list[str]:
     if not found:
         raise StoreError(f"{where} has no file; expected one that ends in {', '.join(SUFFIXES)}")
     if len(suffixes) > 1 or not suffixes <= set(SUFFIXES):
-        raise StoreError(f"{where} has files that end in {', '.join(sorted(suffixes))}; expected one of {', '.join(SUFFIXES)}")
+        raise StoreError(
+            f"{where} has files that end in {', '.join(sorted(suffixes))}; expected one of {', '.join(SUFFIXES)}"
+        )
     return found
 
 
@@ -142,7 +145,8 @@ def _column(source: TableSource, kind: AnyType, table: pa.Table, name: str) -> p
         row = int(np.flatnonzero(mask)[0])
         value = str(table[name][row])[:80]
         raise StoreError(
-            f"{where}: {int(mask.sum())} of {len(mask)} values in column {name!r} ({table[name].type}) are no {kind} ({reason}); "
+            f"{where}: {int(mask.sum())} of {len(mask)} values in column {name!r} ({table[name].type}) are no "
+            f"{kind} ({reason}); "
             f"the first is {value!r} in row {row}. Mend the file, or cast in sql="
         )
     return converted.array
