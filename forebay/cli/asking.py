@@ -62,9 +62,10 @@ def history(
         declared = store.definitions.view(view)
         entity = parse_keys(keys, declared.entity.keys)
         if at is not None:
-            table = store.feature_history(view, entity, start=at, end=instant_us(at) + 1).slice(0, 1)
+            found = store.feature_history(view, entity, start=at, end=instant_us(at) + 1)
         else:
-            table = store.feature_history(view, entity, start=start, end=end, every=every)
+            found = store.feature_history(view, entity, start=start, end=end, every=every)
+    table = found.to_arrow()
     if as_json:
         _json(table.to_pylist())
         return

@@ -30,7 +30,7 @@ STATUS_SUFFIX = "__status"
 
 @dataclass(frozen=True, eq=False)
 class Behind:
-    """What stands behind the rows of one view, as int64 per row: commit number (0: none), cut, watermark (`NO_INSTANT`)."""
+    """What stands behind each row of a view: commit number (0: none), cut and watermark (`NO_INSTANT`: none)."""
 
     commits: npt.NDArray[np.int64]
     cuts: npt.NDArray[np.int64]
