@@ -26,11 +26,11 @@ def code_of(function: Callable[..., Any]) -> str:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError):
-        raise DefinitionError(
-            f"View {name!r}: its code cannot be read; declare it by a function in a file (def {name}(context, …))"
-        ) from None
+        tree = None
     if not isinstance(tree, ast.FunctionDef):
-        raise DefinitionError(f"View {name!r}: expected a function (def …), not {type(tree).__name__}")
+        raise DefinitionError(
+            f"View {name!r}: its code cannot be read; declare it by a function in a file: def <name>(context, …)"
+        )
     body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
     text = "".join(part for node in (tree.args, *body) for part in _text(node))
     return hashlib.sha256(text.encode()).hexdigest()[:CODE_LENGTH]

@@ -114,7 +114,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         if self.event_id != CONTENT_HASH and not isinstance(self.schema.get(self.event_id), StringType):
             raise DefinitionError(
                 f"{where}: event_id={self.event_id!r} is not a String column of the schema. "
-                f"{suggestion(self.event_id, self.schema)} Or write event_id=content_hash."
+                f"{suggestion(self.event_id, _of_type(self.schema, StringType))} Or write event_id=content_hash."
             )
         for reserved in {EVENT_ID, CONTENT_HASH} - {self.event_id if self.event_id != CONTENT_HASH else ""}:
             if reserved in self.schema:
@@ -200,5 +200,10 @@ def _check_instants(where: str, schema: Mapping[str, AnyType], what: str, column
     check_text(where, what, column)
     if not isinstance(schema.get(column), TimestampType):
         raise DefinitionError(
-            f"{where}: {what}={column!r} is not a {Timestamp} column of the schema. {suggestion(column, schema)}"
+            f"{where}: {what}={column!r} is not a {Timestamp} column of the schema. "
+            f"{suggestion(column, _of_type(schema, TimestampType))}"
         )
+
+
+def _of_type(schema: Mapping[str, AnyType], kind: type) -> list[str]:
+    return [column for column, declared in schema.items() if isinstance(declared, kind)]
