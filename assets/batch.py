@@ -1,0 +1,61 @@
+"""The assets of a batch view: its rows by partition, and its publication to the online store.
+
+No `from __future__ import annotations` here: Dagster reads the annotations of an asset's function as they are.
+"""
+
+from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, multi_asset
+
+from assets.deployment import offline, online
+from assets.description import spec, view_columns
+from assets.keys import offline_key, online_key, source_key
+from assets.partitions import partitions_of, tick_us, wall_clock_us, window_us
+from assets.reporting import reported
+from forebay.language.view import BatchView
+from forebay.settings import Settings
+
+
+def features_asset(view: BatchView) -> AssetsDefinition:
+    """The rows of a view by partition; a run over a range of partitions is one commit."""
+    described = spec(
+        view,
+        offline_key(view),
+        {"deltalake", "duckdb"},
+        "Rows with the instant from which each holds.",
+        {**view_columns(view), "event_timestamp": "Timestamp", "created_timestamp": "Timestamp"},
+        deps=[source_key(source) for source in view.sources],
+        partitions_def=partitions_of(view),
+    )
+
+    @multi_asset(specs=[described], name=f"features__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())
+    def features(context: AssetExecutionContext) -> MaterializeResult:
+        from forebay.backfill.batch_view import compute_batch_view
+
+        now_us = wall_clock_us()
+        start_us, end_us = window_us(context) if context.has_partition_key_range else (0, now_us)
+        home, tick = Settings.from_env().home, tick_us(view.refresh, now_us)
+        return reported(compute_batch_view(offline(), view, start_us, end_us, home=home, now_us=now_us, tick_us=tick))
+
+    return features
+
+
+def online_rows_asset(view: BatchView) -> AssetsDefinition:
+    """The newest row of every entity, in the online store."""
+    described = spec(
+        view,
+        online_key(view),
+        {"redis"},
+        "The newest row of every entity, where models read it.",
+        view_columns(view),
+        deps=[offline_key(view)],
+    )
+
+    @multi_asset(specs=[described], name=f"online__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())
+    def publish(context: AssetExecutionContext) -> MaterializeResult:
+        from forebay.backfill.publication import publish_view
+
+        with online() as (client, namespace):
+            published = publish_view(client, namespace, offline(), view)
+        context.log.info(published.remark)
+        return reported(published)
+
+    return publish

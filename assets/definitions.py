@@ -1,0 +1,41 @@
+"""Everything that Dagster serves, merged: `defs`, made from the definitions that FOREBAY_DEFINITIONS names.
+
+    dagster dev -w workspace.yaml
+    dagster asset materialize -m assets.definitions --select tiles/clicks_v1 --partition-range 2024-01-01...2024-01-31
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from dagster import Definitions, in_process_executor
+
+from assets.batch import features_asset, online_rows_asset
+from assets.deployment import declared
+from assets.schedules import refresh_schedule
+from assets.services import service_spec, training_asset
+from assets.sources import source_specs
+from assets.windowed import online_tiles_asset, tiles_asset
+from forebay.language import definitions as language
+from forebay.language.view import BatchView, WindowedView
+
+
+def make_definitions(deployed: language.Definitions) -> Definitions:
+    """The assets and schedules of all sources, views and services."""
+    windowed = [view for view in deployed.views.values() if isinstance(view, WindowedView)]
+    batch = [view for view in deployed.views.values() if isinstance(view, BatchView)]
+    schedules = [refresh_schedule(view) for view in deployed.views.values()]
+    return Definitions(
+        assets=[
+            *chain.from_iterable(source_specs(source) for source in deployed.sources.values()),
+            *chain.from_iterable((tiles_asset(view), online_tiles_asset(view)) for view in windowed),
+            *chain.from_iterable((features_asset(view), online_rows_asset(view)) for view in batch),
+            *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
+        ],
+        schedules=[schedule for schedule in schedules if schedule is not None],
+        # One process per run: each step of its own would spend seconds on importing Dagster again.
+        executor=in_process_executor,
+    )
+
+
+defs = make_definitions(declared())

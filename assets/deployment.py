@@ -1,0 +1,44 @@
+"""The deployment that assets work on: settings, definitions and stores, as the environment says.
+
+Stores are opened within a run and closed with it; loading the definitions opens nothing, so that the UI and the daemon stay
+light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from forebay.language.definitions import Definitions
+from forebay.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
+
+    from forebay.stores.tables import OfflineStore
+
+
+def declared() -> Definitions:
+    """The definitions in code, whose functions can be run."""
+    return Definitions.load(Settings.from_env().definitions)
+
+
+def offline() -> OfflineStore:
+    """The offline store."""
+    from forebay.stores.tables import OfflineStore
+
+    return OfflineStore(Settings.from_env())
+
+
+@contextmanager
+def online() -> Iterator[tuple[redis.Redis, str]]:
+    """The online store and the namespace in it."""
+    from forebay.stores.connection import connect_online
+
+    settings = Settings.from_env()
+    client = connect_online(settings)
+    try:
+        yield client, settings.namespace
+    finally:
+        client.close()

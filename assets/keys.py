@@ -1,0 +1,44 @@
+"""The names of assets: what others script against, so they never change within a version.
+
+    stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<view>_v<n>  →  service/<service>_v<n>
+                        table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
+                        events/…, features/…                      →  training/<service>_v<n>
+"""
+
+from __future__ import annotations
+
+from dagster import AssetKey
+
+from forebay.language.service import FeatureService
+from forebay.language.source import AnySource, EventSource
+from forebay.language.view import AnyView, WindowedView
+
+
+def stream_key(source: EventSource) -> AssetKey:
+    """The stream that a source is read from."""
+    return AssetKey(["stream", source.name])
+
+
+def source_key(source: AnySource) -> AssetKey:
+    """The archive of an event source, or a table."""
+    return AssetKey(["events" if isinstance(source, EventSource) else "table", source.name])
+
+
+def offline_key(view: AnyView) -> AssetKey:
+    """What batch computes of a view: tiles, or rows of features."""
+    return AssetKey(["tiles" if isinstance(view, WindowedView) else "features", view.asset_name])
+
+
+def online_key(view: AnyView) -> AssetKey:
+    """A view in the online store."""
+    return AssetKey(["online", view.asset_name])
+
+
+def training_key(service: FeatureService) -> AssetKey:
+    """The training set of a service."""
+    return AssetKey(["training", service.asset_name])
+
+
+def service_key(service: FeatureService) -> AssetKey:
+    """A service as models read it online."""
+    return AssetKey(["service", service.asset_name])

@@ -1,0 +1,63 @@
+"""The assets of a service: its training set, and the service itself as models read it online.
+
+No `from __future__ import annotations` here: Dagster reads the annotations of an asset's function as they are.
+"""
+
+from dagster import AssetExecutionContext, AssetsDefinition, AssetSpec, BackfillPolicy, Config, MaterializeResult, multi_asset
+
+from assets.deployment import offline
+from assets.description import spec
+from assets.keys import offline_key, online_key, service_key, source_key, training_key
+from assets.reporting import reported
+from forebay.language.service import FeatureService
+from forebay.language.view import AnyView, WindowedView
+
+
+class Spine(Config):
+    """Whose features, and when: a Parquet, CSV or NDJSON file with the service's keys and `event_timestamp`."""
+
+    spine: str
+
+
+def service_spec(service: FeatureService) -> AssetSpec:
+    """The service at the end of its lineage."""
+    views = _views(service)
+    return spec(
+        service,
+        service_key(service),
+        {"redis"},
+        "What a model reads online under this name.",
+        _columns(service),
+        deps=[online_key(view) for view in views],
+    )
+
+
+def training_asset(service: FeatureService) -> AssetsDefinition:
+    """The training set of a service for a spine named in the run's config, point-in-time correct."""
+    described = spec(
+        service,
+        training_key(service),
+        {"deltalake"},
+        "The service's features as they were at each row of a spine (config: `spine`, a file).",
+        _columns(service),
+        deps=[source_key(v.source) if isinstance(v, WindowedView) else offline_key(v) for v in _views(service)],
+    )
+
+    @multi_asset(specs=[described], name=f"training__{service.asset_name}", backfill_policy=BackfillPolicy.single_run())
+    def training(context: AssetExecutionContext, config: Spine) -> MaterializeResult:
+        from forebay import FeatureStore
+        from forebay.backfill.training import write_training_set
+
+        with FeatureStore.connect() as store:
+            found = store.get_historical_features(config.spine, features=service.key)
+        return reported(write_training_set(offline(), service, found.to_arrow()))
+
+    return training
+
+
+def _views(service: FeatureService) -> list[AnyView]:
+    return list({view.key: view for view, _ in service.columns()}.values())
+
+
+def _columns(service: FeatureService) -> dict[str, str]:
+    return {name: str(view.outputs()[name].type) for view, name in service.columns()}
