@@ -5,7 +5,7 @@
                       background
 
 Lives here: the wiring for Bytewax. No step keeps state for Bytewax and no recovery store is used: where to resume is
-read from the stores (docs/adr/0005). What travels is columns of thousands of events. Sinks are FixedPartitionedSinks,
+read from the stores (docs/adr/0020). What travels is columns of thousands of events. Sinks are FixedPartitionedSinks,
 never DynamicSinks, which can lose what they were given when a flow fails.
 """
 

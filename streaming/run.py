@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import redis
-from forebay.stores.lane import Lane
 
 from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, ForebayError
@@ -28,6 +27,7 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
+from forebay.stores.lane import Lane
 from streaming.backlog import Backlog
 from streaming.decode import Decoder
 from streaming.delta_writer import DeltaWriter
@@ -49,7 +49,7 @@ EPOCH = timedelta(seconds=1)
 
 def main(arguments: Sequence[str]) -> int:
     """Run a flow as the command line says; the exit code."""
-    options = _parse(arguments)
+    options = parse(arguments)
     stop, summary = Stop(), Summary()
     with stop.on_signals(), stop.failing():
         run(Settings.from_env(), options, stop, summary)
@@ -137,7 +137,8 @@ def _run_to_the_end(steps: Steps, workers: int, delta: DeltaWriter) -> None:
         delta.close()
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line."""
     parser = argparse.ArgumentParser(
         prog="python -m streaming", description="Stream events into the online and the offline store."
     )

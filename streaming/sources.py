@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,8 @@ from typing import Protocol
 import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from forebay.errors import ConfigError
 from forebay.language.source import EventSource, FileStream, RedisStream
+from forebay.stores.table_source import expand_path
 from streaming.backlog import Backlog
 from streaming.chunk import Chunk
 from streaming.file_log import LineFile, RowFile, files_of, open_file
@@ -29,6 +30,8 @@ from streaming.stop import Stop
 
 POLL_INTERVAL = timedelta(milliseconds=5)
 """How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
+CHUNKS_MAX = 8
+"""Chunks of one source that a reader takes at a time: a source with a thousand files fills the backlog no further."""
 DISCOVERY_INTERVAL_S = 1.0
 """How often a folder is looked through for new files."""
 
@@ -58,6 +61,7 @@ class FileReader:
     ) -> None:
         self._source, self._path, self._mine, self._resume, self._until_end = source, path, mine, resume, until_end
         self._files: dict[str, LineFile | RowFile] = {}
+        self._turn: deque[LineFile | RowFile] = deque()
         self._looked_s = 0.0
         self._discover()
 
@@ -67,17 +71,28 @@ class FileReader:
         return [name for name, file in self._files.items() if file.unfinished]
 
     def poll(self) -> Sequence[Chunk]:
-        """The next chunk of each file that has one now."""
+        """The next chunk of each file that has one now, of a few files a time, in turn."""
         if not self._until_end and time.monotonic() - self._looked_s > DISCOVERY_INTERVAL_S:
             self._discover()
-        return [chunk for file in self._files.values() if (chunk := file.poll()) is not None]
+        chunks: list[Chunk] = []
+        for _ in range(len(self._turn)):
+            file = self._turn[0]
+            self._turn.rotate(-1)
+            chunk = file.poll()
+            if chunk is not None:
+                chunks.append(chunk)
+            if len(chunks) == CHUNKS_MAX:
+                break
+        return chunks
 
     def _discover(self) -> None:
         self._looked_s = time.monotonic()
         for path in files_of(self._source, self._path):
             if path.name not in self._files and self._mine(path.name):
                 offset = self._resume(self._source, path.name)
-                self._files[path.name] = open_file(self._source, path, offset, until_end=self._until_end)
+                file = open_file(self._source, path, offset, until_end=self._until_end)
+                self._files[path.name] = file
+                self._turn.append(file)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -107,22 +122,14 @@ class Logs:
             return reader_of(source.name, partition, readers) == reader
 
         if isinstance(stream, FileStream):
-            return FileReader(source, expand(stream.path, self.home), mine, self.resume, until_end=self.until_end)
+            path = expand_path(stream.path, self.home, os.environ, f"Stream of {source.name!r}")
+            return FileReader(source, path, mine, self.resume, until_end=self.until_end)
         assert isinstance(stream, RedisStream)
         names = [name for i in range(stream.partitions) if mine(name := f"{stream.key}:{i}")]
         if not names:
             return None
         client = redis.Redis.from_url(stream.url) if stream.url else self.online()
         return StreamReader(source, client, {name: self.resume(source, name) for name in names})
-
-
-def expand(path: str, home: Path) -> str:
-    """A path with its environment variables filled in; `${FOREBAY_HOME}` is the home also where it is not set."""
-    expanded = path.replace("${FOREBAY_HOME}", str(home))
-    expanded = os.path.expandvars(expanded)
-    if "${" in expanded:
-        raise ConfigError(f"Path {path!r} names an environment variable that is not set; set it, or write the path out")
-    return expanded
 
 
 class Reader(StatefulSourcePartition[Chunk, None]):

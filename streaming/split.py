@@ -6,12 +6,12 @@ every chunk, also when nothing in it is for its slots, so that the progress of i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.ingest.select import Selector
-
 from forebay.core.events import Events
+from forebay.ingest.select import Selector
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from streaming.backlog import Backlog
@@ -35,22 +35,26 @@ class Piece:
 
 
 class Splitter:
-    """Cuts decoded chunks for the writers of a flow."""
+    """Cuts decoded chunks for the writers of a flow. A selector belongs to one thread, so each thread makes its own.
+
+    Not in a `threading.local`: Bytewax's threads begin anew for Python at each call, so it would be empty every time.
+    """
 
     def __init__(self, views: Sequence[WindowedView], writers: int, backlog: Backlog) -> None:
-        self._writers, self._backlog = writers, backlog
-        self._selectors: dict[str, dict[str, Selector]] = {}
-        for view in views:
-            self._selectors.setdefault(view.source.name, {})[view.key] = Selector(view)
+        self._views, self._writers, self._backlog = views, writers, backlog
+        self._selectors: dict[int, dict[str, dict[str, Selector]]] = {}
 
     def __call__(self, decoded: Decoded) -> list[Piece]:
         """A piece for each writer, in their order; none where the source has no windowed view."""
         batch = decoded.batch
-        selectors = self._selectors.get(batch.source.name)
-        if selectors is None:
+        selectors = self._mine().get(batch.source.name, {})
+        if not selectors:
             return []
+        cut = {
+            key: split(selector.select(batch.table.select(selector.columns)), self._writers)
+            for key, selector in selectors.items()
+        }
         self._backlog.add(len(batch) * self._writers)
-        cut = {key: split(selector.select(batch.table), self._writers) for key, selector in selectors.items()}
         return [
             Piece(
                 writer,
@@ -64,3 +68,13 @@ class Splitter:
             )
             for writer in range(self._writers)
         ]
+
+    def _mine(self) -> dict[str, dict[str, Selector]]:
+        """The selectors of this thread, by source and view."""
+        mine = self._selectors.get(threading.get_ident())
+        if mine is None:
+            mine = {}
+            for view in self._views:
+                mine.setdefault(view.source.name, {})[view.key] = Selector(view)
+            self._selectors[threading.get_ident()] = mine
+        return mine

@@ -1,0 +1,223 @@
+"""The flow over both stores: what a log holds is in each of them once, and readable."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forebay import Count, EventSource, RedisStream, WindowedView
+from forebay.deploy.registry import Registry
+from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.instants import HOUR_US, MINUTE_US, instant_text
+from forebay.language.definitions import Definitions
+from forebay.settings import Settings
+from forebay.stores.connection import connect_online
+from tests.infra.valkey import Valkey
+from tests.streaming.world import (
+    START_US,
+    VIEWS,
+    World,
+    await_that,
+    check_archive,
+    check_dead_letters,
+    check_online,
+    check_streamed,
+    end,
+    lines,
+    merchant,
+    orders,
+)
+
+
+@pytest.fixture
+def world(home: Path, online_url: str, namespace: str) -> World:
+    """An empty log, on a folder and the tests' Valkey."""
+    return World.make(home, online_url, namespace)
+
+
+def check(world: World) -> None:
+    check_archive(world)
+    check_dead_letters(world)
+    check_streamed(world)
+    assert check_online(world) > 300
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_log_is_in_both_stores_once_whatever_the_workers(
+    home: Path, online_url: str, namespace: str, offline_url: str, workers: int
+) -> None:
+    world = World.make(home, online_url, namespace, offline_url)
+    for seed, partition in enumerate(("a.ndjson", "b.jsonl", "c.ndjson")):
+        world.append(partition, lines(seed, 900))
+    said = world.run("--workers", str(workers))
+    check(world)
+    assert said["events"] == len(world.valid())
+    assert sum(said["dead"].values()) == sum(map(len, world.log.values())) - said["events"]
+    assert said["late"] > 0
+    assert set(said["commits"]) == {view.key for view in VIEWS}
+    again = world.run("--workers", "2")
+    assert (again["events"], again["late"], again["dead"]) == (0, 0, {})
+    check(world)
+
+
+def test_a_growing_log_is_continued_by_another_number_of_workers(world: World) -> None:
+    for turn, workers in enumerate((1, 2, 8, 1)):
+        world.append("a.ndjson", lines(turn, 200, first=turn * 200))
+        world.append(f"{turn}.ndjson", lines(turn + 10, 50))
+        world.run("--workers", str(workers))
+    check(world)
+
+
+def test_half_a_line_is_reported_and_read_when_it_is_whole(world: World) -> None:
+    world.append("a.ndjson", [*lines(1, 40)])
+    whole = b'{"event_id":"last","user":"u1","merchant":"m1","amount":1,"kind":"paid","ts":"2024-03-01T23:00:00Z"}'
+    with (world.home / "orders" / "a.ndjson").open("ab") as file:
+        file.write(whole[:30])
+    assert world.run()["unfinished"] == ["a.ndjson"]
+    with (world.home / "orders" / "a.ndjson").open("ab") as file:
+        file.write(whole[30:])
+    world.log["a.ndjson"].append(whole)
+    said = world.run()
+    assert (said["events"], said["unfinished"]) == (1, [])
+    check_archive(world)
+    check_streamed(world)
+
+
+def test_a_running_flow_picks_up_new_files_and_drains_on_sigterm(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    with world.flow("--workers", "2") as process:
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
+        world.append("b.ndjson", lines(2, 300))
+        await_that(lambda: world.applied() == sum(map(len, world.log.values())), process)
+        code, said, errors = end(process, signal.SIGTERM)
+    assert (code, errors) == (0, "")
+    assert json.loads(said)["events"] == len(world.valid())
+    check(world)
+
+
+def test_a_second_flow_takes_over_and_the_first_stops_in_one_line(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    with world.flow() as first:
+        await_that(lambda: world.applied() > 0, first)
+        fences = world.fences()
+        with world.flow() as second:
+            await_that(lambda: not set(world.fences()) & set(fences), second)
+            world.append("a.ndjson", lines(2, 300, first=300))
+            code, errors = first.wait(30), first.communicate()[1]
+            assert code == 2
+            assert errors.count("\n") == 1
+            assert "Another writer took over" in errors
+            await_that(lambda: world.applied() == len(world.log["a.ndjson"]), second)
+            assert end(second)[0] == 0
+    check(world)
+
+
+def test_redis_away_for_a_moment_is_waited_for(home: Path, own_valkey: Valkey, namespace: str) -> None:
+    world = World.make(home, own_valkey.url, namespace)
+    world.append("a.ndjson", lines(1, 300))
+    with world.flow() as process:
+        await_that(lambda: world.applied() > 0, process)
+        own_valkey.kill()
+        world.append("a.ndjson", lines(2, 300, first=300))
+        own_valkey.restart()
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
+        assert end(process)[0] == 0
+    check(world)
+
+
+def test_redis_away_for_good_ends_the_flow_in_one_line(home: Path, own_valkey: Valkey, namespace: str) -> None:
+    world = World.make(home, own_valkey.url, namespace)
+    world.append("a.ndjson", lines(1, 300))
+    with world.flow("--give-up-after", "0.5") as process:
+        await_that(lambda: world.applied() > 0, process)
+        own_valkey.kill()
+        world.append("a.ndjson", lines(2, 300, first=300))
+        errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "cannot be reached" in errors
+    own_valkey.restart()
+    world.run()
+    check(world)
+
+
+def test_a_redis_that_lost_everything_is_filled_again_from_the_log(world: World) -> None:
+    world.append("a.ndjson", lines(1, 500))
+    world.run()
+    for key in world.online.scan_iter(f"{world.settings.namespace}:*", 1000):
+        world.online.delete(key)
+    said = world.run()
+    assert said["events"] == 0
+    check(world)
+
+
+def test_a_view_that_is_added_later_gets_the_whole_log(world: World) -> None:
+    world.append("a.ndjson", lines(1, 500))
+    world.run()
+    later = WindowedView(
+        "later", version=1, entity=merchant, source=orders, features=[Count("n", windows=[None], default=0)]
+    )
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, later))
+    world.append("a.ndjson", lines(2, 100, first=500))
+    world.run()
+    check(world)
+    counts = world.read(later, sorted({event["merchant"] for event in world.valid().values()}))
+    assert sum(counts) == len(world.valid())
+
+
+def test_late_events_count_at_once_and_mark_their_dates(world: World) -> None:
+    def line(n: int, ts_us: int) -> bytes:
+        event = {"event_id": f"x{n}", "user": "u1", "merchant": "m1", "amount": 1, "kind": "paid"}
+        return json.dumps(event | {"ts": instant_text(ts_us)}).encode()
+
+    minutes = [0, 180, 171, 169, 180 - 300]
+    world.append("a.ndjson", [line(n, START_US + m * MINUTE_US) for n, m in enumerate(minutes)])
+    assert world.run()["late"] == 2
+    check_archive(world)
+    check_streamed(world)
+    check_online(world)
+    assert world.repairs() == {("orders", "2024-03-01"), ("orders", "2024-03-02")}
+    world.append("a.ndjson", [line(9, START_US - 100 * HOUR_US)])
+    assert world.run()["late"] == 1
+    assert ("orders", "2024-02-26") in world.repairs()
+
+
+def test_redis_streams_are_a_log_too(home: Path, valkey: Valkey, namespace: str) -> None:
+    settings = Settings(home, valkey.url, str(home / "offline"), namespace=namespace)
+    source = EventSource(
+        "orders",
+        schema=orders.schema,
+        timestamp="ts",
+        event_id="event_id",
+        stream=RedisStream(f"{namespace}-orders", partitions=2),
+        history_start="2024-03-01",
+    )
+    view = WindowedView(
+        "streamed", version=1, entity=merchant, source=source, features=[Count("n", windows=[None], default=0)]
+    )
+    online = connect_online(settings)
+    Registry.open(settings, online).apply(Definitions.of(view))
+    world = World(home, settings, online)
+    expected = 0
+    for turn in range(2):
+        for n, line in enumerate(lines(turn, 200)):
+            online.xadd(f"{namespace}-orders:{n % 2}", {"event": line})
+            expected += line.startswith(b'{"event_id"')
+        world.run("--workers", str(turn + 1))
+        assert sum(world.read(view, [f"m{n}" for n in range(20)])) == expected
+
+
+def test_what_cannot_be_streamed_is_refused_in_one_line(world: World, online_url: str) -> None:
+    with pytest.raises(ConfigError, match=r"Nothing is deployed in namespace 'nowhere'; run `forebay apply`"):
+        replace(world, settings=replace(world.settings, namespace="nowhere")).run()
+    away = replace(world, settings=replace(world.settings, online_url="redis://127.0.0.1:1/0"))
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        away.run()
+    os.rmdir(world.home / "orders")
+    with pytest.raises(ConfigError, match="there is no file or folder"):
+        world.run()
