@@ -20,7 +20,7 @@ DAY_US = 24 * HOUR_US
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_US = {"ms": MILLISECOND_US, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
-_DURATION = re.compile(r"([1-9]\d{0,8})(ms|s|m|h|d)")
+_DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d)")
 
 
 def duration_us(text: str) -> int:

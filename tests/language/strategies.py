@@ -1,0 +1,186 @@
+"""Definitions that hypothesis draws: valid ones, with every field of every kind in use at times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from forebay import (
+    BatchView,
+    Bool,
+    Decimal,
+    Derived,
+    Entity,
+    EventSource,
+    Feature,
+    FeatureService,
+    FileStream,
+    Float64,
+    Int64,
+    RedisStream,
+    String,
+    TableSource,
+    Timestamp,
+    WindowedView,
+)
+from forebay.language.aggregations import AGGREGATIONS, Aggregation
+from forebay.language.definitions import Definitions
+from forebay.language.types import AnyType
+
+DURATIONS = st.sampled_from(["250ms", "30s", "10m", "1h", "24h", "7d"])
+WINDOWS = st.lists(st.sampled_from(["90s", "10m", "1h", "24h", "7d", None]), min_size=1, max_size=3, unique=True)
+CRONS = st.sampled_from(["@daily", "0 * * * *", "*/5 1-3 * jan mon"])
+DAYS = st.dates().map(lambda day: day.isoformat())
+TEXTS = st.text(max_size=8)
+TYPES = st.one_of(
+    st.sampled_from([String, Bool, Int64, Float64, Timestamp]),
+    st.builds(Decimal, st.integers(0, 12)),
+    st.integers(1, 64).map(lambda n: String(max_bytes=n)),
+)
+LABELS = {
+    "owner": TEXTS,
+    "description": TEXTS,
+    "tags": st.dictionaries(TEXTS, TEXTS, max_size=2),
+}
+
+
+def defaults(kind: AnyType) -> st.SearchStrategy[Any]:
+    """Values of a type, in the forms that a user writes."""
+    some = {
+        "String": st.text("ab", max_size=1),
+        "Bool": st.booleans(),
+        "Int64": st.integers(-(2**63), 2**63 - 1),
+        "Float64": st.floats(allow_infinity=False) | st.integers(-9, 9),
+        "Timestamp": st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
+    }
+    decimals = st.sampled_from(["0.5", 0, -1, 0.25])
+    return st.none() | some.get(str(kind).partition("(")[0], decimals)
+
+
+@st.composite
+def entities(draw: st.DrawFn, name: str) -> Entity:
+    """An entity with keys in any order."""
+    names = draw(st.lists(st.sampled_from("kji"), min_size=1, unique=True))
+    return Entity(name, keys={key: draw(st.sampled_from([String, Int64])) for key in names}, description=draw(TEXTS))
+
+
+@st.composite
+def event_sources(draw: st.DrawFn, name: str, entity: Entity) -> EventSource:
+    """A source that holds the keys of an entity."""
+    columns = draw(st.lists(st.sampled_from("dcba"), unique=True))
+    own = {**entity.keys, "ts": Timestamp, "event_id": String, **{column: draw(TYPES) for column in columns}}
+    return EventSource(
+        name,
+        schema={column: own[column] for column in draw(st.permutations(list(own)))},
+        timestamp="ts",
+        event_id="event_id",
+        stream=draw(st.sampled_from([None, FileStream("x"), RedisStream("k", 3, "redis://r"), RedisStream("k")])),
+        lateness=draw(st.sampled_from(["10m", "7d"])),
+        max_skew=draw(DURATIONS),
+        history_start=draw(DAYS),
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+
+
+@st.composite
+def table_sources(draw: st.DrawFn, name: str) -> TableSource:
+    """A source of rows."""
+    return TableSource(
+        name,
+        schema={
+            "at": Timestamp,
+            **{column: draw(TYPES) for column in draw(st.lists(st.sampled_from("ba"), unique=True))},
+        },
+        effective="at",
+        path=draw(st.sampled_from(["x.csv", None])),
+        sql="SELECT 1",
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+
+
+@st.composite
+def aggregations(draw: st.DrawFn, name: str, columns: dict[str, AnyType]) -> Aggregation:
+    """Any aggregation of a column that allows it."""
+    kind = draw(st.sampled_from(AGGREGATIONS))
+    some = [None] if not kind.of_required else []
+    probe = {"windows": ["1h"], "default": None}
+    if kind.__name__ != "SecondsSince":
+        some += [of for of, column in columns.items() if kind("probe", of=of, **probe).accepts(column)]
+    if not some:
+        kind, some = AGGREGATIONS[0], [None]
+    of = draw(st.sampled_from(some))
+    output = kind("probe", of=of, **probe).output(None if of is None else columns[of])
+    return kind(
+        name,
+        of=of,
+        windows=draw(WINDOWS),
+        default=draw(defaults(output)),
+        hop=draw(st.sampled_from([None, "1s", "30s"])),
+        description=draw(TEXTS),
+    )
+
+
+@st.composite
+def windowed_views(draw: st.DrawFn, name: str, entity: Entity, source: EventSource) -> WindowedView:
+    """A windowed view with derived columns and expressions."""
+    derived = {
+        f"x{n}": Derived(draw(st.text(min_size=1).filter(str.strip)), draw(TYPES))
+        for n in range(draw(st.integers(0, 2)))
+    }
+    columns = {**source.schema, **{column: one.type for column, one in derived.items()}}
+    return WindowedView(
+        name,
+        version=draw(st.integers(1, 3)),
+        entity=entity,
+        source=source,
+        where=draw(st.none() | st.text(min_size=1).filter(str.strip)),
+        derived=derived,
+        features=[draw(aggregations(f"f{n}", columns)) for n in range(draw(st.integers(1, 3)))],
+        ttl=draw(st.none() | DURATIONS),
+        freshness=draw(st.none() | DURATIONS),
+        retention=draw(st.none() | DURATIONS),
+        refresh=draw(st.none() | CRONS),
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+
+
+@st.composite
+def batch_views(draw: st.DrawFn, name: str, entity: Entity, sources: list[Any]) -> BatchView:
+    """A batch view with a function, which a manifest does not keep."""
+    kinds = {f"g{n}": draw(TYPES) for n in range(draw(st.integers(1, 3)))}
+    return BatchView(
+        name,
+        version=draw(st.integers(1, 3)),
+        entity=entity,
+        sources=draw(st.permutations(sources)),
+        features=[Feature(feature, kind, draw(defaults(kind)), draw(TEXTS)) for feature, kind in kinds.items()],
+        partitions=draw(st.sampled_from(["hourly", "daily", "none"])),
+        refresh=draw(st.none() | CRONS),
+        ttl=draw(st.none() | DURATIONS),
+        reach=draw(st.none() | DURATIONS),
+        history_start=draw(st.none() | DAYS),
+        code="0123456789abcdef",
+        compute=draw(st.sampled_from([None, len])),
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> Definitions:
+    """A whole deployment."""
+    entity = draw(entities("user"))
+    events, rows = draw(event_sources("shop", entity)), draw(table_sources("people"))
+    windowed = draw(windowed_views("spend", entity, events))
+    batch = draw(batch_views("score", entity, [events, rows]))
+    whole = draw(st.booleans())
+    chosen = windowed if whole else windowed[tuple(draw(st.permutations(list(windowed.outputs()))))]
+    service = FeatureService(
+        "fraud",
+        version=draw(st.integers(1, 3)),
+        features=draw(st.permutations([chosen, batch])),
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+    code = Definitions.of(service)
+    number = draw(st.integers(0, 9))
+    return Definitions(code.entities, code.sources, code.views, code.services, {"view:old@1": "f"}, number)
