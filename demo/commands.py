@@ -56,6 +56,7 @@ class Shell:
 
     home: Path
     logs: Path
+    columns: int = 120
     count: int = 0
     history: list[str] = field(default_factory=list)
 
@@ -63,7 +64,7 @@ class Shell:
         """The user's environment, with the home of this demo."""
         path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
         homes = {"FOREBAY_HOME": str(self.home), "DAGSTER_HOME": str(self.home / "dagster")}
-        return os.environ | homes | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        return os.environ | homes | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": str(self.columns)}
 
     def _start(self, command: Command) -> tuple[subprocess.Popen[bytes], Path]:
         self.count += 1

@@ -24,9 +24,14 @@ class Screen:
     def __init__(self, steps: int) -> None:
         self.console = Console()
         columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=self.console, transient=True)
+        self._progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._steps = steps
         self._done = 0
+
+    @property
+    def inner_width(self) -> int:
+        """Columns that a command's output may fill."""
+        return self.console.width - 4
 
     @contextmanager
     def step(self, says: str) -> Iterator[None]:

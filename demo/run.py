@@ -40,11 +40,11 @@ def run(
     screen = Screen(STEPS_BESIDES_PAUSES + STEPS_PER_PAUSE * len(line.pauses_us))
     try:
         with screen.step("Reading the flights of 2013"):
-            steps = Run(files, line, screen, Shell(home, files.work / "logs"))
+            steps = Run(files, line, screen, Shell(home, files.work / "logs", columns=screen.inner_width))
         steps.all()
     except ForebayError as error:
         screen.console.print(f"[red]{type(error).__name__}[/]", highlight=False)
-        screen.console.print(str(error), markup=False, highlight=False)
+        screen.console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
     found = result(steps, probes_min, round(time.perf_counter() - began, 1))
     (home / "demo.json").write_text(json.dumps(found, indent=2) + "\n")
