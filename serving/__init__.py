@@ -1,1 +1,1 @@
-"""Features over HTTP: requests become calls of `forebay.FeatureStore`, answers become JSON; nothing is computed here."""
+"""Features over HTTP: requests become calls of `forebay.FeatureStore`, answers JSON; nothing is computed here."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -36,7 +38,9 @@ def main() -> int:
         server_header=False,
     )
     print(f"Serving features on http://{HOST}:{listening.getsockname()[1]} (Ctrl-C ends)", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has shut down
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

@@ -11,6 +11,7 @@ threads.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -47,6 +48,7 @@ STATUSES: tuple[tuple[type[ForebayError], int], ...] = (
     (ForebayError, 500),
 )
 
+_SENTENCE_END = re.compile(r"\. (?=[A-Z])|; ")
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -117,8 +119,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 def _error(status: int, message: str) -> Response:
-    error, _, hint = message.partition(". ")
-    return _json(status, {"error": error.rstrip("."), "hint": hint})
+    """What was wrong, and what to do: Forebay's messages say both, in this order."""
+    error, hint = [*_SENTENCE_END.split(message, maxsplit=1), ""][:2]
+    return _json(status, {"error": error.rstrip("."), "hint": hint.rstrip(".")})
 
 
 def _json(status: int, content: Any) -> Response:
