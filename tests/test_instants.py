@@ -76,7 +76,7 @@ def test_no_microsecond_is_lost_far_away() -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (datetime(2013, 12, 15), "2013-12-15T00:00:00 has no time zone; say which instant is meant"),  # noqa: DTZ001  # a naive datetime on purpose
+        (datetime(2013, 12, 15), "2013-12-15T00:00:00 has no time zone; say which instant is meant"),  # noqa: DTZ001 a naive datetime on purpose
         ("2013-12-15T00:00:00", "2013-12-15T00:00:00 has no time zone; say which instant is meant"),
         ("2013-12-15", "2013-12-15T00:00:00 has no time zone"),
         ("yesterday", "'yesterday' is not an instant; write ISO 8601 with an offset: '2013-12-15T00:00:00Z'"),

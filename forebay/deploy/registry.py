@@ -13,16 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from forebay.deploy.footprint import Archives
 from forebay.deploy.plan import Check, Plan, make_plan, retired_after
-from forebay.errors import FencedError, StoreUnavailableError
+from forebay.errors import FencedError
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import from_manifest, to_manifest
+from forebay.stores.connection import translated
 from forebay.stores.documents import Documents, open_documents
+from forebay.stores.keys import Keys
 
 if TYPE_CHECKING:
-    from redis import Redis
-
     from forebay.settings import Settings
 
 FOLDER = "registry"
@@ -45,16 +47,14 @@ class Applied:
 class Registry:
     """The deployed definitions of one namespace."""
 
-    def __init__(self, documents: Documents, online: Redis, key: str) -> None:
+    def __init__(self, documents: Documents, online: redis.Redis, key: str) -> None:
         self._documents = documents
         self._online = online
         self._key = key
 
     @classmethod
-    def open(cls, settings: Settings, online: Redis) -> Registry:
+    def open(cls, settings: Settings, online: redis.Redis) -> Registry:
         """The registry of a deployment; `online` is a connection of its."""
-        from forebay.stores.keys import Keys
-
         return cls(open_documents(settings.offline_url), online, Keys(settings.namespace).manifest())
 
     def current(self) -> Definitions | None:
@@ -99,41 +99,31 @@ class Registry:
         return None if data is None else from_manifest(data)
 
     def _read_online(self) -> Definitions | None:
-        import redis
-
-        try:
+        with translated(self._online):
             data = self._online.get(self._key)
-        except redis.RedisError as error:
-            raise _unavailable(error) from error
         return from_manifest(data) if isinstance(data, bytes) else None
 
     def _write_online(self, definitions: Definitions) -> None:
         """Put a manifest where there is none or one with a smaller number."""
-        import redis
-
-        data = to_manifest(definitions)
-        try:
-            with self._online.pipeline(transaction=True) as transaction:
-                for _ in range(PUT_ATTEMPTS_MAX):
-                    transaction.watch(self._key)
-                    there = transaction.get(self._key)
-                    if isinstance(there, bytes) and from_manifest(there).number >= definitions.number:
-                        return
-                    transaction.multi()
-                    transaction.set(self._key, data)
-                    try:
-                        transaction.execute()
-                    except redis.WatchError:
-                        continue
+        with translated(self._online), self._online.pipeline(transaction=True) as transaction:
+            for _ in range(PUT_ATTEMPTS_MAX):
+                transaction.watch(self._key)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+                there = transaction.get(self._key)
+                if isinstance(there, bytes) and from_manifest(there).number >= definitions.number:
                     return
-        except redis.RedisError as error:
-            raise _unavailable(error) from error
+                transaction.multi()
+                transaction.set(self._key, to_manifest(definitions))
+                try:
+                    transaction.execute()
+                except redis.WatchError:
+                    continue
+                return
 
 
 def expression_check() -> Check | None:
     """The check of SQL expressions, `None` where DuckDB is not installed."""
     try:
-        from forebay.ingest.select import check_expressions
+        from forebay.ingest.expressions import check_expressions
     except ImportError:
         return None
     return check_expressions
@@ -146,9 +136,3 @@ def _name(number: int) -> str:
 def _number(name: str) -> int:
     text = name.removeprefix(f"{FOLDER}/manifest-").removesuffix(".json")
     return int(text) if text.isdigit() else 0
-
-
-def _unavailable(error: Exception) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"The online store does not answer ({type(error).__name__}: {error}); check FOREBAY_ONLINE_URL"
-    )

@@ -44,7 +44,7 @@ def open_documents(offline_url: str) -> Documents:
             f"FOREBAY_OFFLINE_URL begins with {offline_url.partition('://')[0]!r}; "
             "expected a folder or s3://bucket/prefix"
         )
-    return FolderDocuments(Path(offline_url.removeprefix("file://")))
+    return FolderDocuments(Path(offline_url.removeprefix("file://")).expanduser().absolute())
 
 
 class FolderDocuments:
@@ -137,14 +137,17 @@ class S3Documents:
             raise ConfigError(
                 f"FOREBAY_OFFLINE_URL={self._url!r} needs s3fs; install it with: pip install 'forebay[offline]'"
             ) from None
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         return s3fs.S3FileSystem(
             use_listings_cache=False,
             skip_instance_cache=True,
+            client_kwargs={"region_name": region},
             config_kwargs={
                 "retries": {"total_max_attempts": ATTEMPTS_MAX},
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "read_timeout": READ_TIMEOUT_S,
-                "s3": {"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else {},
+                "s3": {"addressing_style": "path"} if endpoint else {},
             },
         )
 
