@@ -122,5 +122,5 @@ def test_an_older_manifest_never_replaces_a_newer_one_in_redis(
 
 def test_a_redis_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     dead = redis.Redis(host="127.0.0.1", port=9, socket_connect_timeout=1)
-    with pytest.raises(StoreUnavailableError, match="127.0.0.1:9"):
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:9"):
         Registry(open_documents(str(tmp_path)), dead, "x:manifest").current()
