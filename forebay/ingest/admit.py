@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.errors import DefinitionError
 from forebay.ingest.batch import (
     EVENT_BYTES_MAX,
     EVENT_ID,
@@ -61,7 +60,6 @@ def admit(
 ) -> tuple[pa.Table, list[DeadLetter]]:
     """The events among the rows, as a table of `event_schema`, and the dead letters of all others."""
     source = offered.source
-    check_event_id_column(source)
     faults = _Faults(offered)
     for name, column in columns.items():
         for reason, mask in column.faults.items():
@@ -76,15 +74,6 @@ def admit(
     dead = faults.letters()
     table = pa.table({**arrays, SOURCE_OFFSET: pa.array(offered.offsets, pa.int64())})
     return _with_ids(source, table.filter(pa.array(~faults.found)) if dead else table), dead
-
-
-def check_event_id_column(source: EventSource) -> None:
-    """Raise `DefinitionError` where a column is called `event_id` and is not the event's id."""
-    if EVENT_ID in source.schema and source.event_id != EVENT_ID:
-        raise DefinitionError(
-            f"EventSource {source.name!r} has a column 'event_id' but event_id={source.event_id!r}; "
-            "the archive keeps an event's id under that name: rename the column or declare event_id='event_id'"
-        )
 
 
 class _Faults:

@@ -140,3 +140,11 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     if len(chunks) == 1:
         return chunks[0]
     return pa.concat_arrays(chunks) if chunks else pa.array([], column.type)
+
+
+def check_expressions(view: WindowedView) -> None:
+    """Raise `DefinitionError` unless every expression of a view is a function of one event and has the declared type."""
+    if view.where is not None or view.derived:
+        from forebay.ingest import expressions
+
+        expressions.check_expressions(view)

@@ -1,0 +1,91 @@
+"""The table `dead_letters`: events that were refused, with the reason, for whoever repairs their producer.
+
+Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut off at 64 KiB), `recorded_at`, `date` (the
+UTC date on which it was recorded). Exactly once: the position `<source>/<partition>` is the first offset that has not been judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, DeadLetter
+from forebay.instants import day_text
+from forebay.stores.lake_table import DATE, Commit, LakeTable, Position
+from forebay.stores.location import Location
+
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("source_partition", pa.string()),
+        (SOURCE_OFFSET, pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.binary()),
+        ("recorded_at", INSTANT),
+        (DATE, pa.string()),
+    ]
+)
+
+
+class DeadLetters:
+    """All dead letters of a deployment."""
+
+    def __init__(self, location: Location) -> None:
+        self.table = LakeTable(location, "dead_letters", SCHEMA, statistics=[SOURCE_OFFSET, "recorded_at"])
+
+    def append(
+        self, letters: Sequence[DeadLetter], recorded_at_us: int, positions: Mapping[str, int] | None = None
+    ) -> int:
+        """Append those that are not there yet; how many that were.
+
+        `positions` says how far partitions were judged (`<source>/<partition>` → next offset); by default, to their last letter.
+        """
+        ends = dict(positions or {})
+        for letter in letters:
+            ends[app_id(letter)] = max(letter.offset + 1, ends.get(app_id(letter), 0))
+        added = 0
+
+        def prepare(position: Position) -> Commit | None:
+            nonlocal added
+            since = {name: position(name) or 0 for name in ends}
+            new = [letter for letter in letters if letter.offset >= since[app_id(letter)]]
+            added = len(new)
+            return Commit(_rows(new, recorded_at_us), {n: e for n, e in ends.items() if e > since[n]}) if new else None
+
+        if letters:
+            self.table.append(prepare)
+        return added
+
+    def position(self, name: str) -> int:
+        """How far `<source>/<partition>` was judged."""
+        return self.table.position(name) or 0
+
+    def scan(self, source: str | None = None) -> pa.Table:
+        """All of them, or those of a source, the newest first."""
+        rows = self.table.read(SCHEMA.names, None if source is None else pc.field("source") == source)
+        return rows.sort_by(
+            [("recorded_at", "descending"), ("source_partition", "ascending"), (SOURCE_OFFSET, "descending")]
+        )
+
+
+def app_id(letter: DeadLetter) -> str:
+    """The name of a letter's partition among the positions."""
+    return f"{letter.source}/{letter.partition}"
+
+
+def _rows(letters: Sequence[DeadLetter], recorded_at_us: int) -> pa.Table:
+    count = len(letters)
+    columns = [
+        [letter.source for letter in letters],
+        [letter.partition for letter in letters],
+        [letter.offset for letter in letters],
+        [letter.reason for letter in letters],
+        [letter.detail for letter in letters],
+        [letter.raw for letter in letters],
+        [recorded_at_us] * count,
+        [day_text(recorded_at_us)] * count,
+    ]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)

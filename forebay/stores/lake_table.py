@@ -1,0 +1,211 @@
+"""One Delta table of the offline store: opened or made on first use, appended to and overwritten atomically.
+
+Exactly once. A commit carries `Transaction(app_id, version)` for everything that it applies: the *positions* of the table. Delta
+refuses a commit only when another one moved the same app_id since the snapshot it was prepared on; it does not refuse an older
+version. So a commit is prepared on a fresh snapshot, whose positions say what is applied already, and prepared anew
+after a conflict. What is prepared must depend on nothing but the positions and what the caller holds.
+
+Invariants: a table is partitioned by the column `date` (text, `YYYY-MM-DD`, UTC). Statistics are kept of integers and instants
+only, because deltalake rounds those of wide decimals. A column that was added to a schema is null in older files.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tenacity
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from forebay.errors import StoreError
+from forebay.stores.delta_log import read_transactions
+from forebay.stores.location import Location
+
+DATE = "date"
+ATTEMPTS_MAX = 10
+"""Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
+ROW_GROUP_ROWS = 128 * 1024
+_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
+
+Position = Callable[[str], "int | None"]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Rows (a table, or a reader that is read once) and the positions that they bring the table to."""
+
+    rows: Any
+    positions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def properties(self) -> CommitProperties:
+        """As deltalake wants it."""
+        return CommitProperties(app_transactions=[Transaction(app, to) for app, to in self.positions.items()])
+
+
+class LakeTable:
+    """A Delta table by its path in the offline store. May be used by several threads."""
+
+    def __init__(self, location: Location, path: str, schema: pa.Schema, *, statistics: Sequence[str]) -> None:
+        self.location, self.path, self.schema = location, path, schema
+        self._statistics = [name for name in statistics if name in schema.names]
+        self._table: DeltaTable | None = None
+        self._lock = threading.RLock()
+
+    def snapshot(self) -> DeltaTable | None:
+        """The newest version of the table; `None` where there is no table yet."""
+        with self._lock, self.location.reached(f"reading {self.path}"):
+            if self._table is None:
+                try:
+                    self._table = DeltaTable(self.location.at(self.path), storage_options=dict(self.location.options))
+                except TableNotFoundError:
+                    return None
+            else:
+                self._table.update_incremental()
+            return self._table
+
+    def position(self, app_id: str) -> int | None:
+        """The version that an app_id was brought to; `None` if it never was."""
+        snapshot = self.snapshot()
+        return None if snapshot is None else snapshot.transaction_version(app_id)
+
+    def positions(self) -> dict[str, int]:
+        """The versions of all app_ids."""
+        if self.snapshot() is None:
+            return {}
+        with self.location.reached(f"reading the log of {self.path}"):
+            return read_transactions(self.location.files(self.path))
+
+    def append(self, prepare: Callable[[Position], Commit | None]) -> bool:
+        """Append what `prepare` makes of the positions, atomically with the new ones; False where that is nothing.
+
+        `prepare` is called again after a conflict. Raises `StoreError` when conflicts do not end.
+        """
+
+        def write(table: DeltaTable) -> bool:
+            commit = prepare(table.transaction_version)
+            if commit is None:
+                return False
+            self._write(table, commit, mode="append")
+            return True
+
+        return bool(self._commit(write))
+
+    def overwrite(self, predicate: str, commit: Commit) -> None:
+        """Replace the rows that a SQL predicate is true for, atomically. All new rows must meet it."""
+        self._commit(lambda table: self._write(table, commit, mode="overwrite", predicate=predicate))
+
+    def read(self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None) -> pa.Table:
+        """Some columns of the rows that meet `where`, in declared types, in no particular order.
+
+        `pruning` is a SQL predicate on `date` that spares files from being looked at.
+        """
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return schema.empty_table()
+        with self.location.reached(f"reading {self.path}"):
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            known = [name for name in columns if name in dataset.schema.names]
+            table = dataset.to_table(columns=known, filter=where)
+        for name in columns:
+            if name not in known:
+                table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+        return table.select(list(columns)).cast(schema)
+
+    def size(self) -> tuple[int, int] | None:
+        """Rows and bytes; `None` where there is no table yet."""
+        files = self._files(["num_records", "size_bytes"])
+        return None if files is None else (pc.sum(files[0]).as_py() or 0, pc.sum(files[1]).as_py() or 0)
+
+    def rows_by_date(self) -> dict[str, int]:
+        """Rows of each date that has any."""
+        files = self._files([f"partition.{DATE}", "num_records"])
+        if files is None:
+            return {}
+        counted = pa.table({"date": files[0], "rows": files[1]}).group_by("date").aggregate([("rows", "sum")])
+        counts = zip(counted["date"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True)
+        return {date: rows for date, rows in sorted(counts) if rows}
+
+    def _files(self, columns: Sequence[str]) -> list[Any] | None:
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return None
+        with self.location.reached(f"reading {self.path}"):
+            files = pa.table(snapshot.get_add_actions(flatten=True))
+        return [files[name] if name in files.column_names else pa.nulls(0) for name in columns]
+
+    def _commit(self, write: Callable[[DeltaTable], Any]) -> Any:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(CommitFailedError),
+            stop=tenacity.stop_after_attempt(ATTEMPTS_MAX),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
+            reraise=True,
+        )
+        try:
+            return attempts(self._try, write)
+        except CommitFailedError as error:
+            raise StoreError(
+                f"Table {self.path!r}: {ATTEMPTS_MAX} commits in a row met others; last: {error}"
+            ) from error
+
+    def _try(self, write: Callable[[DeltaTable], Any]) -> Any:
+        with self._lock:
+            table = self.snapshot() or self._create()
+            conflict: CommitFailedError | None = None
+            with self.location.reached(f"writing {self.path}"):
+                try:
+                    return write(table)
+                except CommitFailedError as error:
+                    conflict = error
+            raise conflict
+
+    def _create(self) -> DeltaTable:
+        settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}
+        conflict: CommitFailedError | None = None
+        with self.location.reached(f"making {self.path}"):
+            try:
+                self._table = DeltaTable.create(
+                    self.location.at(self.path),
+                    self.schema,
+                    mode="ignore",
+                    partition_by=[DATE],
+                    configuration=settings,
+                    storage_options=dict(self.location.options),
+                )
+                return self._table
+            except CommitFailedError as error:  # another writer made it at the same moment
+                conflict = error
+        raise conflict
+
+    def _write(self, table: DeltaTable, commit: Commit, **how: Any) -> None:
+        rows = commit.rows
+        known = set(pa.schema(table.schema()).names)
+        if isinstance(rows, pa.Table) and known - set(rows.column_names):
+            rows = _with_columns(rows, pa.schema(table.schema()))
+        write_deltalake(
+            table,
+            rows,
+            schema_mode="merge" if set(rows.schema.names) - known else None,
+            writer_properties=_WRITER,
+            commit_properties=commit.properties,
+            **how,
+        )
+
+
+def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with a null for each column that was declared once and is no more."""
+    for field_ in schema:
+        if field_.name not in rows.column_names:
+            rows = rows.append_column(field_, pa.nulls(len(rows), field_.type))
+    return rows
+
+
+def between_dates(first: str, last: str) -> str:
+    """The SQL predicate of the dates from `first` to `last`, both included."""
+    return f"{DATE} >= '{first}' AND {DATE} <= '{last}'"

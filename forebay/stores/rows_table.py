@@ -1,0 +1,83 @@
+"""`features/<view>@<v>`: the rows that a batch view's function computed, replaced by partition.
+
+Columns: the entity's keys, the features, `event_timestamp`, `created_timestamp` (of the run), `partition_start` (the partition that computed
+the row; a row's `event_timestamp` may lie anywhere before the partition's end) and `date`, the UTC date of `partition_start`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.core.values import arrow_type
+from forebay.errors import RequestError
+from forebay.ingest.batch import INSTANT
+from forebay.instants import DAY_US, day_text, instant_text, moment
+from forebay.language.view import BatchView
+from forebay.stores.archive import dates_of
+from forebay.stores.lake_table import DATE, Commit, LakeTable, between_dates
+from forebay.stores.location import Location
+
+EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"
+
+
+class RowsTable:
+    """The rows of one batch view."""
+
+    def __init__(self, location: Location, view: BatchView) -> None:
+        self.view = view
+        schema = rows_schema(view)
+        own = [EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START]
+        self.table = LakeTable(location, f"features/{view.key}", schema, statistics=own)
+
+    def overwrite(self, start_us: int, end_us: int, table: pa.Table) -> None:
+        """Replace the rows of the partitions that start in `[start, end)`, in one commit; `table` may have none."""
+        table = self._rows(start_us, end_us, table)
+        predicate = between_dates(day_text(start_us), day_text(end_us - 1))
+        if start_us % DAY_US or end_us % DAY_US:
+            predicate += f" AND {PARTITION_START} >= {_literal(start_us)} AND {PARTITION_START} < {_literal(end_us)}"
+        self.table.overwrite(predicate, Commit(table))
+
+    def scan(
+        self, columns: Sequence[str] | None = None, start_us: int | None = None, end_us: int | None = None
+    ) -> pa.Table:
+        """Rows (with an `event_timestamp` in `[start, end)`), in no particular order."""
+        instant, where = pc.field(EVENT_TIMESTAMP), None
+        if start_us is not None:
+            where = instant >= pa.scalar(start_us, INSTANT)
+        if end_us is not None:
+            before = instant < pa.scalar(end_us, INSTANT)
+            where = before if where is None else where & before
+        return self.table.read(self.table.schema.names if columns is None else columns, where)
+
+    def size(self) -> tuple[int, int] | None:
+        """Rows and bytes; `None` where nothing was computed yet."""
+        return self.table.size()
+
+    def _rows(self, start_us: int, end_us: int, table: pa.Table) -> pa.Table:
+        schema = self.table.schema
+        missing = [name for name in schema.names if name not in (*table.column_names, DATE)]
+        if missing or start_us >= end_us:
+            raise RequestError(
+                f"Rows of view {self.view.key!r} for [{instant_text(start_us)}, {instant_text(end_us)}) "
+                f"{'lack ' + ', '.join(missing) if missing else 'are of no partition: the range is empty'}"
+            )
+        if DATE not in table.column_names:
+            table = table.append_column(DATE, dates_of(table[PARTITION_START].cast(INSTANT)))
+        table = table.select(schema.names).cast(schema)
+        return table.sort_by([(PARTITION_START, "ascending"), (EVENT_TIMESTAMP, "ascending")])
+
+
+def rows_schema(view: BatchView) -> pa.Schema:
+    """The columns of a batch view's rows."""
+    keys = [(name, arrow_type(kind)) for name, kind in view.entity.keys.items()]
+    features = [(feature.name, arrow_type(feature.type)) for feature in view.features]
+    own = [(name, INSTANT) for name in (EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START)]
+    return pa.schema([*keys, *features, *own, (DATE, pa.string())])
+
+
+def _literal(us: int) -> str:
+    """An instant in the SQL of a predicate."""
+    return f"'{moment(us).isoformat()}'"

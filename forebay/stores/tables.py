@@ -1,0 +1,60 @@
+"""The offline store: which Delta tables there are, by what they hold.
+
+    events/<source>       archive(source)       streamed/<view>@<v>    streamed(view)
+    tiles/<view>@<v>      tiles(view)           dead_letters           dead_letters()
+    features/<view>@<v>   rows(view)            repairs                repairs()
+
+Loaded only by those who use it: deltalake and Arrow's readers take a second to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forebay.language.source import EventSource
+from forebay.language.view import BatchView, WindowedView
+from forebay.settings import Settings
+from forebay.stores.archive import Archive
+from forebay.stores.dead_letters import DeadLetters
+from forebay.stores.location import Location, check_reachable
+from forebay.stores.repairs import Repairs
+from forebay.stores.rows_table import RowsTable
+from forebay.stores.tiles_table import StreamedTable, TilesTable
+
+
+class OfflineStore:
+    """The tables under `FOREBAY_OFFLINE_URL`. Opens nothing until a table is used.
+
+    A table object follows its table: keep it for many calls. Storage that does not answer is a `StoreUnavailableError`.
+    """
+
+    def __init__(self, settings: Settings | str) -> None:
+        self.location = Location.of(settings if isinstance(settings, str) else settings.offline_url)
+
+    def archive(self, source: EventSource, limits: Mapping[str, int] | None = None) -> Archive:
+        """The events of a source. `limits` (`Definitions.limits`) bounds the columns of files that are loaded."""
+        return Archive(self.location, source, limits)
+
+    def tiles(self, view: WindowedView) -> TilesTable:
+        """The batch tiles of a view."""
+        return TilesTable(self.location, view)
+
+    def streamed(self, view: WindowedView) -> StreamedTable:
+        """The tiles of a view as the stream wrote them."""
+        return StreamedTable(self.location, view)
+
+    def rows(self, view: BatchView) -> RowsTable:
+        """The rows of a batch view."""
+        return RowsTable(self.location, view)
+
+    def dead_letters(self) -> DeadLetters:
+        """The events that were refused."""
+        return DeadLetters(self.location)
+
+    def repairs(self) -> Repairs:
+        """The dates that must be folded again."""
+        return Repairs(self.location)
+
+    def check(self) -> None:
+        """Raise `StoreUnavailableError` unless the storage can be written and read."""
+        check_reachable(self.location)
