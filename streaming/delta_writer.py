@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from streaming.backlog import Backlog
 from streaming.decode import Decoded
@@ -89,7 +90,7 @@ class DeltaWriter:
         self._archive(pending.decoded)
         for key, partials in pending.partials.items():
             if closing or any(len(p.events) for p in partials) or self._is_due(key):
-                self._patience(lambda partials=partials: self._offline.append_partials(partials))
+                self._patience(partial(self._offline.append_partials, partials))
                 self._flushed_s[key] = time.monotonic()
             else:
                 self._keep(key, partials)
@@ -109,6 +110,6 @@ class DeltaWriter:
         for one in decoded:
             by_source[one.batch.source.name].append(one)
         for source, chunks in by_source.items():
-            added = self._patience(lambda chunks=chunks: self._offline.append_events(chunks))
+            added = self._patience(partial(self._offline.append_events, chunks))
             self._summary.archived(source, added.events, added.late, added.dead)
         self._backlog.done(sum(len(one.batch) for one in decoded))

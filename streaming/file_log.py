@@ -70,23 +70,20 @@ class LineFile:
         return Chunk(self._source, self._path.name, first, self._next, lines=lines)
 
     def _read(self) -> bool:
-        data = self._file.read(BYTES_MAX)
-        if self._inside and data:
-            _, newline, data = data.partition(b"\n")
-            self._inside = not newline
-        if not data:
-            return self._take_last_line()
-        head, newline, tail = data.rpartition(b"\n")
-        if newline:
-            self._lines, self._tail = (self._tail + head).split(b"\n"), tail
-            return True
-        self._tail += tail
-        if len(self._tail) > LINE_BYTES_MAX:
-            where = f"{self._path}: line {self._next + 1}"
-            raise StoreError(
-                f"{where} is longer than {LINE_BYTES_MAX >> 20} MiB; a stream holds one JSON object a line"
-            )
-        return False
+        """Whether there are lines now, after reading on to the next newline or to the end."""
+        while data := self._file.read(BYTES_MAX):
+            if self._inside:
+                _, newline, data = data.partition(b"\n")
+                self._inside = not newline
+            head, newline, tail = data.rpartition(b"\n")
+            if newline:
+                self._lines, self._tail = (self._tail + head).split(b"\n"), tail
+                return True
+            self._tail += tail
+            if len(self._tail) > LINE_BYTES_MAX:
+                where = f"{self._path}: line {self._next + 1}"
+                raise StoreError(f"{where} is longer than {LINE_BYTES_MAX >> 20} MiB; expected one JSON object a line")
+        return self._take_last_line()
 
     def _take_last_line(self) -> bool:
         if not (self._until_end and _is_object(self._tail)):
@@ -147,7 +144,7 @@ def open_file(source: EventSource, path: Path, offset: int, *, until_end: bool) 
 
 def _rows_from(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:
     """The rows from `offset` on; row groups before it are not read."""
-    start, groups = 0, []
+    start, groups = 0, list[int]()
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if groups or start + rows > offset:

@@ -28,7 +28,8 @@ from streaming.sources import Reader, Readers
 from streaming.split import Piece
 from streaming.stop import Stop
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)

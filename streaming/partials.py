@@ -17,6 +17,7 @@ from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold
 from forebay.language.view import WindowedView
+from forebay.stores.tiles_table import StreamedTiles
 from streaming.routing import lane_of_events
 
 
@@ -35,23 +36,12 @@ class Partials:
     tiles: Tiles | None = None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Tiles to be appended, with what the table says of each: the commit, and the offsets they are from."""
-
-    keys: Sequence[str]
-    tiles: Tiles
-    commit: int
-    partition: str
-    next_offset: int
-
-
 def app_id(lane: int, partition: str) -> str:
     """The name under which a table remembers how far a lane's part of a partition is in it."""
     return f"{lane}/{partition}"
 
 
-def missing(partials: Partials, positions: Mapping[str, int]) -> Rows | None:
+def missing(partials: Partials, positions: Mapping[str, int]) -> StreamedTiles | None:
     """The tiles of the events that a table at `positions` lacks; `None` where it lacks none."""
     floors = {lane: positions.get(app_id(lane, partials.partition), 0) for lane in partials.lanes}
     events = partials.events
@@ -65,10 +55,10 @@ def missing(partials: Partials, positions: Mapping[str, int]) -> Rows | None:
     return _rows(partials, events.keys, fold(Layout.of(partials.view), events))
 
 
-def _rows(partials: Partials, keys: Sequence[str], tiles: Tiles) -> Rows | None:
+def _rows(partials: Partials, keys: Sequence[str], tiles: Tiles) -> StreamedTiles | None:
     if not len(tiles):
         return None
-    return Rows(keys, tiles, partials.commit, partials.partition, partials.next_offset)
+    return StreamedTiles(keys, tiles, partials.commit, partials.partition, partials.next_offset)
 
 
 def ends(partials: Sequence[Partials], positions: Mapping[str, int]) -> dict[str, int]:

@@ -8,8 +8,9 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import redis
 
@@ -17,10 +18,11 @@ from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
+from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
 from streaming.lateness import INT64_MIN
-from streaming.offline import Archived, Offline
+from streaming.offline import Offline
 from streaming.partials import app_id
 from streaming.routing import LANES
 
@@ -31,7 +33,7 @@ class Positions:
 
     views: Sequence[WindowedView]
     offline: Offline
-    archived: Mapping[tuple[str, str], Archived]
+    archived: Mapping[tuple[str, str], tuple[int, int]]
     streamed: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, Sequence[Progress]]
     cuts: Mapping[str, int]
@@ -47,8 +49,7 @@ class Positions:
 
     def archived_to(self, source: EventSource, partition: str) -> tuple[int, int]:
         """How far a partition is in the archive: the next offset, and the newest event before it."""
-        archived = self.archived.get((source.name, partition))
-        return (0, INT64_MIN) if archived is None else (archived.next_offset, archived.newest_us)
+        return self.archived.get((source.name, partition), (0, INT64_MIN))
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
         slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
@@ -69,16 +70,35 @@ class Positions:
         return self._firsts[source.name, cut_us]
 
 
+def cuts_of(online: redis.Redis, keys: Keys, view: WindowedView) -> list[int]:
+    """The published cut of each slot of a view; NO_CUT where there is none."""
+    with translated(online):
+        blobs: list[Any] = online.mget(keys.slots("cut", view.key, range(SLOTS)))
+    return [Cut.decode(blob).cut_us for blob in blobs]
+
+
+def published_cut(online: redis.Redis, namespace: str, views: Sequence[WindowedView]) -> Callable[[EventSource], int]:
+    """Asks for the newest published cut of the views of a source."""
+    keys = Keys(namespace)
+
+    def cut_us(source: EventSource) -> int:
+        mine = [view for view in views if view.source.name == source.name]
+        return max((cut for view in mine for cut in cuts_of(online, keys, view)), default=NO_CUT)
+
+    return cut_us
+
+
 def read_positions(
     online: redis.Redis, namespace: str, offline: Offline, sources: Sequence[EventSource], views: Sequence[WindowedView]
 ) -> Positions:
     """Ask the stores. Call it after the lanes took over: nobody else moves a slot's progress from then on."""
-    keys, slots = Keys(namespace), range(SLOTS)
+    keys = Keys(namespace)
     archived = {(source.name, name): one for source in sources for name, one in offline.archived(source).items()}
     streamed = {view.key: offline.streamed(view) for view in views}
     progress, cuts = {}, {}
     for view in views:
-        blobs = online.mget(keys.slots("progress", view.key, slots))
+        with translated(online):
+            blobs: list[Any] = online.mget(keys.slots("progress", view.key, range(SLOTS)))
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
-        cuts[view.key] = min(Cut.decode(blob).cut_us for blob in online.mget(keys.slots("cut", view.key, slots)))
+        cuts[view.key] = min(cuts_of(online, keys, view))
     return Positions(views, offline, archived, streamed, progress, cuts)

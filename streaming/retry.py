@@ -35,6 +35,6 @@ class Patience:
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_after_delay(self.give_up_after_s),
-            wait=wait_exponential_jitter(WAIT_FIRST_S, WAIT_MAX_S),
+            wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
         )
         return retrying(call)

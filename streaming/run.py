@@ -28,13 +28,14 @@ from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from forebay.stores.lane import Lane
+from forebay.stores.tables import OfflineStore
 from streaming.backlog import Backlog
 from streaming.decode import Decoder
 from streaming.delta_writer import DeltaWriter
 from streaming.flow import Steps, build
 from streaming.lane_writer import LaneWriter
 from streaming.offline import Offline
-from streaming.positions import read_positions
+from streaming.positions import published_cut, read_positions
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX, lanes_of, slots_of_worker
 from streaming.sources import Logs, Reader
@@ -69,7 +70,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     definitions = _deployed(settings, online)
     sources = streamed_sources(definitions, options.source)
     views = [view for source in sources for view in definitions.windowed_views(source)]
-    offline = Offline.open(settings)
+    offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views))
     patience = Patience(options.give_up_after)
     lanes = _take_over(online, settings.namespace, views, options.workers, patience)
     positions = read_positions(online, settings.namespace, offline, sources, views)
@@ -132,7 +133,9 @@ def _run_to_the_end(steps: Steps, workers: int, delta: DeltaWriter) -> None:
     delta.start()
     try:
         with steps.stop.failing():
-            cli_main(build(steps, workers), workers_per_process=workers, epoch_interval=EPOCH)
+            cli_main(  # type: ignore[no-untyped-call]  # bytewax's stub does not say
+                build(steps, workers), workers_per_process=workers, epoch_interval=EPOCH
+            )
     finally:
         delta.close()
 

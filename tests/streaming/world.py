@@ -2,7 +2,7 @@
 
 Lives here: the world of the streaming tests; the tests themselves say what happens in it. The log has events of two
 entities, late, duplicate and malformed ones among them; what is expected of a store is computed from the log's lines,
-one by one. """
+one by one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import redis
-from forebay.stores.tables import OfflineStore
 
 from forebay import Count, Decimal, Entity, EventSource, FileStream, Last, Max, String, Sum, Timestamp, WindowedView
 from forebay.core.identity import SLOTS, entity_key
@@ -38,6 +37,7 @@ from forebay.stores.connection import connect_online
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Progress
 from forebay.stores.read import OnlineReader
+from forebay.stores.tables import OfflineStore
 from streaming.run import parse, run
 from streaming.stop import Stop
 from streaming.summary import Summary
@@ -205,6 +205,11 @@ class World:
         found = OnlineReader(self.online, self.settings.namespace).read([view], keys, at_us, at_us)
         return [int(value) for value in found.views[view.key].columns[0].values]
 
+    def repairs(self) -> set[tuple[str, str, str]]:
+        """The marks that were made: source, day, reason."""
+        table = self.offline.repairs().scan()
+        return set(zip(*(table[name].to_pylist() for name in ("source", "day", "reason")), strict=True))
+
     def valid(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The events of the log by (partition, offset)."""
         events = {}
@@ -250,7 +255,12 @@ def check_dead_letters(world: World) -> None:
     """Every line that is no event is a dead letter once, with its bytes."""
     table = world.offline.dead_letters().scan()
     found = sorted(
-        zip(table["partition"].to_pylist(), table["offset"].to_pylist(), table["raw"].to_pylist(), strict=True)
+        zip(
+            table["source_partition"].to_pylist(),
+            table["source_offset"].to_pylist(),
+            table["raw"].to_pylist(),
+            strict=True,
+        )
     )
     events = world.valid()
     expected = [
@@ -299,7 +309,7 @@ def check_streamed(world: World) -> None:
         )
         events = selector.select(everything)
         expected = fold(layout, events)
-        keys, tiles = world.streamed_tiles(view)
+        keys, tiles = world.offline.streamed(view).read()
         names = {name: n for n, name in enumerate(events.keys)}
         code = np.array([names[keys[i]] for i in tiles.code.tolist()], np.int64)
         merged = merge(layout, code, tiles.records)
