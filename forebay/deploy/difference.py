@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Facts = Mapping[str, Any]
+FEATURES = "features."
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,33 @@ class Difference:
 
 
 def compare(deployed: Facts, declared: Facts) -> list[Difference]:
-    """The facts that differ, by path; a missing fact and a null one are the same."""
+    """The facts that differ, by path; a missing fact and a null one are the same.
+
+    A feature that is in one of them alone is one fact.
+    """
+    here, there = _parts(deployed), _parts(declared)
+    deployed, declared = _gathered(deployed, here - there), _gathered(declared, there - here)
     paths = sorted({*deployed, *declared})
     pairs = [Difference(path, deployed.get(path), declared.get(path)) for path in paths]
     return [pair for pair in pairs if pair.deployed != pair.declared]
+
+
+def _parts(facts: Facts) -> set[str]:
+    """The features that facts are about, each as the beginning of its paths."""
+    return {".".join(path.split(".")[:2]) for path in facts if path.startswith(FEATURES) and path.count(".") > 1}
+
+
+def _gathered(facts: Facts, wholes: set[str]) -> dict[str, Any]:
+    """Facts in which some features are one fact each."""
+    gathered: dict[str, Any] = {}
+    for path, fact in facts.items():
+        whole = ".".join(path.split(".")[:2])
+        if whole not in wholes:
+            gathered[path] = fact
+        elif fact is not None:
+            said = f"{path.removeprefix(whole)[1:]}={fact}"
+            gathered[whole] = f"{gathered[whole]}, {said}" if whole in gathered else said
+    return gathered
 
 
 def flatten(description: Mapping[str, Any]) -> dict[str, Any]:

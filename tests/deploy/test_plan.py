@@ -202,8 +202,7 @@ REFUSED: list[tuple[str, AnyDefinition, AnyDefinition, str]] = [
         but(SPEND, features=[*SPEND.features, Count("n", windows=[None], default=None)]),
         (
             "view spend@1: its computation changed under an unchanged version 1\n"
-            "    features.n_lifetime.aggregation: nothing → 'Count'\n"
-            f"    features.n_lifetime.hop: nothing → '1d'\n    {NEXT}"
+            f"    features.n_lifetime: nothing → 'aggregation=Count, hop=1d'\n    {NEXT}"
         ),
     ),
     (
