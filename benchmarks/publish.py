@@ -1,0 +1,148 @@
+"""Publishing beside a redis-py pipeline and beside replaying ready-made bytes, which is what the server can take.
+
+`publish_tiles` and `publish_rows` check, pack and fence, and list what is published; the other two are given the very
+blobs that they wrote, names and all, and only send them. All three write the same keys with the same EX.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import hiredis
+import numpy as np
+import pyarrow as pa
+import redis
+
+from benchmarks.deployment import Deployment, deployed
+from benchmarks.purchases import INSTANT, Purchases, names
+from benchmarks.report import MORE, OURS, Comparison, Report
+from benchmarks.rounds import Samples, interleaved, per_unit
+from benchmarks.shop import HISTORY_START, PUBLISHED, profile, user_spend
+from forebay.core.layout import Layout
+from forebay.core.tiles import fold, roll_up
+from forebay.instants import DAY_US, day_us
+from forebay.stores.keys import BATCH, ROW
+from forebay.stores.publish import publish_rows, publish_tiles
+
+START_US = day_us(HISTORY_START)
+CUT_US = START_US + 7 * DAY_US
+PIPELINE = "redis-py pipeline of SET"
+REPLAY = "replay of ready-made bytes"
+PIPELINE_COMMANDS = 2_000
+LIFETIME_S = 365 * 86_400
+RECEIVE_BYTES = 1 << 18
+OK = b"+OK\r\n"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is published."""
+
+    entities: int = 20_000
+    events: int = 300_000
+    rows: int = 100_000
+    rounds: int = 7
+
+
+TINY = Size(entities=200, events=1_000, rows=500, rounds=1)
+
+
+def run(size: Size) -> Report:
+    """Measure the publication of tiles and of batch rows."""
+    with deployed(PUBLISHED) as deployment:
+        tiles, blob_bytes = measure_tiles(deployment, size)
+        rows, row_bytes = measure_rows(deployment, size)
+    comparisons = [
+        comparison
+        for what, samples in (
+            (f"publish tiles ({blob_bytes:,} B each)", tiles),
+            (f"publish batch rows ({row_bytes} B each)", rows),
+        )
+        for other in (PIPELINE, REPLAY)
+        for comparison in (
+            Comparison.of(what, samples, other, "per_s", "entities/s", better=MORE),
+            Comparison.of(f"{what}, client CPU", samples, other, "cpu_us", "µs/entity"),
+        )
+    ]
+    setting = (
+        f"{size.entities:,} users with {size.events // size.entities} purchases a week; {size.rows:,} rows of 5 floats"
+    )
+    return Report("publish", setting, size.rounds, comparisons)
+
+
+def measure_tiles(deployment: Deployment, size: Size) -> tuple[Samples, int]:
+    """Tiles of all rings of one view; also the mean bytes of a blob."""
+    client, namespace = deployment.redis, deployment.settings.namespace
+    events = Purchases.drawn(size.events, size.entities, START_US, CUT_US).events(user_spend)
+    layout = Layout.of(user_spend)
+    tiles = roll_up(layout, fold(layout, events))
+
+    def publish() -> int:
+        return publish_tiles(client, namespace, user_spend, events.keys, tiles, CUT_US).rows
+
+    return _beside(client, publish, BATCH, size)
+
+
+def measure_rows(deployment: Deployment, size: Size) -> tuple[Samples, int]:
+    """Rows of a batch view; also the mean bytes of a row."""
+    client, namespace = deployment.redis, deployment.settings.namespace
+    rng = np.random.default_rng(7)
+    instants = pa.array(np.full(size.rows, CUT_US), INSTANT)
+    scores = {name: pa.array(rng.normal(size=size.rows)) for name in profile.outputs()}
+    keys = {"user_id": names("u", np.arange(size.rows)), "event_timestamp": instants, "created_timestamp": instants}
+    table = pa.table(keys | scores)
+    return _beside(client, lambda: publish_rows(client, namespace, profile, table).rows, ROW, size)
+
+
+def _beside(client: redis.Redis, publish: Callable[[], int], kind: str, size: Size) -> tuple[Samples, int]:
+    count = publish()
+    written = list(client.scan_iter(f"*:{kind}", 5_000))
+    assert len(written) == count, f"{count} entities were published, {len(written)} are there"
+    blobs = [client.get(name) for name in written]
+    ready = [
+        hiredis.pack_command(("SET", name, blob, "EX", LIFETIME_S)) for name, blob in zip(written, blobs, strict=True)
+    ]
+    stream = b"".join(ready)
+    samples = interleaved(
+        {
+            OURS: per_unit(publish),
+            PIPELINE: per_unit(lambda: pipeline(client, written, blobs)),
+            REPLAY: per_unit(lambda: replay(client, stream, count)),
+        },
+        size.rounds,
+    )
+    return samples, sum(map(len, blobs)) // count
+
+
+def pipeline(client: redis.Redis, written: Sequence[bytes], blobs: Sequence[bytes]) -> int:
+    """SET everything through pipelines, as a careful user of redis-py does."""
+    for low in range(0, len(written), PIPELINE_COMMANDS):
+        commands = client.pipeline(transaction=False)
+        for name, blob in zip(
+            written[low : low + PIPELINE_COMMANDS], blobs[low : low + PIPELINE_COMMANDS], strict=True
+        ):
+            commands.set(name, blob, ex=LIFETIME_S)
+        commands.execute()
+    return len(written)
+
+
+def replay(client: redis.Redis, stream: bytes, count: int) -> int:
+    """Send ready-made bytes while another thread reads the replies."""
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.connect()
+        socket = connection._sock  # the socket that redis-py has opened, by its own rules
+        sender = threading.Thread(target=socket.sendall, args=(stream,))
+        sender.start()
+        received = 0
+        while received < count * len(OK):
+            chunk = socket.recv(RECEIVE_BYTES)
+            assert chunk.startswith((b"+", b"O", b"K", b"\r", b"\n")), chunk[:80]
+            received += len(chunk)
+        sender.join()
+    finally:
+        connection.disconnect()
+        client.connection_pool.release(connection)
+    return count

@@ -1,0 +1,154 @@
+"""A training set beside the same values by hand in DuckDB: cumulative sums and ASOF JOINs.
+
+Both are given the same events (Forebay from its archive, DuckDB from the Parquet file that was loaded into it) and the
+same spine, run in a process of their own (`benchmarks.training_run`) and end with an Arrow table in memory. Cumulative
+sums can give counts, sums, means and deviations, so that is what both compute; what they can't (min, max, first, last)
+Forebay computes on top in a third contender, beside the same DuckDB. That the values agree is checked first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.deployment import Deployment, deployed
+from benchmarks.purchases import INSTANT, Purchases, names
+from benchmarks.report import OURS, Comparison, Report
+from benchmarks.rounds import Contender, Measured, interleaved
+from benchmarks.shop import HISTORY_START, PAST, TRAINING_WINDOWS
+from benchmarks.stream import CHECKOUT
+from forebay.instants import DAY_US, day_us
+
+DUCKDB = "DuckDB by hand"
+ALL = "forebay, with min, max, first, last"
+START_US = day_us(HISTORY_START)
+DAYS, FIRST_SPINE_DAY = 90, 20
+AT_AN_EVENT = 20
+"""One spine row in so many asks at the very instant of an event, which must not count."""
+RELATIVE_ERROR = 1e-9
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much history, and how many rows are asked."""
+
+    events: int = 1_000_000
+    users: int = 50_000
+    spine: int = 100_000
+    rounds: int = 5
+
+
+TINY = Size(events=5_000, users=100, spine=500, rounds=1)
+
+
+def run(size: Size) -> Report:
+    """Measure both, and Forebay with all aggregates."""
+    with deployed(PAST) as deployment:
+        world = World.made(deployment, size)
+        world.check()
+        contenders: dict[str, Contender] = {
+            OURS: lambda: world.measured("past@1"),
+            DUCKDB: lambda: world.measured("duckdb"),
+            ALL: lambda: world.measured("everything@1"),
+        }
+        samples = interleaved(contenders, size.rounds, warm_up=False)
+    comparisons = [
+        Comparison.of(what, samples, DUCKDB, metric, unit, ours=ours)
+        for ours, features in ((OURS, "20 features"), (ALL, "36 features (DuckDB: 20)"))
+        for what, metric, unit in (
+            (f"training set, {features}, wall", "wall_s", "s"),
+            (f"training set, {features}, CPU", "cpu_s", "s"),
+            (f"training set, {features}, peak memory", "peak_mb", "MB"),
+        )
+    ]
+    setting = f"{size.events:,} events of {size.users:,} users, {size.spine:,} rows, {len(TRAINING_WINDOWS)} windows"
+    return Report("training", setting, size.rounds, comparisons)
+
+
+@dataclass(frozen=True)
+class World:
+    """The same history in a deployment's archive and in a Parquet file, and a spine."""
+
+    deployment: Deployment
+    events: Path
+    spine: Path
+
+    @classmethod
+    def made(cls, deployment: Deployment, size: Size) -> World:
+        """Draw events and a spine, and load the events as a user does."""
+        home = deployment.settings.home
+        world = cls(deployment, home / "events.parquet", home / "spine.parquet")
+        events = Purchases.drawn(size.events, size.users, START_US, START_US + DAYS * DAY_US)
+        pq.write_table(events.to_arrow(), world.events)
+        pq.write_table(spine_of(events, size), world.spine)
+        loaded = world._process("forebay.cli", "load", "purchases", str(world.events), "--json")
+        assert loaded[0]["rows"] == size.events, loaded
+        return world
+
+    def measured(self, contender: str, out: Path | None = None) -> Measured:
+        """One contender: a service of Forebay's, or `duckdb`."""
+        wanted = () if out is None else (str(out),)
+        used: Mapping[str, float] = self._process(
+            "benchmarks.training_run", contender, str(self.events), str(self.spine), *wanted
+        )
+        return used
+
+    def check(self) -> None:
+        """All contenders give the same values for every row. Raises `AssertionError`."""
+        tables = []
+        for contender in ("past@1", "duckdb", "everything@1"):
+            out = self.deployment.settings.home / "out.parquet"
+            self.measured(contender, out)
+            tables.append(pq.read_table(out).sort_by("spine_id"))
+        ours, by_hand, everything = tables
+        for name in by_hand.column_names:
+            for table in (ours, everything):
+                check_same(name, table[name], by_hand[name])
+
+    def _process(self, *arguments: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=CHECKOUT,
+            env=dict(self.deployment.environment),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"python -m {' '.join(arguments)} failed: {done.stderr[-2000:]}")
+        return json.loads(done.stdout)
+
+
+def spine_of(events: Purchases, size: Size) -> pa.Table:
+    """Rows whose users are drawn as events are, most at any instant, some at the very instant of an event."""
+    rng = np.random.default_rng(11)
+    rows = rng.integers(0, len(events), size.spine)
+    instants = START_US + rng.integers(FIRST_SPINE_DAY * DAY_US, DAYS * DAY_US, size.spine)
+    exact = np.arange(size.spine) % AT_AN_EVENT == 0
+    instants[exact] = events.ts[rows[exact]]
+    return pa.table(
+        {
+            "spine_id": pa.array(np.arange(size.spine)),
+            "user_id": names("u", events.users[rows]),
+            "event_timestamp": pa.array(instants, INSTANT),
+        }
+    )
+
+
+def check_same(name: str, ours: pa.ChunkedArray, by_hand: pa.ChunkedArray) -> None:
+    """Equal, but for the rounding of a deviation that was computed in floats. Raises `AssertionError`."""
+    if not pa.types.is_floating(by_hand.type):
+        assert ours.cast(by_hand.type).equals(by_hand), f"{name} differs"
+        return
+    for row, (mine, theirs) in enumerate(zip(ours.to_pylist(), by_hand.to_pylist(), strict=True)):
+        same = math.isclose(mine, theirs, rel_tol=RELATIVE_ERROR, abs_tol=RELATIVE_ERROR)
+        assert same, f"{name} in row {row} is {mine} by Forebay and {theirs} by hand"

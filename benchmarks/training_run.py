@@ -1,0 +1,62 @@
+"""One contender of the training benchmark, in a process of its own so that its peak memory is its own.
+
+`python -m benchmarks.training_run CONTENDER EVENTS SPINE [OUT]` computes the training set once over ten rows (imports,
+caches of files, compiled code), then over the whole spine under the clock, and prints seconds, CPU seconds and peak
+megabytes.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.by_hand import training_set_by_hand
+
+WARM_UP_ROWS = 10
+
+
+def main(contender: str, events: str, spine: str, out: str | None = None) -> None:
+    """Run one contender and print what it used."""
+    compute = by_duckdb(events) if contender == "duckdb" else by_forebay(contender)
+    rows = pq.read_table(spine)
+    compute(rows.slice(0, WARM_UP_ROWS))
+    wall, cpu = time.perf_counter(), time.process_time()
+    table = compute(rows)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert table.num_rows == rows.num_rows
+    if out is not None:
+        pq.write_table(table, out)
+    print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mb": peak_mb()}))
+
+
+def by_forebay(service: str) -> Callable[[pa.Table], pa.Table]:
+    """A service's features through the client."""
+    from forebay.client.feature_store import FeatureStore
+
+    store = FeatureStore.connect()
+    return lambda rows: store.get_historical_features(rows, features=service).to_arrow()
+
+
+def by_duckdb(events: str) -> Callable[[pa.Table], pa.Table]:
+    """The same by hand."""
+    return lambda rows: training_set_by_hand(events, rows)
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held; `getrusage` would count its parent's too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
