@@ -2,25 +2,27 @@
 
     archive, some days at a time → select → fold → roll up → tiles/<view>, exactly those dates, one commit
 
-Days are folded in chunks, so that memory is bounded by the events of a chunk; hops divide a day, so no tile lies across two. Each
-date is recorded as folded in the same commit, with the number of archived events that were folded: a date without
-events is known to be empty, and one that has got more events since is known to be behind.
+Days are folded in chunks, so that memory is bounded by the events of a chunk; hops divide a day, so no tile lies
+across two. Each date is recorded as folded in the same commit, with the number of archived events that were folded:
+a date without events is known to be empty, and one that has got more events since is known to be behind.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.backfill.partitions import days
 from forebay.core.layout import Layout
-from forebay.core.tiles import fold, roll_up
+from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.errors import RequestError
 from forebay.ingest.select import Selector
-from forebay.instants import DAY_US, day_text, instant_text
+from forebay.instants import DAY_US, day_text, day_us, instant_text
 from forebay.language.view import WindowedView
 from forebay.stores.tables import OfflineStore
 
@@ -30,7 +32,7 @@ EVENTS_MAX = 2_000_000
 
 @dataclass(frozen=True)
 class Folded:
-    """What a fold wrote."""
+    """What a fold read and wrote."""
 
     dates: int
     events: int
@@ -38,3 +40,85 @@ class Folded:
     entities: int
     bytes: int
     seconds: float
+
+
+def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: int) -> Folded:
+    """Replace a view's tiles of the UTC dates in `[start, end)` by the fold of what the archive holds of them.
+
+    One commit: either all of the dates are replaced or none. Raises `RequestError` unless the range is one of whole
+    dates.
+    """
+    began = time.perf_counter()
+    if start_us % DAY_US or end_us % DAY_US or start_us >= end_us:
+        raise RequestError(
+            f"View {view.key!r}: [{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; "
+            "tiles are folded by whole dates"
+        )
+    layout, selector, archive = Layout.of(view), Selector(view), store.archive(view.source)
+    columns = list(dict.fromkeys([*selector.columns, view.source.timestamp]))
+    entities = Entities()
+    parts: list[Tiles] = []
+    counts = dict.fromkeys(days(start_us, end_us), 0)
+    for first_us, last_us in _chunks(archive.events_by_date(), start_us, end_us):
+        table = archive.scan(columns, first_us, last_us)
+        _count(counts, table[view.source.timestamp])
+        events = selector.select(table)
+        tiles = roll_up(layout, fold(layout, events))
+        parts.append(Tiles(entities.codes(events.keys)[tiles.code], tiles.records))
+    tiles = joined(layout, parts)
+    table = store.tiles(view)
+    table.overwrite(start_us, end_us, entities.keys, tiles, counts)
+    return Folded(
+        len(counts),
+        sum(counts.values()),
+        len(tiles),
+        len(entities.keys),
+        tiles.records.nbytes,
+        time.perf_counter() - began,
+    )
+
+
+class Entities:
+    """Entities of several lists under one numbering."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """All of them, in the order of their codes."""
+        return list(self._codes)
+
+    def codes(self, keys: list[str]) -> npt.NDArray[np.int64]:
+        """The codes of some, new or known."""
+        return np.fromiter((self._codes.setdefault(key, len(self._codes)) for key in keys), np.int64, len(keys))
+
+
+def joined(layout: Layout, parts: list[Tiles]) -> Tiles:
+    """Tiles of distinct dates or rings under one numbering, sorted by entity."""
+    if not parts:
+        return Tiles.empty(layout)
+    code = np.concatenate([part.code for part in parts])
+    order = np.argsort(code, kind="stable")
+    return Tiles(code[order], np.concatenate([part.records for part in parts])[order])
+
+
+def _chunks(events: Mapping[str, int], start_us: int, end_us: int) -> Iterator[tuple[int, int]]:
+    """Runs of dates whose events are folded together; dates without events are left out at both ends."""
+    first_us, size = start_us, 0
+    for day in days(start_us, end_us):
+        us, count = day_us(day), events.get(day, 0)
+        if size and size + count > EVENTS_MAX:
+            yield first_us, us
+            first_us, size = us, 0
+        size += count
+    if size:
+        yield first_us, end_us
+
+
+def _count(counts: dict[str, int], instants: pa.ChunkedArray) -> None:
+    """Add the events of each date."""
+    us = np.asarray(instants.cast(pa.int64()))
+    found, number = np.unique(us - us % DAY_US, return_counts=True)
+    for start_us, count in zip(found.tolist(), number.tolist(), strict=True):
+        counts[day_text(start_us)] += count

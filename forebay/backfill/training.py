@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from forebay.language.service import FeatureService
 from forebay.stores.tables import OfflineStore
+from forebay.stores.training_table import TrainingTable
 
 
 @dataclass(frozen=True)
@@ -27,5 +28,5 @@ class Kept:
 def write_training_set(store: OfflineStore, service: FeatureService, table: pa.Table) -> Kept:
     """Replace the stored training set of a service by a table, in one commit."""
     began = time.perf_counter()
-    store.training(service).overwrite(table)
+    TrainingTable(store.location, service).overwrite(table)
     return Kept(table.num_rows, table.num_columns, table.nbytes, time.perf_counter() - began)

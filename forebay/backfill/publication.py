@@ -1,0 +1,132 @@
+"""Publish what batch knows of a view to the online store, and move the cut.
+
+    days from history_start   ■ ■ ■ ■ ■ ■ ■ □ ■ ■      ■ folded, and from all that the archive holds of it
+    gapless until                            ^
+    the stream's watermark − lateness            ^     (where a stream has run)
+    the cut                            midnight ^      the earlier of the two, never behind the present one
+
+A day is folded when the tiles table says so, atomically with the tiles: an empty day is known to be empty, and a day
+that was folded before its last events had arrived is not yet done. Such a day stops the cut. A day that was marked
+for repair (an event later than its lateness) doesn't: up to its repair the law has that one exception, and holding
+back all that follows would be worse.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import redis
+
+from forebay.backfill.tiles import Entities, joined
+from forebay.core.identity import SLOTS
+from forebay.core.layout import Layout
+from forebay.core.tiles import Tiles, merge
+from forebay.instants import DAY_US, day_text, floor_us, instant_text
+from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.stores.connection import translated
+from forebay.stores.keys import Keys
+from forebay.stores.progress import Cut
+from forebay.stores.publish import publish_rows, publish_tiles
+from forebay.stores.tables import OfflineStore
+
+DATES_SHOWN_MAX = 10
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a publication did: entities with a blob or row, entities deleted, the cut, and why it is where it is."""
+
+    rows: int
+    deleted: int
+    cut_us: int | None
+    remark: str
+    behind: tuple[str, ...]
+    seconds: float
+
+
+def publish_view(client: redis.Redis, namespace: str, store: OfflineStore, view: AnyView) -> Reported:
+    """Publish all that is materialized of a view.
+
+    Raises `FencedError` where another process is publishing it.
+    """
+    began = time.perf_counter()
+    if isinstance(view, BatchView):
+        published = publish_rows(client, namespace, view, store.rows(view).scan())
+        remark = f"{published.rows} entities have a row"
+        return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
+    present_us = read_cut(client, namespace, view)
+    cut_us, remark, behind = choose_cut(store, view, present_us)
+    if cut_us is None:
+        return Reported(0, 0, None, remark, behind, time.perf_counter() - began)
+    keys, tiles = tiles_before(store, view, cut_us)
+    done = publish_tiles(client, namespace, view, keys, tiles, cut_us)
+    return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began)
+
+
+def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
+    """The cut of the last finished publication; NO_CUT where there was none."""
+    names = Keys(namespace).slots("cut", view.key, range(SLOTS))
+    with translated(client):
+        blobs: list[bytes | None] = client.execute_command("MGET", *names)
+    return max(Cut.decode(blob).cut_us for blob in blobs)
+
+
+def choose_cut(store: OfflineStore, view: WindowedView, present_us: int) -> tuple[int | None, str, tuple[str, ...]]:
+    """The next cut (`None`: there is nothing to publish), why it is there, and the days whose tiles are behind."""
+    source = view.source
+    archive = store.archive(source)
+    watermark_us = archive.watermark_us()  # before the counts: what made it is then among the events that are counted
+    folded, archived = store.tiles(view).folded(), archive.events_by_date()
+    behind = tuple(day for day, events in folded.items() if events != archived.get(day, 0))
+    repairs = set(store.repairs().scan(source.name)["day"].to_pylist()) if behind else set()
+    done = folded.keys() - (set(behind) - repairs)
+    gap_us = source.history_start_us
+    while day_text(gap_us) in done:
+        gap_us += DAY_US
+    cut_us, remark = gap_us, f"{day_text(gap_us)} is the first day that is not folded"
+    if day_text(gap_us) in behind:
+        remark = f"{day_text(gap_us)} has got events since it was folded: materialize it again"
+    if watermark_us is not None and watermark_us - source.lateness_us < cut_us:
+        cut_us = floor_us(watermark_us - source.lateness_us, DAY_US)
+        remark = f"the stream's watermark is {instant_text(watermark_us)}, less {source.lateness} for late events"
+    if cut_us <= present_us:
+        return present_us, f"{remark}; the cut stays at {instant_text(present_us)}", _shown(behind)
+    if cut_us <= source.history_start_us:
+        return None, f"nothing to publish: {remark}, and history starts on {source.history_start}", _shown(behind)
+    return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
+
+
+def tiles_before(store: OfflineStore, view: WindowedView, cut_us: int) -> tuple[list[str], Tiles]:
+    """The entities and the tiles of every ring that a window can need at or after the cut."""
+    layout, table, entities = Layout.of(view), store.tiles(view), Entities()
+    parts = []
+    for ring, hop_us in enumerate(layout.hops_us):
+        reach_us = layout.reaches_us[ring]
+        start_us = None if reach_us is None else floor_us(cut_us - reach_us, hop_us)
+        keys, tiles = table.read(hop_us, start_us, cut_us)
+        tiles = Tiles(entities.codes(keys)[tiles.code], tiles.records)
+        parts.append(tiles if reach_us is not None else _settled(layout, ring, tiles, cut_us))
+    return entities.keys, joined(layout, parts)
+
+
+def _settled(layout: Layout, ring: int, tiles: Tiles, cut_us: int) -> Tiles:
+    """Tiles of a lifetime's ring, with all that only the lifetime can need merged into one tile per entity.
+
+    The lifetime counts every tile, wherever it starts; finite windows of the ring never reach back so far.
+    """
+    lengths = [output.window.length_us for output in layout.outputs if output.ring == ring]
+    finite_us = max((length for length in lengths if length is not None), default=0)
+    hop_us = layout.hops_us[ring]
+    edge_us = floor_us(cut_us - finite_us, hop_us)
+    old = tiles.records["start"] < edge_us
+    if not old.any():
+        return tiles
+    records = tiles.records.copy()
+    records["start"][old] = records["start"][old].min()
+    return merge(layout, tiles.code, records)
+
+
+def _shown(behind: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(behind) - DATES_SHOWN_MAX
+    return behind if more <= 0 else (*behind[:DATES_SHOWN_MAX], f"and {more} more")
