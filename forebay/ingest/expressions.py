@@ -32,8 +32,12 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
 }
-_UNSTABLE = frozenset({"current_localtime", "current_localtimestamp", "localtime", "localtimestamp"})
-"""What DuckDB takes for consistent although it reads the clock; so does `age` with one argument."""
+_UNSTABLE = frozenset(
+    {"current_localtime", "current_localtimestamp", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+"""What reads the clock although DuckDB's list of functions does not say so; so does `age` with one argument."""
+MACRO_DEPTH_MAX = 8
+"""DuckDB's own macros call one another to a depth of two."""
 _FORBIDDEN = {
     "SUBQUERY": "a subquery",
     "WINDOW": "a window function",
@@ -185,24 +189,36 @@ def _column_names(tree: Any) -> set[str]:
     return {name for node in _nodes(tree) if node["class"] == "COLUMN_REF" for name in node["column_names"]}
 
 
-def _check_tree(
-    connection: duckdb.DuckDBPyConnection, where: str, tree: Any, known: Mapping[str, str], depth: int = 0
-) -> None:
-    functions = _functions(connection)
+def _check_tree(connection: duckdb.DuckDBPyConnection, where: str, tree: Any, known: Mapping[str, str]) -> None:
+    """Refuse what is not a function of one event."""
+    local = {name for node in _nodes(tree) if node["class"] == "LAMBDA" for name in _column_names(node["lhs"])}
     for node in _nodes(tree):
         if node["class"] in _FORBIDDEN:
             raise DefinitionError(
                 f"{where} holds {_FORBIDDEN[node['class']]}; an expression sees one event and nothing else"
             )
-        name = node.get("function_name", "").lower()
         if node["class"] == "COLUMN_REF":
-            name = node["column_names"][0].lower()
-            if name in known or depth:
-                continue
-        _check_function(where, name, len(node.get("arguments", ())), functions)
-        for body in functions.get(name, {}).get("macro", ()):
-            if depth < 8:
-                _check_tree(connection, where, _parsed(connection, where, body), known, depth + 1)
+            _check_column(connection, where, node["column_names"][0], {*known, *(name.lower() for name in local)})
+        elif "function_name" in node:
+            _check_call(connection, where, node["function_name"].lower(), len(node.get("arguments", ())))
+
+
+def _check_column(connection: duckdb.DuckDBPyConnection, where: str, name: str, known: set[str]) -> None:
+    if name.lower() not in known:
+        _check_call(connection, where, name.lower(), 0)
+        raise DefinitionError(f"{where} reads {name!r}, which the source does not have. {suggestion(name, known)}")
+
+
+def _check_call(
+    connection: duckdb.DuckDBPyConnection, where: str, name: str, arguments: int, depth: int = MACRO_DEPTH_MAX
+) -> None:
+    """Refuse a function by its kind, or by those that its macro calls."""
+    functions = _functions(connection)
+    _check_function(where, name, arguments, functions)
+    for body in functions.get(name, {}).get("macro", ()) if depth else ():
+        for node in _nodes(_parsed(connection, where, body)):
+            called = node.get("function_name") or node.get("column_names", [""])[0]
+            _check_call(connection, where, called.lower(), len(node.get("arguments", ())), depth - 1)
 
 
 def _check_function(where: str, name: str, arguments: int, functions: Mapping[str, Mapping[str, list[Any]]]) -> None:
@@ -237,8 +253,7 @@ def _check_type(connection: duckdb.DuckDBPyConnection, view: WindowedView, what:
         rows = connection.execute(f"DESCRIBE SELECT TRY((\n{text}\n)) AS value FROM event").fetchall()
     except duckdb.Error as error:
         message = str(error).split("\n")[0]
-        hint = suggestion(message.split('"')[1], view.source.schema) if message.count('"') > 1 else ""
-        raise DefinitionError(f"{where} cannot be computed: {message} {hint}".rstrip()) from None
+        raise DefinitionError(f"{where} cannot be computed: {message}") from None
     given = str(rows[0][1]).split("(")[0]
     if what == "where":
         if given != "BOOLEAN":

@@ -64,6 +64,13 @@ class RowsTable:
                 f"Rows of view {self.view.key!r} for [{instant_text(start_us)}, {instant_text(end_us)}) "
                 f"{'lack ' + ', '.join(missing) if missing else 'are of no partition: the range is empty'}"
             )
+        starts = table[PARTITION_START].cast(INSTANT).cast(pa.int64())
+        outside = pc.or_(pc.less(starts, start_us), pc.greater_equal(starts, end_us)).fill_null(True)
+        if pc.any(outside).as_py():
+            raise RequestError(
+                f"Rows of view {self.view.key!r} lie outside of the partitions to be replaced, "
+                f"[{instant_text(start_us)}, {instant_text(end_us)}): see their {PARTITION_START}"
+            )
         if DATE not in table.column_names:
             table = table.append_column(DATE, dates_of(table[PARTITION_START].cast(INSTANT)))
         table = table.select(schema.names).cast(schema)

@@ -44,6 +44,13 @@ class TilesTable:
     ) -> None:
         """Replace the tiles of the dates in `[start, end)`, with the archived events that each date was folded from."""
         _check_days(start_us, end_us)
+        starts = tiles.records["start"]
+        if len(tiles) and not (start_us <= starts.min() and starts.max() < end_us):
+            raise RequestError(
+                f"Tiles of view {self._layout.view.key!r} from {instant_text(int(starts.min()))} to "
+                f"{instant_text(int(starts.max()))} lie outside of the dates to be replaced, "
+                f"[{instant_text(start_us)}, {instant_text(end_us)})"
+            )
         rows = to_table(self._layout, keys, tiles)
         dates = between_dates(day_text(start_us), day_text(end_us - DAY_US))
         self.table.overwrite(dates, Commit(rows, {FOLD + day: events for day, events in folded.items()}))

@@ -233,9 +233,9 @@ def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes(b"a,b")
     (tmp_path / "e.ndjson.gz").write_bytes(gzip.compress(line(0) * 1000)[:-20])
 
-    with pytest.raises(RequestError, match="nowhere.*is not a file"):
+    with pytest.raises(RequestError, match=r"nowhere.*is not a file"):
         archive.load(tmp_path / "nowhere.parquet")
-    with pytest.raises(RequestError, match="'user' .String. is missing; 'item' is string, expected Int64; .*time zone"):
+    with pytest.raises(RequestError, match=r"'user' .String. is missing; 'item' is string, expected Int64; .*time zone"):
         archive.load(tmp_path / "b.parquet")
     with pytest.raises(RequestError, match="cannot be read as Parquet"):
         archive.load(tmp_path / "c.parquet")
