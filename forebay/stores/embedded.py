@@ -155,7 +155,7 @@ def _live_url(home: _Home) -> str | None:
     """The URL of the server if it answers, and is this folder's: after a reboot the port may be somebody else's."""
     try:
         url = home.address.read_text()
-    except FileNotFoundError:
+    except OSError:
         return None
     if not url:
         return None

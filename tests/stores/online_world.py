@@ -92,7 +92,7 @@ def piece(orders: Sequence[Order], *, next_offset: int | None = None, partition:
     end = max((order.offset for order in orders), default=-1) + 1 if next_offset is None else next_offset
     newest = max((order.ts for order in orders), default=None)
     events = as_events(orders)
-    return Piece(partition, end, newest, {key: events for key in VIEWS})
+    return Piece(partition, end, newest, dict.fromkeys(VIEWS, events))
 
 
 def lane_of(client: redis.Redis, namespace: str, slots: Sequence[int] = ALL_SLOTS) -> Lane:
@@ -164,8 +164,8 @@ def _default(feature: Any) -> Any:
 
 
 def assert_law(client: redis.Redis, namespace: str, orders: Sequence[Order], at_us: int | None = None) -> int:
-    """Every feature of every entity that is read equals the oracle over `orders`; the instant of the read."""
-    entities = sorted({order.entity for order in orders} | {"nobody"})
+    """Every feature of everybody equals the oracle over `orders`; the instant of the read."""
+    entities = sorted({order.entity for order in orders} | {"dan", "nobody"})
     found = read(client, namespace, entities, at_us)
     for view in VIEWS.values():
         for entity, row in zip(entities, values(found, view), strict=True):

@@ -1,0 +1,72 @@
+"""What the tests of the stores may ask for beyond what every test may: fixtures only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from forebay.stores.wire import Wire
+from tests.infra.valkey import Valkey
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator[redis.Redis]:
+    """A plain client of the online store of all tests."""
+    with valkey.connect() as connected:
+        yield connected
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def _nothing(number: int) -> None:
+    """Go on."""
+
+
+class Steps:
+    """Every send of the bulk paths, numbered from 1, with something to do before and after each."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.before: Callable[[int], None] = _nothing
+        self.after: Callable[[int], None] = _nothing
+
+    def clear(self) -> None:
+        """Count from 1 again, and do nothing at any step."""
+        self.count, self.before, self.after = 0, _nothing, _nothing
+
+    def kill(self, step: int, *, arrived: bool) -> None:
+        """Die at a step from now, before or after what is sent has arrived, and stay dead."""
+
+        def die_before(number: int) -> None:
+            if number > step or (number == step and not arrived):
+                raise Killed
+
+        def die_after(number: int) -> None:
+            if number == step:
+                raise Killed
+
+        self.clear()
+        self.before, self.after = die_before, die_after
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """A look at the store, or a death, between any two sends; the sends themselves are the real ones."""
+    watched = Steps()
+    send = Wire.ask
+
+    def ask(wire: Wire, commands: Sequence[bytes], count: int) -> list[Any]:
+        watched.count += 1
+        number = watched.count
+        watched.before(number)
+        replies = send(wire, list(commands), count)
+        watched.after(number)
+        return replies
+
+    monkeypatch.setattr(Wire, "ask", ask)
+    return watched

@@ -1,0 +1,160 @@
+"""Where the online store is, and what happens when it isn't: settings, the connection, the embedded server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.settings import Settings
+from forebay.stores.connection import connect_online
+from forebay.stores.embedded import start_embedded, stop_embedded
+from tests.infra.server import free_port
+from tests.infra.valkey import Valkey
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_env(environ)
+
+
+def test_an_empty_environment_is_a_deployment_in_the_working_folder() -> None:
+    found = settings()
+    assert found.home == Path.cwd() / ".forebay"
+    assert found.offline_url == str(found.home / "offline")
+    assert (found.online_url, found.definitions, found.namespace) == ("embedded", "feature_defs", "forebay")
+
+
+def test_each_variable_is_taken() -> None:
+    found = settings(
+        FOREBAY_HOME="/srv/f",
+        FOREBAY_ONLINE_URL="rediss://u:p@h:1/2",
+        FOREBAY_OFFLINE_URL="s3://bucket/a",
+        FOREBAY_DEFINITIONS="my.defs",
+        FOREBAY_NAMESPACE="prod-1",
+    )
+    assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("FOREBAY_ONLINE_URL", "http://secret@h", "begins with 'http'; expected 'embedded', redis://"),
+        ("FOREBAY_ONLINE_URL", "localhost:6379", "begins with 'localhost:6379'"),
+        ("FOREBAY_OFFLINE_URL", "gs://bucket", "begins with 'gs://'; expected a folder such as ./offline or s3://"),
+        ("FOREBAY_OFFLINE_URL", "s3://", "expected a folder such as ./offline or s3://bucket/prefix"),
+        ("FOREBAY_NAMESPACE", "Prod:1", "FOREBAY_NAMESPACE is 'Prod:1'; expected 1 to 64 of a-z"),
+        ("FOREBAY_DEFINITIONS", "feature-defs", "expected an importable module such as 'feature_defs'"),
+    ],
+)
+def test_a_bad_value_names_its_variable_and_what_is_expected(variable: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        settings(**{variable: value})
+    assert variable in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_dead_redis_is_one_line_without_the_password() -> None:
+    port = free_port()
+    dead = settings(FOREBAY_ONLINE_URL=f"redis://ann:hunter2@127.0.0.1:{port}/0")
+    with pytest.raises(StoreUnavailableError) as caught:
+        connect_online(dead)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert f"Redis at 127.0.0.1:{port} cannot be reached" in shown
+    assert "hunter2" not in shown
+    assert "direct cause" not in shown
+    assert "During handling" not in shown
+
+
+def test_a_wrong_password_is_said_to_be_one() -> None:
+    with Valkey("--requirepass", "right") as server:
+        url = server.url.replace("redis://", "redis://:wrong@")
+        with pytest.raises(StoreUnavailableError, match="refused the user and password") as caught:
+            connect_online(settings(FOREBAY_ONLINE_URL=url))
+        assert "wrong" not in str(caught.value)
+        assert connect_online(settings(FOREBAY_ONLINE_URL=url.replace("wrong", "right"))).ping()
+
+
+def test_a_unix_socket_is_a_place_too(valkey: Valkey) -> None:
+    with connect_online(settings(FOREBAY_ONLINE_URL=valkey.unix_url)) as client:
+        assert client.ping()
+
+
+@pytest.fixture
+def embedded(home: Path) -> Iterator[Settings]:
+    found = settings(FOREBAY_HOME=str(home))
+    yield found
+    stop_embedded(found)
+
+
+def pid_of(found: Settings) -> int:
+    return int((found.home / "online" / "valkey.pid").read_text())
+
+
+def test_the_embedded_server_is_started_once_and_shared(embedded: Settings) -> None:
+    with connect_online(embedded) as first, connect_online(embedded) as second:
+        first.set("k", 1)
+        assert second.get("k") == b"1"
+        assert int(first.info("server")["process_id"]) == pid_of(embedded)
+
+
+def test_it_keeps_its_data_when_it_is_stopped(embedded: Settings) -> None:
+    with connect_online(embedded) as client:
+        client.set("k", 1)
+    assert stop_embedded(embedded)
+    assert not stop_embedded(embedded)
+    with connect_online(embedded) as client:
+        assert client.get("k") == b"1"
+
+
+def test_it_comes_back_after_a_kill_whatever_files_are_left(embedded: Settings) -> None:
+    with connect_online(embedded) as client:
+        client.set("k", 1)
+        client.execute_command("WAITAOF", 1, 0, 5000)
+    url = start_embedded(embedded)
+    os.kill(pid_of(embedded), signal.SIGKILL)
+    assert start_embedded(embedded) == url
+    with connect_online(embedded) as client:
+        assert client.get("k") == b"1"
+
+
+def test_an_address_that_somebody_else_has_by_now_is_not_believed(embedded: Settings, valkey: Valkey) -> None:
+    start_embedded(embedded)
+    stop_embedded(embedded)
+    (embedded.home / "online" / "address").write_text(valkey.url)
+    with connect_online(embedded) as client:
+        assert int(client.info("server")["process_id"]) == pid_of(embedded) != valkey.server.pid
+
+
+def test_processes_that_start_it_at_once_make_one_server(embedded: Settings) -> None:
+    program = (
+        "from forebay.settings import Settings; from forebay.stores.connection import connect_online; "
+        "print(connect_online(Settings.from_env()).info('server')['process_id'])"
+    )
+    environ = os.environ | {"FOREBAY_HOME": str(embedded.home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = [
+        subprocess.Popen([sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, text=True) for _ in "123"
+    ]
+    pids = {int(process.communicate()[0]) for process in started}
+    assert pids == {pid_of(embedded)}  # and it has outlived them
+    os.kill(pid_of(embedded), 0)
+
+
+def test_a_home_with_a_long_path_gets_a_port(home: Path) -> None:
+    found = settings(FOREBAY_HOME=str(home / ("long" * 30)))
+    try:
+        assert start_embedded(found).startswith("redis://127.0.0.1:")
+    finally:
+        assert stop_embedded(found)
+
+
+def test_a_home_that_cannot_be_written_is_a_config_error(home: Path) -> None:
+    (home / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"FOREBAY_HOME .* cannot hold the embedded server"):
+        connect_online(settings(FOREBAY_HOME=str(home / "file")))

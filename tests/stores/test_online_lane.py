@@ -1,0 +1,287 @@
+"""The lane: what is applied once is applied once, whoever dies or is replaced on the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import redis
+
+from forebay.core.identity import slot_of
+from forebay.core.layout import Layout
+from forebay.errors import FencedError, StoreError, StoreUnavailableError
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US
+from forebay.stores import lane as lane_module
+from forebay.stores.keys import Keys
+from forebay.stores.lane import Lane, Piece
+from forebay.stores.progress import PartitionProgress
+from tests.infra.valkey import Valkey
+from tests.stores.conftest import Killed, Steps
+from tests.stores.online_world import (
+    ALL_SLOTS,
+    MIDNIGHT_US,
+    VIEWS,
+    Order,
+    as_events,
+    assert_law,
+    ever,
+    expected,
+    lane_of,
+    piece,
+    publish,
+    read,
+    recent,
+    values,
+)
+
+ORDERS = [
+    Order(("ann", "bob", "eve")[i % 3], MIDNIGHT_US + i * 7 * MINUTE_US, i, None if i % 5 == 0 else i)
+    for i in range(40)
+]
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit rolls up."""
+    monkeypatch.setattr(lane_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(lane_module, "ROLL_RECORDS", 0)
+
+
+def stream(lane: Lane) -> None:
+    """All orders, in two commits."""
+    lane.commit([piece(ORDERS[:20])])
+    lane.commit([piece(ORDERS[20:])])
+
+
+def image(client: redis.Redis, namespace: str) -> dict[bytes, bytes | None]:
+    """Everything in a namespace."""
+    return {name: client.get(name) for name in sorted(client.keys(f"{namespace}:*"))}
+
+
+def test_what_is_committed_can_be_read(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    applied = lane.commit([piece(ORDERS)])
+    assert_law(client, namespace, ORDERS)
+    assert {key: (new.commit, sorted(new.keys)) for key, new in applied.items()} == {
+        key: (1, ["ann", "bob", "eve"]) for key in VIEWS
+    }
+    assert int(applied[recent.key].tiles.records["events"].sum()) == len(ORDERS)
+
+
+def test_progress_covers_every_slot_and_never_moves_back(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    assert lane.next_offset(recent.key, "0") == 0
+    assert not any(lane.progress.values())
+    lane.commit([piece(ORDERS[:10])])
+    lane.commit([piece(ORDERS[:3])])
+    again = lane_of(client, namespace)
+    for view in VIEWS:
+        assert again.next_offset(view, "0") == 10
+        assert set(again.progress[view]) == set(ALL_SLOTS)
+        assert {known.watermark_us for known in again.progress[view].values()} == {ORDERS[9].ts}
+
+
+def test_a_piece_without_events_moves_the_views_it_names(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    nothing = as_events([])
+    assert lane.commit([Piece("0", 5, MIDNIGHT_US, {recent.key: nothing})]) == {}
+    assert (lane.next_offset(recent.key, "0"), lane.next_offset(ever.key, "0")) == (5, 0)
+    lane.commit([Piece("1", 2, None, {recent.key: nothing})])
+    assert lane.progress[recent.key][0].partitions["0"] == PartitionProgress(5, MIDNIGHT_US)
+
+
+@pytest.mark.parametrize("cuts", [(0, 40), (0, 1, 2, 40), (0, 13, 13, 26, 40), (0, 20, 40)])
+def test_replays_in_other_pieces_add_nothing(client: redis.Redis, namespace: str, cuts: Sequence[int]) -> None:
+    lane = lane_of(client, namespace)
+    for low, high in ((0, 9), (9, 17), (17, 23)):
+        lane.commit([piece(ORDERS[low:high])])
+    for low, high in itertools.pairwise(cuts):
+        lane.commit([piece(ORDERS[max(0, low - 4) : high]), piece(ORDERS[low:high])])
+    assert_law(client, namespace, ORDERS)
+
+
+def test_partitions_are_counted_apart(client: redis.Redis, namespace: str) -> None:
+    others = [Order("ann", order.ts + 1, order.offset, 5, partition="1") for order in ORDERS]
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS[:20]), piece(others[:5], partition="1")])
+    lane.commit([piece(others[:30], partition="1"), piece(ORDERS[10:])])
+    assert_law(client, namespace, [*ORDERS, *others[:30]])
+
+
+def test_lanes_of_other_slots_do_not_meet(client: redis.Redis, namespace: str) -> None:
+    slots = [[slot for slot in ALL_SLOTS if slot % 2 == half] for half in (0, 1)]
+    lanes = [lane_of(client, namespace, mine) for mine in slots]
+    for lane, half in zip(lanes, (0, 1), strict=True):
+        lane.commit([piece([order for order in ORDERS if slot_of(order.entity) % 2 == half])])
+    assert_law(client, namespace, ORDERS)
+    foreign = next(order for order in ORDERS if slot_of(order.entity) % 2 == 1)
+    with pytest.raises(StoreError, match=f"was given entity {foreign.entity!r} of another lane"):
+        lanes[0].commit([piece([foreign])])
+
+
+def test_a_lane_that_was_replaced_writes_nothing(client: redis.Redis, namespace: str) -> None:
+    first = lane_of(client, namespace)
+    first.commit([piece(ORDERS[:10])])
+    second = lane_of(client, namespace)
+    before = image(client, namespace)
+    for _ in range(2):
+        with pytest.raises(FencedError, match=r"took over 64 slots of shop .* nothing of this commit was written"):
+            first.commit([piece(ORDERS[10:20])])
+    assert image(client, namespace) == before
+    second.commit([piece(ORDERS[10:])])
+    assert_law(client, namespace, ORDERS)
+
+
+def test_a_lane_replaced_within_a_roll_up_writes_nothing(
+    client: redis.Redis, namespace: str, steps: Steps, eager: None
+) -> None:
+    first = lane_of(client, namespace)
+    roll_up = steps.count + 3  # after the commit and the read of what is to be rolled up
+    found: list[dict[bytes, bytes | None]] = []
+
+    def replace(number: int) -> None:
+        if number == roll_up:
+            lane_of(client, namespace)
+            found.append(image(client, namespace))
+
+    steps.before = replace
+    with pytest.raises(FencedError):
+        first.commit([piece(ORDERS)])
+    assert image(client, namespace) == found[0]
+    assert_law(client, namespace, ORDERS)
+
+
+def test_killed_at_any_step_nothing_is_lost_or_doubled(
+    client: redis.Redis, namespace: str, steps: Steps, eager: None
+) -> None:
+    """Before and after every single send, the process dies; another takes over and replays from its progress."""
+
+    sends = 2 * (1 + 2 * 2)  # two commits, each with a roll-up of two views: a read and a write
+    for step, arrived in itertools.product(range(1, sends + 1), (False, True)):
+        base = f"{namespace}-{step}-{arrived}"
+        lane = lane_of(client, base)
+        steps.kill(step, arrived=arrived)
+        with pytest.raises(Killed):
+            stream(lane)
+        steps.clear()
+        lane.close()
+        heir = lane_of(client, base)
+        heir.commit([piece(ORDERS[heir.next_offset(recent.key, "0") :])])
+        assert_law(client, base, ORDERS)
+
+
+def test_a_reply_that_is_lost_is_made_good_by_the_same_call(client: redis.Redis, namespace: str, steps: Steps) -> None:
+    lane = lane_of(client, namespace)
+
+    def lose(number: int) -> None:
+        steps.clear()
+        lane.close()
+        raise StoreUnavailableError("the connection broke after EXEC")
+
+    steps.after = lose
+    with pytest.raises(StoreUnavailableError):
+        lane.commit([piece(ORDERS)])
+    assert lane.commit([piece(ORDERS)]) == {}
+    assert_law(client, namespace, ORDERS)
+
+
+def test_a_dead_server_is_unavailable_and_back_when_it_is(own_valkey: Valkey, namespace: str) -> None:
+    with own_valkey.connect() as client:
+        lane = lane_of(client, namespace)
+        lane.commit([piece(ORDERS[:10])])
+        own_valkey.kill()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+                lane.commit([piece(ORDERS[10:20])])
+        own_valkey.restart()
+        lane.commit([piece(ORDERS[10:])])
+        assert_law(client, namespace, ORDERS)
+
+
+def test_a_server_that_lost_acknowledged_writes_is_found_out(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS[:10])])
+    older = {
+        name: blob
+        for name, blob in image(client, namespace).items()
+        if name.endswith((b":p", b":s")) or b":progress:" in name
+    }
+    lane.commit([piece(ORDERS[10:20])])
+    client.mset(older)
+    lane.close()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"lost writes of view .* Start the stream again: it rewinds"):
+            lane.commit([piece(ORDERS[20:])])
+    heir = lane_of(client, namespace)
+    heir.commit([piece(ORDERS[heir.next_offset(recent.key, "0") :])])
+    assert_law(client, namespace, ORDERS)
+
+
+def test_a_server_that_lost_everything_stops_its_lanes(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS[:10])])
+    client.delete(*client.keys(f"{namespace}:*"))
+    with pytest.raises(FencedError):
+        lane.commit([piece(ORDERS[10:])])
+    with pytest.raises(FencedError, match="The store has lost its data"):
+        lane.commit([piece(ORDERS[10:])])
+
+
+def test_pending_is_rolled_up_when_it_is_long(client: redis.Redis, namespace: str) -> None:
+    keys, lane = Keys(namespace), lane_of(client, namespace)
+    lengths = []
+    for i in range(60):
+        lane.commit([piece([Order("u1", MIDNIGHT_US + i * MINUTE_US, i)])])
+        lengths.append(client.strlen(keys.pending(recent.key, "u1")))
+    limit = max(lane_module.ROLL_BYTES, lane_module.ROLL_RECORDS * Layout.of(recent).record.itemsize)
+    assert max(lengths) < limit
+    assert lengths.count(0) >= 2
+    assert client.strlen(keys.stream(recent.key, "u1")) > 0
+
+
+def test_rolling_up_drops_what_no_window_needs(client: redis.Redis, namespace: str, eager: None) -> None:
+    orders = [Order("u1", MIDNIGHT_US + i * 3 * HOUR_US, i) for i in range(40)]
+    lane = lane_of(client, namespace)
+    lengths = []
+    for order in orders:
+        lane.commit([piece([order])])
+        lengths.append(client.strlen(Keys(namespace).stream(recent.key, "u1")))
+    assert lengths[-1] == lengths[15]
+    assert_law(client, namespace, orders)
+    assert_law(client, namespace, orders, orders[-1].ts + 5 * HOUR_US)
+
+
+def test_rolling_up_drops_what_a_finished_publication_covers(client: redis.Redis, namespace: str, eager: None) -> None:
+    keys, lane = Keys(namespace), lane_of(client, namespace)
+    early = [Order("u1", MIDNIGHT_US - HOUR_US + i, i) for i in range(5)]
+    lane.commit([piece(early)])
+    publish(client, namespace, early, MIDNIGHT_US, recent)
+    late = Order("u1", MIDNIGHT_US - 1, 5)  # behind the cut: archived, and its date repaired by a later publication
+    lane.commit([piece([late])])
+    assert client.exists(keys.stream(recent.key, "u1"), keys.pending(recent.key, "u1")) == 0
+    assert values(read(client, namespace, ["u1"]), recent)[0] == expected(early, recent, "u1", early[-1].ts + 1)
+    publish(client, namespace, [*early, late], MIDNIGHT_US, recent)
+    assert_law(client, namespace, [*early, late])
+
+
+def test_keys_expire_when_no_window_can_need_them(client: redis.Redis, namespace: str) -> None:
+    keys = Keys(namespace)
+    now = MIDNIGHT_US + 30 * DAY_US
+    lane = Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS, clock_us=lambda: now)
+    lane.take_over()
+    lane.commit([piece([Order("live", now - 1, 0), Order("old", MIDNIGHT_US, 1)])])
+    window_s = (DAY_US + 15 * MINUTE_US) // 1_000_000
+    live, old = (client.ttl(keys.pending(recent.key, entity)) for entity in ("live", "old"))
+    assert window_s < live < window_s + 2 * 3600
+    assert live + 29 * 86_400 < old < live + 31 * 86_400
+    assert client.ttl(keys.pending(ever.key, "live")) == -1
+
+
+def test_an_append_prolongs_what_it_grows(client: redis.Redis, namespace: str) -> None:
+    pending = Keys(namespace).pending(recent.key, "u1")
+    lane = lane_of(client, namespace)
+    lane.commit([piece([Order("u1", MIDNIGHT_US, 0)])])
+    client.expire(pending, 60)
+    lane.commit([piece([Order("u1", MIDNIGHT_US + 1, 1)])])
+    assert client.ttl(pending) > 86_400

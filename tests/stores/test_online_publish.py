@@ -1,0 +1,222 @@
+"""Publishing: one publisher a view, a cut that never goes back, nothing left of what a re-run has emptied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import redis
+
+from forebay import BatchView, Decimal, Entity, Feature, Float64, String, TableSource, Timestamp
+from forebay.core.codec import BATCH, unpack
+from forebay.core.layout import Layout
+from forebay.errors import FencedError, RequestError, StoreError
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US
+from forebay.stores import publication as publication_module
+from forebay.stores.keys import Keys
+from forebay.stores.progress import Cut
+from forebay.stores.publication import Publication
+from forebay.stores.publish import Published, publish_rows, publish_tiles
+from forebay.stores.row_blob import unpack_rows
+from forebay.stores.wire import pack
+from tests.stores.conftest import Steps
+from tests.stores.online_world import (
+    MIDNIGHT_US,
+    Order,
+    batch_tiles,
+    ever,
+    lane_of,
+    piece,
+    publish,
+    recent,
+)
+
+ORDERS = [Order(("ann", "bob", "eve")[i % 3], MIDNIGHT_US - 10 * HOUR_US + i * 20 * MINUTE_US, i) for i in range(30)]
+
+
+def test_blobs_carry_the_cut_and_the_publication(client: redis.Redis, namespace: str) -> None:
+    keys = Keys(namespace)
+    assert publish(client, namespace, ORDERS, MIDNIGHT_US) == Published(3, 0, MIDNIGHT_US)
+    publish(client, namespace, ORDERS, MIDNIGHT_US)
+    headers, tiles = unpack(Layout.of(recent), [client.get(keys.batch(recent.key, "ann"))])
+    header = headers[0]
+    assert (int(header["kind"]), int(header["commit"]), int(header["cut"])) == (BATCH, 2, MIDNIGHT_US)
+    assert int(header["newest"]) == max(order.ts for order in ORDERS if order.entity == "ann")
+    assert set(tiles.records["ring"].tolist()) == {0, 1}
+    cuts = client.mget(keys.slots("cut", recent.key, range(64)))
+    assert {Cut.decode(blob) for blob in cuts} == {Cut(MIDNIGHT_US, 2)}
+
+
+def test_only_what_a_window_can_need_is_published(client: redis.Redis, namespace: str) -> None:
+    old = Order("old", MIDNIGHT_US - 3 * DAY_US, 99)
+    assert publish(client, namespace, [*ORDERS, old], MIDNIGHT_US).rows == 3
+    assert publish(client, namespace, [*ORDERS, old], MIDNIGHT_US, ever).rows == 4
+    keys = Keys(namespace)
+    assert client.ttl(keys.batch(recent.key, "ann")) > 86_400
+    assert client.ttl(keys.batch(ever.key, "ann")) == -1
+
+
+def test_a_cut_never_goes_back(client: redis.Redis, namespace: str) -> None:
+    publish(client, namespace, ORDERS, MIDNIGHT_US)
+    with pytest.raises(StoreError, match=r"'recent@1' is published up to 2013-12-15T00:00:00Z; one up to 2013-12-14"):
+        publish(client, namespace, ORDERS, MIDNIGHT_US - DAY_US)
+    assert client.exists(Keys(namespace).lease(recent.key)) == 0
+
+
+def test_what_a_re_run_has_emptied_is_deleted(client: redis.Redis, namespace: str) -> None:
+    publish(client, namespace, ORDERS, MIDNIGHT_US)
+    found = publish(client, namespace, [order for order in ORDERS if order.entity != "eve"], MIDNIGHT_US)
+    assert found == Published(2, 1, MIDNIGHT_US)
+    keys = Keys(namespace)
+    assert client.exists(*(keys.batch(recent.key, entity) for entity in ("ann", "bob", "eve"))) == 2
+    lists = [blob for blob in client.mget(keys.slots("published", recent.key, range(64))) if blob]
+    assert sorted(b"\n".join(lists).split()) == [b"ann", b"bob"]
+    assert publish(client, namespace, [], MIDNIGHT_US) == Published(0, 2, MIDNIGHT_US)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"cut_us": MIDNIGHT_US + MINUTE_US},
+            r"cannot be cut at 2013-12-15T00:01:00Z: tiles of 15m .* Cut at a midnight",
+        ),
+        ({"cut_us": MIDNIGHT_US - DAY_US}, r"a tile at 2013-12-14.* not before the cut 2013-12-14T00:00:00Z"),
+        ({"keys": ["ann", "bob", "ann"]}, "an entity is named twice"),
+    ],
+)
+def test_tiles_that_would_break_the_seam_are_refused(
+    client: redis.Redis, namespace: str, change: dict[str, Any], message: str
+) -> None:
+    keys, tiles = batch_tiles(recent, ORDERS, MIDNIGHT_US)
+    given = {"keys": keys, "tiles": tiles, "cut_us": MIDNIGHT_US} | change
+    with pytest.raises(RequestError, match=message):
+        publish_tiles(client, namespace, recent, **given)
+    assert not client.keys(f"{namespace}:*")
+
+
+def test_tiles_may_come_in_any_order_of_entities(client: redis.Redis, namespace: str) -> None:
+    keys, tiles = batch_tiles(recent, ORDERS, MIDNIGHT_US)
+    shuffled = type(tiles)(tiles.code[::-1], tiles.records[::-1])
+    publish_tiles(client, namespace, recent, keys, tiles, MIDNIGHT_US, now_us=0)
+    straight = client.get(Keys(namespace).batch(recent.key, "bob"))
+    publish_tiles(client, f"{namespace}-2", recent, keys, shuffled, MIDNIGHT_US, now_us=0)
+    reversed_ = client.get(Keys(f"{namespace}-2").batch(recent.key, "bob"))
+    assert reversed_ is not None
+    assert straight is not None
+    assert straight[:32] == reversed_[:32]
+    assert len(straight) == len(reversed_)
+
+
+def test_a_second_publisher_waits_and_is_refused(client: redis.Redis, namespace: str) -> None:
+    with (
+        Publication(client, namespace, recent.key),
+        pytest.raises(FencedError, match=r"'recent@1' is being published by another process, which renewed its lease"),
+        Publication(client, namespace, recent.key, wait_s=0),
+    ):
+        pass
+    with Publication(client, namespace, ever.key), Publication(client, namespace, recent.key, wait_s=0):
+        pass
+
+
+def test_a_publisher_that_lost_its_lease_writes_nothing_more(
+    client: redis.Redis, namespace: str, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication_module, "CHUNK_BYTES", 1)
+    keys = Keys(namespace)
+    publish(client, namespace, ORDERS[:10], MIDNIGHT_US)
+    written = {name: client.get(name) for name in client.keys(f"{namespace}:*:b")}
+
+    def lose(number: int) -> None:
+        if number == 5:
+            client.delete(keys.lease(recent.key))  # it ran out while the process was suspended
+
+    steps.clear()
+    steps.before = lose
+    with pytest.raises(FencedError, match=r"silent for 20 s and the lease ran out\. Publish again"):
+        publish(client, namespace, ORDERS, MIDNIGHT_US)
+    assert {name: client.get(name) for name in client.keys(f"{namespace}:*:b")} == written
+
+
+def test_a_publisher_that_is_replaced_leaves_the_lease_to_the_other(client: redis.Redis, namespace: str) -> None:
+    lease = Keys(namespace).lease(recent.key)
+    with Publication(client, namespace, recent.key) as first:
+        client.set(lease, "another")
+        with pytest.raises(FencedError, match="took over the publication"):
+            first.write([pack(("SET", f"{namespace}:x", "1"))])
+    assert client.get(lease) == b"another"
+    assert not client.exists(f"{namespace}:x")
+
+
+def test_many_entities_go_in_many_transactions(client: redis.Redis, namespace: str) -> None:
+    """More than one pack and more than one chunk, each entity with its own tiles."""
+    count = 5000
+    orders = [Order(f"u{i}", MIDNIGHT_US - HOUR_US + i, i, i) for i in range(count)]
+    assert publish(client, namespace, orders, MIDNIGHT_US).rows == count
+    keys = Keys(namespace)
+    found = client.mget([keys.batch(recent.key, f"u{i}") for i in range(count)])
+    _, tiles = unpack(Layout.of(recent), found)
+    first = tiles.take(tiles.records["ring"] == 0)
+    assert first.code.tolist() == list(range(count))
+    assert first.records["total_amount"]["lo"].tolist() == list(range(count))
+
+
+WEATHER = BatchView(
+    name="weather",
+    version=1,
+    entity=Entity("place", keys={"place": String}),
+    sources=[TableSource("stations", schema={"place": String, "at": Timestamp}, effective="at", path="x.csv")],
+    features=[Feature("wind", Float64, default=0.0), Feature("rain", Decimal(1), default=0)],
+    ttl="2d",
+    history_start="2013-01-01",
+)
+
+
+def weather(rows: list[tuple[str | None, int, int, float | None]]) -> pa.Table:
+    """(place, event_us, created_us, wind)"""
+    instant = pa.timestamp("us", "UTC")
+    return pa.table(
+        {
+            "place": [row[0] for row in rows],
+            "wind": pa.array([row[3] for row in rows], pa.float64()),
+            "rain": pa.array([1] * len(rows), pa.decimal128(38, 1)),
+            "event_timestamp": pa.array([row[1] for row in rows], instant),
+            "created_timestamp": pa.array([row[2] for row in rows], instant),
+        }
+    )
+
+
+def stored_winds(client: redis.Redis, namespace: str, *places: str) -> list[tuple[int, float | None]]:
+    blobs = [client.get(Keys(namespace).row(WEATHER.key, place)) for place in places]
+    columns, event_us = unpack_rows(WEATHER, blobs)
+    wind = columns["wind"]
+    winds = np.where(wind.valid, wind.values, np.nan)
+    return [
+        (event, None if np.isnan(value) else value)
+        for event, value in zip(event_us.tolist(), winds.tolist(), strict=True)
+    ]
+
+
+def test_the_newest_row_wins_and_of_equal_ones_the_latest_made(client: redis.Redis, namespace: str) -> None:
+    rows = [("JFK", 10, 1, 1.0), ("JFK", 20, 1, 2.0), ("JFK", 20, 3, 3.0), ("JFK", 20, 2, 4.0), ("EWR", 5, 9, None)]
+    found = publish_rows(client, namespace, WEATHER, weather([*rows, (None, 30, 1, 5.0)]))
+    assert found == Published(2, 0, None)
+    assert stored_winds(client, namespace, "JFK", "EWR") == [(20, 3.0), (5, None)]
+
+
+def test_rows_that_are_gone_are_deleted_and_the_others_expire(client: redis.Redis, namespace: str) -> None:
+    publish_rows(client, namespace, WEATHER, weather([("JFK", 10, 1, 1.0), ("EWR", 5, 9, 2.0)]), now_us=10)
+    assert publish_rows(client, namespace, WEATHER, weather([("JFK", 12, 1, 1.0)]), now_us=12) == Published(1, 1, None)
+    keys = Keys(namespace)
+    assert client.exists(keys.row(WEATHER.key, "EWR")) == 0
+    assert 2 * 86_400 < client.ttl(keys.row(WEATHER.key, "JFK")) <= 2 * 86_400 + 3601
+
+
+def test_streaming_and_publishing_do_not_fence_each_other(client: redis.Redis, namespace: str) -> None:
+    lane = lane_of(client, namespace)
+    with Publication(client, namespace, recent.key) as publication:
+        lane.commit([piece(ORDERS)])
+        publication.begin(["ann"])
+    lane.commit([piece([Order("ann", MIDNIGHT_US, 30)])])

@@ -1,0 +1,215 @@
+"""The seam: at no instant, and between no two writes, does an event count twice or not at all.
+
+          cut
+batch  ════╗
+stream  ───╫────────┤      whoever reads, whenever, sees what the oracle says of all events applied
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import hypothesis
+import pytest
+import redis
+from hypothesis import strategies as st
+
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US
+from forebay.stores import lane as lane_module
+from forebay.stores import publication as publication_module
+from forebay.stores.keys import Keys
+from forebay.stores.lane import Lane
+from tests.infra.valkey import Valkey
+from tests.stores.conftest import Killed, Steps
+from tests.stores.online_world import (
+    MIDNIGHT_US,
+    VIEWS,
+    Order,
+    assert_law,
+    expected,
+    lane_of,
+    piece,
+    publish,
+    read,
+    recent,
+    values,
+)
+
+PEOPLE = ("ann", "bob", "eve", "dan")
+# Two days, of which the second midnight is MIDNIGHT_US; dan is only there before it.
+BEFORE = [
+    Order(PEOPLE[i % 4], MIDNIGHT_US - 30 * HOUR_US + i * 30 * MINUTE_US, i, None if i % 7 == 0 else i)
+    for i in range(60)
+]
+AFTER = [Order(PEOPLE[i % 3], MIDNIGHT_US + i * 25 * MINUTE_US, 60 + i, i) for i in range(20)]
+NOON_US = MIDNIGHT_US + 12 * HOUR_US
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit rolls up, and a publication writes each blob in a transaction of its own."""
+    monkeypatch.setattr(lane_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(lane_module, "ROLL_RECORDS", 0)
+    monkeypatch.setattr(publication_module, "CHUNK_BYTES", 1)
+
+
+def publish_all(client: redis.Redis, namespace: str, orders: Sequence[Order], cut_us: int) -> None:
+    for view in VIEWS.values():
+        publish(client, namespace, orders, cut_us, view)
+
+
+def test_batch_that_comes_late_changes_nothing_at_any_step(client: redis.Redis, namespace: str, steps: Steps) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece([*BEFORE, *AFTER])])
+    steps.clear()
+    steps.after = lambda number: assert_law(client, namespace, [*BEFORE, *AFTER]) and None
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US - DAY_US)
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US)
+    assert steps.count > 40
+    assert_law(client, namespace, [*BEFORE, *AFTER], NOON_US)
+
+
+def test_streaming_while_batch_publishes_changes_nothing_at_any_step(
+    client: redis.Redis, namespace: str, steps: Steps
+) -> None:
+    """At every step of the publications the lane commits an order, rolls up, and so trims what it may."""
+    lane = lane_of(client, namespace)
+    lane.commit([piece(BEFORE)])
+    applied = list(BEFORE)
+    waiting = iter(AFTER)
+
+    def go_on(number: int) -> None:
+        steps.after = lambda number: None
+        order = next(waiting, None)
+        if order is not None:
+            lane.commit([piece([order])])
+            applied.append(order)
+        assert_law(client, namespace, applied)
+        steps.after = go_on
+
+    steps.clear()
+    steps.after = go_on
+    for cut_us in (MIDNIGHT_US - DAY_US, MIDNIGHT_US, MIDNIGHT_US):
+        publish_all(client, namespace, BEFORE, cut_us)
+    steps.clear()
+    assert applied == [*BEFORE, *AFTER]
+    assert client.exists(Keys(namespace).stream(recent.key, "dan")) == 1  # nothing rolled it up since
+    lane.commit([piece([Order("dan", NOON_US, 80)])])
+    assert_law(client, namespace, [*applied, Order("dan", NOON_US, 80)])
+
+
+def test_a_publication_killed_at_any_step_leaves_the_values_as_they_were(
+    client: redis.Redis, namespace: str, steps: Steps
+) -> None:
+    """Killed, then read; then the stream goes on and trims what it may; then another publishes."""
+    zoe = Order("zoe", MIDNIGHT_US - 50 * HOUR_US, 0, partition="1")  # in the first publication, expired by the second
+    orders = [zoe, *BEFORE, *AFTER]
+    more = [Order(person, NOON_US + i, 80 + i) for i, person in enumerate((*PEOPLE, "zoe"))]
+    lease, lists, blobs, cut, emptied = 3, 5, 4, 1, 1
+    sends = lease + 1 + lists + blobs + cut + emptied + lists + 1
+    for step, arrived in itertools.product(range(1, sends + 1), (False, True)):
+        base = f"{namespace}-{step}-{arrived}"
+        steps.clear()
+        lane = lane_of(client, base)
+        lane.commit([piece([zoe], partition="1"), piece(orders[1:])])
+        publish(client, base, [zoe], MIDNIGHT_US - 2 * DAY_US)
+        steps.kill(step, arrived=arrived)
+        with pytest.raises(Killed):
+            publish(client, base, orders, MIDNIGHT_US)
+        steps.clear()
+        assert_law(client, base, orders)
+        lane.commit([piece(more)])
+        assert_law(client, base, [*orders, *more])
+        client.delete(Keys(base).lease(recent.key))  # it has run out
+        steps.clear()
+        assert publish(client, base, orders, MIDNIGHT_US).rows == len(PEOPLE)
+        assert_law(client, base, [*orders, *more])
+        assert client.exists(Keys(base).batch(recent.key, "zoe")) == 0
+    assert steps.count <= sends
+
+
+def test_a_re_run_without_an_entity_takes_it_away_once_and_for_all(
+    client: redis.Redis, namespace: str, steps: Steps
+) -> None:
+    """dan's orders turn out to be wrong: the archive is repaired and the dates are published again."""
+    lane = lane_of(client, namespace)
+    orders = [*BEFORE, *AFTER]
+    lane.commit([piece(orders)])
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US - DAY_US)
+    repaired = [order for order in orders if order.entity != "dan"]
+    instant = AFTER[-1].ts + 1
+    seen = []
+
+    def look(number: int) -> None:
+        row = values(read(client, namespace, ["dan"], instant), recent)[0]
+        assert row in (expected(orders, recent, "dan", instant), expected(repaired, recent, "dan", instant))
+        seen.append(row == expected(repaired, recent, "dan", instant))
+
+    steps.clear()
+    steps.after = look
+    publish_all(client, namespace, repaired, MIDNIGHT_US)
+    steps.clear()
+    assert seen == sorted(seen)  # once gone it stays gone
+    assert set(seen) == {False, True}
+    assert client.exists(Keys(namespace).batch(recent.key, "dan")) == 0
+    assert_law(client, namespace, repaired, instant)
+    lane.commit([piece([Order("dan", NOON_US, 80)])])
+    assert_law(client, namespace, [*repaired, Order("dan", NOON_US, 80)])
+
+
+def test_a_re_run_at_the_same_cut_replaces_what_was_there(client: redis.Redis, namespace: str) -> None:
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US)
+    repaired = [order for order in BEFORE if order.entity != "dan"][3:]
+    publish_all(client, namespace, repaired, MIDNIGHT_US)
+    assert_law(client, namespace, repaired, NOON_US)
+
+
+def test_a_view_that_streams_from_the_start_again_is_not_counted_twice(client: redis.Redis, namespace: str) -> None:
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US)
+    lane = lane_of(client, namespace)
+    for low in range(0, 80, 16):
+        lane.commit([piece([*BEFORE, *AFTER][low : low + 16])])
+        assert_law(client, namespace, [*BEFORE, *AFTER][: max(60, low + 16)], AFTER[-1].ts + 1)
+
+
+STREAMS = st.tuples(st.just("stream"), st.integers(1, 25), st.integers(0, 10))
+PUBLISHES = st.tuples(st.just("publish"), st.integers(0, 2), st.sampled_from(list(VIEWS)))
+DEATHS = st.tuples(st.just("replace"), st.just(0), st.just(0))
+
+
+@hypothesis.settings(
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(acts=st.lists(st.one_of(STREAMS, PUBLISHES, DEATHS), max_size=12), seed=st.integers(0, 2**32))
+def test_whatever_happens_the_law_holds(
+    valkey: Valkey, namespace: str, acts: list[tuple[str, int, object]], seed: int
+) -> None:
+    """Commits with replays, lanes that are replaced, publications at any of three midnights, in any order."""
+    orders = [*BEFORE, *AFTER]
+    with valkey.connect() as client:
+        client.delete(*client.keys(f"{namespace}:*"), "x")
+        lane = lane_of(client, namespace)
+        applied = 0
+        cuts = dict.fromkeys(VIEWS, MIDNIGHT_US - 2 * DAY_US)
+        for act, number, detail in acts:
+            if act == "stream":
+                assert isinstance(detail, int)
+                lane.commit([piece(orders[max(0, applied - detail) : applied + number])])
+                applied = min(len(orders), applied + number)
+            elif act == "replace":
+                lane = _replaced(lane, client, namespace)
+            else:
+                seen_us = max((order.ts for order in orders[:applied]), default=0)
+                cut_us = MIDNIGHT_US - (2 - number) * DAY_US
+                if cuts[str(detail)] <= cut_us <= seen_us:
+                    publish(client, namespace, orders[:applied], cut_us, VIEWS[str(detail)])
+                    cuts[str(detail)] = cut_us
+            assert_law(client, namespace, orders[:applied])
+        lane.close()
+
+
+def _replaced(lane: Lane, client: redis.Redis, namespace: str) -> Lane:
+    lane.close()
+    return lane_of(client, namespace)
