@@ -81,10 +81,10 @@ class StreamReader:
         with translated(self._client):
             if not offset or (self._client.exists(partition) and self._oldest(partition) <= offset):
                 return
+        where = f"Stream {partition!r} of {self._source.name!r}"
         raise StoreError(
-            f"Stream {partition!r} of {self._source.name!r} no longer holds entry {id_before(offset)}, the last that was "
-            "applied, so events after it may be lost. Trim a stream only behind that entry; restore it, or rebuild the "
-            "source's views from the archive under a new key"
+            f"{where} no longer holds entry {id_before(offset)}, the last that was applied, so events after it may be "
+            "lost. Trim a stream only behind that entry; restore it, or rebuild its views from the archive"
         )
 
     def _oldest(self, partition: str) -> int:

@@ -65,7 +65,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Summary) -> None:
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
-    began_s = time.monotonic()
     online = connect_online(settings)
     definitions = _deployed(settings, online)
     sources = streamed_sources(definitions, options.source)
@@ -91,6 +90,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
         writer=writer if views else None,
         stop=stop,
     )
+    began_s = time.monotonic()
     _run_to_the_end(steps, options.workers, delta)
     summary.seconds = time.monotonic() - began_s
 

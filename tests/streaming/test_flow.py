@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from forebay import Count, EventSource, RedisStream, WindowedView
+from forebay.core.layout import Layout
+from forebay.core.tiles import fold, roll_up
 from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, StoreUnavailableError
-from forebay.instants import HOUR_US, MINUTE_US, instant_text
+from forebay.ingest.select import Selector
+from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
+from forebay.stores.publish import publish_tiles
+from streaming.offline import Offline
+from streaming.positions import read_positions
 from tests.infra.valkey import Valkey
 from tests.streaming.world import (
     START_US,
@@ -33,6 +39,11 @@ from tests.streaming.world import (
     orders,
 )
 
+MERCHANTS = [f"m{n}" for n in range(20)]
+LATER = WindowedView(
+    "later", version=1, entity=merchant, source=orders, features=[Count("n", windows=[None], default=0)]
+)
+
 
 @pytest.fixture
 def world(home: Path, online_url: str, namespace: str) -> World:
@@ -47,14 +58,11 @@ def check(world: World) -> None:
     assert check_online(world) > 200
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_log_is_in_both_stores_once_whatever_the_workers(
-    home: Path, online_url: str, namespace: str, offline_url: str, workers: int
-) -> None:
+def test_a_log_is_in_both_stores_once(home: Path, online_url: str, namespace: str, offline_url: str) -> None:
     world = World.make(home, online_url, namespace, offline_url)
     for seed, partition in enumerate(("a.ndjson", "b.jsonl", "c.ndjson")):
         world.append(partition, lines(seed, 900))
-    said = world.run("--workers", str(workers))
+    said = world.run("--workers", "3")
     check(world)
     assert said["events"] == len(world.valid())
     assert sum(said["dead"].values()) == sum(map(len, world.log.values())) - said["events"]
@@ -159,15 +167,11 @@ def test_a_redis_that_lost_everything_is_filled_again_from_the_log(world: World)
 def test_a_view_that_is_added_later_gets_the_whole_log(world: World) -> None:
     world.append("a.ndjson", lines(1, 500))
     world.run()
-    later = WindowedView(
-        "later", version=1, entity=merchant, source=orders, features=[Count("n", windows=[None], default=0)]
-    )
-    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, later))
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, LATER))
     world.append("a.ndjson", lines(2, 100, first=500))
     world.run()
     check(world)
-    counts = world.read(later, sorted({event["merchant"] for event in world.valid().values()}))
-    assert sum(counts) == len(world.valid())
+    assert sum(world.read(LATER, MERCHANTS)) == len(world.valid())
 
 
 def test_late_events_count_at_once_and_mark_their_dates(world: World) -> None:
@@ -185,6 +189,49 @@ def test_late_events_count_at_once_and_mark_their_dates(world: World) -> None:
     world.append("a.ndjson", [line(9, START_US - 100 * HOUR_US)])
     assert world.run()["late"] == 1
     assert ("orders", "2024-02-26", "late") in world.repairs()
+
+
+def publish(world: World, view: WindowedView, cut_us: int) -> None:
+    """What a backfill and a publication leave: the archive's tiles before the cut."""
+    selector, layout = Selector(view), Layout.of(view)
+    events = selector.select(world.offline.archive(orders).scan(selector.columns, None, cut_us))
+    tiles = roll_up(layout, fold(layout, events))
+    publish_tiles(world.online, world.settings.namespace, view, events.keys, tiles, cut_us)
+
+
+def test_a_view_that_was_published_first_starts_at_its_cut_and_loses_nothing_at_the_seam(world: World) -> None:
+    world.append("a.ndjson", lines(1, 600, rate=0.05))
+    world.append("b.ndjson", lines(2, 20))
+    world.run()
+    cut_us = START_US + 2 * HOUR_US
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, LATER))
+    publish(world, LATER, cut_us)
+    namespace, offline = world.settings.namespace, Offline(world.offline, lambda source: cut_us)
+    positions = read_positions(world.online, namespace, offline, [orders], [*VIEWS, LATER])
+    events = world.valid()
+    first = min(n for (name, n), e in events.items() if name == "a.ndjson" and instant_us(e["ts"]) >= cut_us)
+    assert 300 < first == positions.resume(orders, "a.ndjson")
+    assert positions.resume(orders, "b.ndjson") == len(world.log["b.ndjson"])
+    world.append("a.ndjson", lines(3, 200, first=600, rate=0.05))
+    assert world.run()["events"] == len(world.valid()) - len(events)
+    check(world)
+    assert world.read(LATER, MERCHANTS) == [
+        sum(event["merchant"] == name for event in world.valid().values()) for name in MERCHANTS
+    ]
+
+
+def test_an_event_before_a_published_cut_marks_its_date(world: World) -> None:
+    publish(world, VIEWS[1], START_US + 2 * HOUR_US)
+    world.append("a.ndjson", lines(1, 500, rate=0.05))
+    world.run()
+    marks = {mark for mark in world.repairs() if mark[2] == "before the cut"}
+    assert marks == {("orders", "2024-03-01", "before the cut")}
+    check_archive(world)
+    count = len(world.repairs())
+    for key in world.online.scan_iter(f"{world.settings.namespace}:*progress*", 1000):
+        world.online.delete(key)
+    world.run()
+    assert len(world.repairs()) == count, "a replay marks nothing again"
 
 
 def test_redis_streams_are_a_log_too(home: Path, valkey: Valkey, namespace: str) -> None:
@@ -209,7 +256,7 @@ def test_redis_streams_are_a_log_too(home: Path, valkey: Valkey, namespace: str)
             online.xadd(f"{namespace}-orders:{n % 2}", {"event": line})
             expected += line.startswith(b'{"event_id"')
         world.run("--workers", str(turn + 1))
-        assert sum(world.read(view, [f"m{n}" for n in range(20)])) == expected
+        assert sum(world.read(view, MERCHANTS)) == expected
 
 
 def test_what_cannot_be_streamed_is_refused_in_one_line(world: World, online_url: str) -> None:

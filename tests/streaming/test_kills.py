@@ -19,7 +19,7 @@ from tests.streaming.world import (
     lines,
 )
 
-WORKERS = (1, 2, 1, 2, 1, 1, 2)
+WORKERS = (1, 2, 1, 2, 1, 1)
 FEED = 700
 """Lines of each turn and partition."""
 
