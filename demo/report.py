@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -29,9 +28,9 @@ class Screen:
         self._done = 0
 
     @property
-    def inner_width(self) -> int:
-        """Columns that a command's output may fill."""
-        return self.console.width - 4
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self.console.width
 
     @contextmanager
     def step(self, says: str) -> Iterator[None]:
@@ -44,9 +43,10 @@ class Screen:
         self._done = min(self._done + 1, self._steps)
         self.console.print(f"[green]✓[/] {says} [dim]({elapsed:.1f} s)[/]", highlight=False)
 
-    def show(self, title: str, text: str) -> None:
+    def show(self, command: str, text: str) -> None:
         """The output of a command, as the user would see it."""
-        self.console.print(Panel(text.strip() or "(nothing)", title=title, border_style="dim"), highlight=False)
+        self.console.print(f"[dim]$ {command}[/]", highlight=False)
+        self.console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def verdict_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ def run(
     screen = Screen(STEPS_BESIDES_PAUSES + STEPS_PER_PAUSE * len(line.pauses_us))
     try:
         with screen.step("Reading the flights of 2013"):
-            steps = Run(files, line, screen, Shell(home, files.work / "logs", columns=screen.inner_width))
+            steps = Run(files, line, screen, Shell(home, files.work / "logs", columns=screen.width))
         steps.all()
     except ForebayError as error:
         screen.console.print(f"[red]{type(error).__name__}[/]", highlight=False)
@@ -72,6 +72,7 @@ def result(steps: Run, probes_min: int, total_s: float) -> Mapping[str, Any]:
         "auc_stale": steps.auc["stale"],
         "auc_live": steps.auc.get("live"),
         "seconds": steps.seconds,
+        "cpu_seconds": steps.cpu_seconds,
         "total_s": total_s,
         "commands": steps.shell.history,
     }

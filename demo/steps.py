@@ -9,6 +9,7 @@ commands touch other tables and keys than the stream does, and run beside it as 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from demo.timeline import Timeline, partitions
 from feature_defs.services import arrival_delay
 from forebay import FeatureStore
 from forebay.errors import ForebayError
-from forebay.instants import DAY_US, HOUR_US, instant_text
+from forebay.instants import DAY_US, HOUR_US, instant_text, moment
 
 SERVICE = arrival_delay.key
 WINDOWED = ("origin_delays_v1", "carrier_delays_v1", "aircraft_legs_v1")
@@ -53,6 +54,7 @@ class Run:
     live: list[pa.Table] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
     auc: dict[str, float | None] = field(default_factory=dict)
     verdict: Verdict = NOTHING_PROBED
     tiles_until_us: int = 0
@@ -61,10 +63,11 @@ class Run:
     @contextmanager
     def step(self, name: str, says: str) -> Iterator[None]:
         """Time a step and show that it is going on."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), cpu_s()
         with self.screen.step(says):
             yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 2)
+        self.cpu_seconds[name] = round(self.cpu_seconds.get(name, 0.0) + cpu_s() - cpu_began, 2)
 
     def all(self) -> None:
         """Every step, in order."""
@@ -114,7 +117,7 @@ class Run:
         from_us = self.timeline.split_us
         for number, pause_us in enumerate(self.timeline.pauses_us):
             appended = append_stream(self.files, self.flights, from_us, pause_us)
-            says = f"Streaming {appended:,} events up to {instant_text(pause_us)}, beside the hourly and daily batch"
+            says = f"Streaming {appended:,} events up to {instant_text(pause_us)}"
             with self.step("stream", says):
                 self.shell.run(forebay("stream", "--until-end"), *self._batch_rows_until(pause_us))
             self.counts["stream_events"] = self.counts.get("stream_events", 0) + appended
@@ -194,6 +197,12 @@ class Run:
                     self.auc["live"] = model.auc(learned, live)
 
 
+def cpu_s() -> float:
+    """The CPU time of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def claim(files: Files, shell: Shell) -> None:
     """Take an empty home, or clear one that an earlier demo made; anybody else's is refused."""
     mark = files.work / MARK
@@ -227,7 +236,5 @@ def _batch(view: str) -> list[str]:
 
 
 def _online(store: FeatureStore, rows: pa.Table, at_us: int) -> pa.Table:
-    from forebay.instants import moment
-
     answer = store.get_online_features(features=SERVICE, entity_rows=rows.to_pylist(), at=moment(at_us))
     return answer.to_arrow()
