@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
+from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.instants import day_text
 from forebay.language.source import EventSource
-from forebay.stores.lake_table import DATE, Commit, LakeTable, Position, between_dates
+from forebay.stores.data_files import DATE, in_order
+from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
 from forebay.stores.location import Location
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def archive_schema(source: EventSource) -> pa.Schema:
 
 
 def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: int) -> pa.Table:
-    """Batches as rows of the archive, by (date, timestamp, event_id)."""
+    """Batches as rows of the archive, by timestamp (and thereby by date)."""
     tables = [
         batch.table.append_column(SOURCE_PARTITION, pa.repeat(pa.scalar(batch.partition), len(batch)))
         for batch in batches
@@ -160,8 +161,7 @@ def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: 
     rows = pa.concat_tables(tables)
     rows = rows.append_column(ARRIVED_AT, pa.repeat(pa.scalar(arrived_at_us, INSTANT), len(rows)))
     rows = rows.append_column(DATE, dates_of(rows[source.timestamp]))
-    rows = rows.sort_by([(source.timestamp, "ascending"), (EVENT_ID, "ascending")])
-    return rows.select(archive_schema(source).names)
+    return in_order(rows.select(archive_schema(source).names), source.timestamp)
 
 
 def dates_of(instants: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
-from forebay.stores.lake_table import DATE, Commit, LakeTable, Position
+from forebay.stores.data_files import DATE
+from forebay.stores.lake_table import Commit, LakeTable, Position
 from forebay.stores.location import Location
 
 SCHEMA = pa.schema(

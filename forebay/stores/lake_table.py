@@ -23,13 +23,12 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from forebay.errors import StoreError
+from forebay.stores.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.stores.delta_log import read_transactions
 from forebay.stores.location import Location
 
-DATE = "date"
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
-ROW_GROUP_ROWS = 128 * 1024
 _WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
 
 Position = Callable[[str], "int | None"]
@@ -92,6 +91,28 @@ class LakeTable:
             if commit is None:
                 return False
             self._write(table, commit, mode="append")
+            return True
+
+        return bool(self._commit(write))
+
+    def files(self, instant: str) -> DataFiles:
+        """Files to be written now, by the instant that `date` is the date of, and committed later."""
+        self._evolve()
+        return DataFiles(self.location, self.path, instant=instant, statistics=self._statistics)
+
+    def append_files(self, files: DataFiles, positions: Mapping[str, int]) -> bool:
+        """Append what was written, and move positions that are not there yet; False where one of them is."""
+
+        def write(table: DeltaTable) -> bool:
+            if any(table.transaction_version(name) is not None for name in positions):
+                return False
+            table.create_write_transaction(
+                [*files.added],
+                "append",
+                pa.schema(table.schema()),
+                partition_by=[DATE],
+                commit_properties=Commit(None, positions).properties,
+            )
             return True
 
         return bool(self._commit(write))
@@ -164,6 +185,13 @@ class LakeTable:
                 except CommitFailedError as error:
                     conflict = error
             raise conflict
+
+    def _evolve(self) -> None:
+        """Make the table, or give it the columns that it lacks."""
+        empty = Commit(self.schema.empty_table())
+        snapshot = self.snapshot()
+        if snapshot is None or set(self.schema.names) - set(pa.schema(snapshot.schema()).names):
+            self.append(lambda position: empty)
 
     def _create(self) -> DeltaTable:
         settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}

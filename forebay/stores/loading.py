@@ -1,9 +1,8 @@
 """A file of history becomes part of the archive: streamed, in one commit, once.
 
-The file's content names its partition (`load:` and a hash), so loading it again, under whatever name, adds nothing. It is
-read twice, in batches that never lie in memory together: first to the end, to commit its dead letters (under its own offsets, so
-a load that was killed can be repeated), then to write its events. deltalake reads what it writes on a thread of its own runtime,
-where no other commit can be made: hence not in one pass.
+The file's content names its partition (`load:` and a hash), so loading it again, under whatever name, adds nothing. Its rows
+pass in batches and never lie in memory together (`DataFiles`). Its dead letters are committed before its events, under its own
+offsets, so a load that was killed can be repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from forebay.ingest.arrow import conform, mismatches
 from forebay.ingest.batch import EVENT_BYTES_MAX, DeadLetter, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.stores.dead_letters import DeadLetters
-from forebay.stores.lake_table import Commit, Position
 
 if TYPE_CHECKING:
     from forebay.stores.archive import Archive
@@ -56,35 +54,21 @@ def load(archive: Archive, file: Path) -> Loaded:
     if archive.table.position(partition) is not None:
         return Loaded(0, 0, already=True)
     now_us = time.time_ns() // 1000
-    rows, dead = _judge(archive, partition, file, now_us)
-
-    def tables() -> Iterator[pa.RecordBatch]:
-        for batch, _ in _decoded(archive, partition, file, now_us):
-            if len(batch):
-                yield from archived(archive.source, [batch], now_us).to_batches()
-
-    def prepare(position: Position) -> Commit | None:
-        if position(partition) is not None:
-            return None
-        return Commit(pa.RecordBatchReader.from_batches(archive.table.schema, tables()), {partition: 1})
-
-    added = archive.table.append(prepare)
-    return Loaded(rows, dead, already=False) if added else Loaded(0, 0, already=True)
-
-
-def _judge(archive: Archive, partition: str, file: Path, now_us: int) -> tuple[int, int]:
-    """Read a file to its end, commit its dead letters, and count its events and them."""
     letters = DeadLetters(archive.table.location)
+    files = archive.table.files(archive.source.timestamp)
     held: list[DeadLetter] = []
     rows = dead = 0
     for batch, refused in _decoded(archive, partition, file, now_us):
+        files.write(archived(archive.source, [batch], now_us))
         held += refused
         rows, dead = rows + len(batch), dead + len(refused)
         if len(held) > LETTERS_HELD_MAX:
             letters.append(held, now_us)
             held = []
     letters.append(held, now_us)
-    return rows, dead
+    files.flush()
+    added = archive.table.append_files(files, {partition: rows})
+    return Loaded(rows, dead, already=False) if added else Loaded(0, 0, already=True)
 
 
 def check_file(archive: Archive, file: Path) -> None:

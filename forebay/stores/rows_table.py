@@ -17,7 +17,8 @@ from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, day_text, instant_text, moment
 from forebay.language.view import BatchView
 from forebay.stores.archive import dates_of
-from forebay.stores.lake_table import DATE, Commit, LakeTable, between_dates
+from forebay.stores.data_files import DATE
+from forebay.stores.lake_table import Commit, LakeTable, between_dates
 from forebay.stores.location import Location
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"

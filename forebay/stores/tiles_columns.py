@@ -30,7 +30,7 @@ from forebay.ingest.convert import decimal_array, units_of
 from forebay.ingest.select import fixed_bytes
 from forebay.instants import DAY_US, day_text
 from forebay.language.types import AnyType, DecimalType
-from forebay.stores.lake_table import DATE
+from forebay.stores.data_files import DATE
 
 ENTITY_KEY, HOP_US, START, EVENTS, NEWEST = "entity_key", "hop_us", "start", "events", "newest"
 Array = npt.NDArray[Any]

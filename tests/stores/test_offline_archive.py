@@ -216,12 +216,41 @@ def test_a_load_that_died_before_its_commit_can_be_repeated(
     path = _file(tmp_path, "a.ndjson", [line(0), b"{", line(1)])
     archive = store.archive(SOURCE)
     with monkeypatch.context() as patch:
-        patch.setattr(archive.table, "append", lambda prepare: list(prepare(lambda name: None).rows))
+        patch.setattr(archive.table, "append_files", lambda files, positions: False)
         archive.load(path)
     assert (items(store), store.dead_letters().scan().num_rows) == ([], 1)
 
     assert archive.load(path).rows == 2
     assert (items(store), store.dead_letters().scan().num_rows) == ([0, 1], 1)
+
+
+def test_a_file_larger_than_memory_is_loaded_in_pieces(
+    offline_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.stores.data_files.HELD_BYTES_MAX", 10_000)
+    monkeypatch.setattr("forebay.stores.loading.LINES_BATCH", 100)
+    archive = OfflineStore(offline_url).archive(SOURCE)
+    loaded = archive.load(_file(tmp_path, "a.ndjson", [line(n, hours=n % 50) for n in range(1000)]))
+    assert loaded.rows == 1000
+    assert items(OfflineStore(offline_url)) == list(range(1000))
+    start_us = START_US + 7 * 3_600_000_000 + 123_456
+    assert archive.scan(["item"], start_us, start_us + 1).num_rows == 20
+
+
+def test_a_load_races_with_another_and_with_the_stream(offline_url: str, tmp_path: Path) -> None:
+    path = _file(tmp_path, "a.ndjson", [line(n) for n in range(100, 200)])
+
+    def load(_: int) -> int:
+        return OfflineStore(offline_url).archive(SOURCE).load(path).rows
+
+    def stream(_: int) -> int:
+        archive = OfflineStore(offline_url).archive(SOURCE)
+        return sum(archive.append([batch(n, n + 5)], NOW_US).rows for n in range(0, 50, 5))
+
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(load, 0), pool.submit(load, 1), pool.submit(stream, 2)]
+        assert sorted(future.result() for future in done) == [0, 50, 100]
+    assert items(OfflineStore(offline_url)) == [*range(50), *range(100, 200)]
 
 
 def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
@@ -235,7 +264,9 @@ def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(RequestError, match=r"nowhere.*is not a file"):
         archive.load(tmp_path / "nowhere.parquet")
-    with pytest.raises(RequestError, match=r"'user' .String. is missing; 'item' is string, expected Int64; .*time zone"):
+    with pytest.raises(
+        RequestError, match=r"'user' .String. is missing; 'item' is string, expected Int64; .*time zone"
+    ):
         archive.load(tmp_path / "b.parquet")
     with pytest.raises(RequestError, match="cannot be read as Parquet"):
         archive.load(tmp_path / "c.parquet")
