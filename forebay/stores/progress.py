@@ -39,8 +39,9 @@ class Progress:
 
     @property
     def watermark_us(self) -> int:
-        """The instant up to which every partition has been seen; NO_CUT before the first commit."""
-        return min((partition.newest_us for partition in self.partitions.values()), default=NO_CUT)
+        """The instant up to which every partition that has had an event has been seen; NO_CUT before the first."""
+        newest = (partition.newest_us for partition in self.partitions.values() if partition.newest_us != NO_CUT)
+        return min(newest, default=NO_CUT)
 
     def next_offset(self, partition: str) -> int:
         """The first offset of a partition that is not applied; 0 if none is."""
