@@ -9,7 +9,7 @@ from assets.deployment import offline, online
 from assets.description import spec, view_columns
 from assets.keys import offline_key, online_key, source_key
 from assets.partitions import partitions_of, tick_us, wall_clock_us, window_us
-from assets.reporting import reported
+from assets.reporting import clear_errors, reported
 from forebay.language.view import BatchView
 from forebay.settings import Settings
 
@@ -33,7 +33,9 @@ def features_asset(view: BatchView) -> AssetsDefinition:
         now_us = wall_clock_us()
         start_us, end_us = window_us(context) if context.has_partition_key_range else (0, now_us)
         home, tick = Settings.from_env().home, tick_us(view.refresh, now_us)
-        return reported(compute_batch_view(offline(), view, start_us, end_us, home=home, now_us=now_us, tick_us=tick))
+        with clear_errors():
+            done = compute_batch_view(offline(), view, start_us, end_us, home=home, now_us=now_us, tick_us=tick)
+        return reported(done)
 
     return features
 
@@ -53,7 +55,7 @@ def online_rows_asset(view: BatchView) -> AssetsDefinition:
     def publish(context: AssetExecutionContext) -> MaterializeResult:
         from forebay.backfill.publication import publish_view
 
-        with online() as (client, namespace):
+        with clear_errors(), online() as (client, namespace):
             published = publish_view(client, namespace, offline(), view)
         context.log.info(published.remark)
         return reported(published)

@@ -1,7 +1,7 @@
 """Everything that Dagster serves, merged: `defs`, made from the definitions that FOREBAY_DEFINITIONS names.
 
-    dagster dev -w workspace.yaml
-    dagster asset materialize -m assets.definitions --select tiles/clicks_v1 --partition-range 2024-01-01...2024-01-31
+dagster dev -w workspace.yaml
+dagster asset materialize -m assets.definitions --select tiles/clicks_v1 --partition-range 2024-01-01...2024-01-31
 """
 
 from __future__ import annotations

@@ -30,7 +30,12 @@ DOMAIN = "domain"
 
 
 def spec(
-    definition: AnyDefinition, key: AssetKey, kinds: set[str], what: str, columns: Mapping[str, str] | None = None, **more: Any
+    definition: AnyDefinition,
+    key: AssetKey,
+    kinds: set[str],
+    what: str,
+    columns: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> AssetSpec:
     """The asset of a definition; `what` says what of it the asset is."""
     tags, refused = _tags(definition)

@@ -1,8 +1,8 @@
 """The names of assets: what others script against, so they never change within a version.
 
-    stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<view>_v<n>  →  service/<service>_v<n>
-                        table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
-                        events/…, features/…                      →  training/<service>_v<n>
+stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<view>_v<n>  →  service/<service>_v<n>
+                    table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
+                    events/…, features/…                      →  training/<service>_v<n>
 """
 
 from __future__ import annotations

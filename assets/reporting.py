@@ -1,15 +1,27 @@
-"""What a run tells Dagster: the numbers of a result as metadata, under the same names everywhere."""
+"""What a run tells Dagster: the numbers of a result as metadata, under the same names everywhere, and errors in words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from dagster import MaterializeResult, MetadataValue
+from dagster import Failure, MaterializeResult, MetadataValue
 
+from forebay.errors import ForebayError
 from forebay.instants import moment
 
 ROWS = "dagster/row_count"
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Within it, an error that Forebay raises on purpose fails the run with its words alone, and is not retried."""
+    try:
+        yield
+    except ForebayError as error:
+        raise Failure(str(error), metadata={"error": type(error).__name__}, allow_retries=False) from None
 
 
 def reported(result: Any) -> MaterializeResult:

@@ -3,12 +3,20 @@
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's function as they are.
 """
 
-from dagster import AssetExecutionContext, AssetsDefinition, AssetSpec, BackfillPolicy, Config, MaterializeResult, multi_asset
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    AssetSpec,
+    BackfillPolicy,
+    Config,
+    MaterializeResult,
+    multi_asset,
+)
 
 from assets.deployment import offline
 from assets.description import spec
 from assets.keys import offline_key, online_key, service_key, source_key, training_key
-from assets.reporting import reported
+from assets.reporting import clear_errors, reported
 from forebay.language.service import FeatureService
 from forebay.language.view import AnyView, WindowedView
 
@@ -48,7 +56,7 @@ def training_asset(service: FeatureService) -> AssetsDefinition:
         from forebay import FeatureStore
         from forebay.backfill.training import write_training_set
 
-        with FeatureStore.connect() as store:
+        with clear_errors(), FeatureStore.connect() as store:
             found = store.get_historical_features(config.spine, features=service.key)
         return reported(write_training_set(offline(), service, found.to_arrow()))
 

@@ -9,7 +9,7 @@ from assets.deployment import offline, online
 from assets.description import spec, view_columns
 from assets.keys import offline_key, online_key, source_key
 from assets.partitions import partitions_of, window_us
-from assets.reporting import reported
+from assets.reporting import clear_errors, reported
 from forebay.language.view import WindowedView
 
 
@@ -29,7 +29,8 @@ def tiles_asset(view: WindowedView) -> AssetsDefinition:
         from forebay.backfill.tiles import fold_dates
 
         start_us, end_us = window_us(context)
-        return reported(fold_dates(offline(), view, start_us, end_us))
+        with clear_errors():
+            return reported(fold_dates(offline(), view, start_us, end_us))
 
     return tiles
 
@@ -49,7 +50,7 @@ def online_tiles_asset(view: WindowedView) -> AssetsDefinition:
     def publish(context: AssetExecutionContext) -> MaterializeResult:
         from forebay.backfill.publication import publish_view
 
-        with online() as (client, namespace):
+        with clear_errors(), online() as (client, namespace):
             published = publish_view(client, namespace, offline(), view)
         context.log.info(published.remark)
         return reported(published)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
+THREADED_ROWS = 500_000
+"""Below this a query takes a millisecond or two, and handing it to other threads takes as long again."""
 _INSTANT = re.compile(r"\{(start|end)\}")
 
 
@@ -86,6 +88,8 @@ class Relations:
         self._sources = sources
         self._reach_us = reach_us
         self._connection = connect()
+        if max((rows.table.num_rows for rows in sources.values()), default=0) < THREADED_ROWS:
+            self._connection.execute("SET threads = 1")
 
     def at(self, partition: Partition) -> tuple[BatchContext, dict[str, Any]]:
         """The context and the relation of each source as of the partition's end; the previous ones are void then."""

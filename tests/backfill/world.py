@@ -20,7 +20,7 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us
-from forebay.language.view import WindowedView
+from forebay.language.view import BatchView, WindowedView
 from forebay.stores.read import OnlineReader
 from forebay.stores.tables import OfflineStore
 from tests.backfill.shop import HISTORY_START, sales
@@ -99,6 +99,11 @@ class World:
 
     def online(self, view: WindowedView, keys: Sequence[str], at_us: int) -> list[tuple[Any, ...]]:
         """The features as the online store answers them."""
+        read = OnlineReader(self.redis, self.namespace).read([view], {view.key: list(keys)}, at_us, at_us)
+        return plain(read.views[view.key].columns)
+
+    def online_rows(self, view: BatchView, keys: Sequence[str], at_us: int) -> list[tuple[Any, ...]]:
+        """The features of a batch view as the online store answers them."""
         read = OnlineReader(self.redis, self.namespace).read([view], {view.key: list(keys)}, at_us, at_us)
         return plain(read.views[view.key].columns)
 

@@ -1,0 +1,121 @@
+"""Assets as they are run: from the command line without a daemon, and as jobs of a schedule; on real stores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from assets.definitions import make_definitions
+from assets.schedules import RANGE_END, RANGE_START
+from forebay.backfill.publication import read_cut
+from forebay.language.definitions import Definitions
+from forebay.settings import Settings
+from forebay.stores.connection import connect_online
+from forebay.stores.tables import OfflineStore
+from forebay.stores.training_table import TrainingTable
+from tests.backfill.shop import shop, user_sales, user_tier
+from tests.backfill.world import World, day, sale, some_sales
+
+CHECKOUT = Path(__file__).parents[2]
+TIERS = "user_id,since,tier\nu1,2023-12-31T00:00:00Z,1\nu2,2024-01-01T05:00:00Z,9\n"
+
+
+@pytest.fixture
+def world(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A shop that the environment points at, for this process and those it starts."""
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
+    monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
+    monkeypatch.setenv("FOREBAY_DEFINITIONS", "tests.backfill.shop")
+    (home / "tiers.csv").write_text(TIERS)
+    settings = Settings.from_env()
+    return World(OfflineStore(settings), connect_online(settings), namespace)
+
+
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    """The shop's."""
+    return make_definitions(Definitions.load("tests.backfill.shop"))
+
+
+def materialize(*arguments: str) -> str:
+    """`dagster asset materialize …`, as a user types it in the checkout."""
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "assets.definitions", *arguments]
+    run = subprocess.run(command, cwd=CHECKOUT, env=os.environ, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-4000:]
+    return run.stderr
+
+
+def test_the_command_line_computes_publishes_and_keeps_its_record(world: World, home: Path) -> None:
+    """One partition, then a range, in two processes; without DAGSTER_HOME, the second knows of the first."""
+    world.load(some_sales(200, 3))
+    materialize("--select", "tiles/user_sales_v1", "--partition", "2024-01-01")
+    log = materialize(
+        *("--select", "tiles/user_sales_v1,online/user_sales_v1", "--partition-range", "2024-01-02...2024-01-03")
+    )
+    assert "cut at 2024-01-04T00:00:00Z" in log
+    assert read_cut(world.redis, world.namespace, user_sales) == day(3)
+    keys = ["u1", "u2", "u3"]
+    assert world.online(user_sales, keys, day(3, 1)) == world.expected(user_sales, keys, day(3, 1))
+    with dg.DagsterInstance.from_config(str(CHECKOUT)) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey(["tiles", "user_sales_v1"])) == {
+            "2024-01-01",
+            "2024-01-02",
+            "2024-01-03",
+        }
+    assert (home / "dagster" / "history").is_dir()
+    assert not list(CHECKOUT.glob(".tmp_dagster_home_*"))
+
+
+def test_ninety_days_are_one_run(world: World, defs: dg.Definitions) -> None:
+    world.load([sale(number, day(number, 5)) for number in range(90)])
+    tags = {RANGE_START: "2024-01-01", RANGE_END: "2024-03-30"}
+    with dg.instance_for_test() as instance:
+        job = defs.resolve_job_def("refresh_user_sales_v1")
+        result = job.execute_in_process(instance=instance, tags=tags)
+        assert len(instance.get_materialized_partitions(dg.AssetKey(["tiles", "user_sales_v1"]))) == 90
+    (published,) = result.asset_materializations_for_node("online__user_sales_v1")
+    assert published.metadata["cut"].value == day(90) / 1e6
+    folded = result.asset_materializations_for_node("tiles__user_sales_v1")
+    assert {name: folded[0].metadata[name].value for name in ("dates", "events", "entities")} == {
+        "dates": 90,
+        "events": 90,
+        "entities": 1,
+    }
+    assert len(world.store.tiles(user_sales).table.snapshot().history()) == 2  # made, written once
+
+
+def test_rows_of_hours_are_computed_and_published(world: World, defs: dg.Definitions) -> None:
+    tags = {RANGE_START: "2024-01-01-00:00", RANGE_END: "2024-01-01-05:00"}
+    result = defs.resolve_job_def("refresh_user_tier_v1").execute_in_process(tags=tags)
+    assert result.success
+    answers = world.online_rows(user_tier, ["u1", "u2"], day(0, 6))
+    assert answers == [("tier", [1, 9], ["PRESENT", "PRESENT"])]
+
+
+def test_a_training_set_is_built_from_a_spine(world: World, home: Path, defs: dg.Definitions) -> None:
+    import pyarrow as pa
+
+    world.load([sale(number, day(number, 5)) for number in range(4)])
+    instants = pa.array([day(2), day(3, 6), day(1)], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"user_id": ["u1", "u1", "u9"], "event_timestamp": instants}), home / "spine.parquet")
+    job = defs.resolve_implicit_global_asset_job_def()
+    config = {"ops": {"training__shop_v1": {"config": {"spine": str(home / "spine.parquet")}}}}
+    result = job.execute_in_process(run_config=config, asset_selection=[dg.AssetKey(["training", "shop_v1"])])
+    assert result.success
+    table = TrainingTable(world.store.location, shop).read()
+    assert (table["user_id"].to_pylist(), table["bought_lifetime"].to_pylist()) == (["u1", "u1", "u9"], [2, 4, 0])
+
+
+def test_a_failing_view_fails_its_run_with_what_to_do(world: World, home: Path, defs: dg.Definitions) -> None:
+    (home / "tiers.csv").unlink()
+    tags = {RANGE_START: "2024-01-01-00:00", RANGE_END: "2024-01-01-05:00"}
+    result = defs.resolve_job_def("refresh_user_tier_v1").execute_in_process(tags=tags, raise_on_error=False)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "TableSource 'tiers'" in failure.step_failure_data.user_failure_data.description
