@@ -1,7 +1,7 @@
 """The deployment that assets work on: settings, definitions and stores, as the environment says.
 
-Stores are opened within a run and closed with it; loading the definitions opens nothing, so that the UI and the daemon stay
-light.
+Stores are opened within a run and closed with it; loading the definitions opens nothing, so that the UI and the
+daemon stay light.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What Dagster shows of a definition: group, owners, tags, description, columns, version. Nothing here runs.
 
-A definition says what it likes; Dagster refuses some of it (an owner that is neither an address nor a team, a tag with a
-space). What it would refuse goes into the metadata as text, so that no definition can keep the UI from loading.
+A definition says what it likes; Dagster refuses some of it (an owner that is neither an address nor a team, a tag
+with a space). What it would refuse goes into the metadata as text, so that no definition can keep the UI from loading.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run tells Dagster: the numbers of a result as metadata, under the same names everywhere, and errors in words."""
+"""What a run tells Dagster: a result's numbers as metadata, under the same names everywhere, and errors in words."""
 
 from __future__ import annotations
 

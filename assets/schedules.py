@@ -2,8 +2,9 @@
 
     partitions      …──●──●──●──○──○──┤ tick          ● materialized    ○ due: from the newest ● to the tick
 
-A tick asks for all partitions since the newest one that is materialized, in one run, so that a daemon that was down leaves
-no gap; where nothing is materialized yet it asks for the last one alone, since a first backfill is a person's decision.
+A tick asks for all partitions since the newest one that is materialized, in one run, so that a daemon that was down
+leaves no gap; where nothing is materialized yet it asks for the last one alone, since a first backfill is a person's
+decision.
 """
 
 from __future__ import annotations

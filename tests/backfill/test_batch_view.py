@@ -20,7 +20,7 @@ from forebay.errors import DefinitionError, RequestError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.language.view import BatchView
 from tests.backfill.shop import sales, user, user_spending, user_tier
-from tests.backfill.world import World, day, plain, sale
+from tests.backfill.world import World, day, sale
 
 TIERS = "user_id,since,tier\nu1,2024-01-01T06:30:00Z,1\nu1,2024-01-02T00:00:00Z,2\nu2,2024-01-02T05:00:00Z,9\n"
 LATER = day(400)
@@ -53,7 +53,7 @@ def test_a_partition_sees_only_what_was_effective_before_its_end(world: World, h
     """
     done = compute(world, home, user_tier, day(0), day(1, 2))
     assert (done.partitions, done.rows, done.entities) == (26, 20, 1)
-    found = dict((hour, tier) for _, tier, hour in rows(world, user_tier, "tier"))
+    found = {hour: tier for _, tier, hour in rows(world, user_tier, "tier")}
     assert 6 not in found
     assert (found[7], found[24], found[25], found[26]) == (1, 1, 2, 2)
 
@@ -208,7 +208,8 @@ def test_decimals_and_instants_keep_their_values(world: World, home: Path) -> No
     )
     def extremes(context: Any, sales: Any) -> Any:
         return context.sql(
-            "SELECT user_id, max(amount) AS dearest, min(ts) AS first_at, {end} AS event_timestamp FROM sales GROUP BY 1"
+            "SELECT user_id, max(amount) AS dearest, min(ts) AS first_at, {end} AS event_timestamp "
+            "FROM sales GROUP BY 1"
         )
 
     world.load([sale(0, day(0, 1), amount="0.10"), sale(1, day(0, 2), amount="19.99")])

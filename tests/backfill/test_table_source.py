@@ -18,7 +18,7 @@ CSV = """code,since,price,count,share,open,ignored
 007,2024-01-02T01:00:00+01:00,1.005,3,0.5,true,x
 NA,2024-01-01T00:00:00Z,,,,,
 """
-NDJSON = """{"code": "007", "since": "2024-01-02T01:00:00+01:00", "price": 1.005, "count": 3, "share": 0.5, "open": true}
+NDJSON = """{"code": "007", "since": "2024-01-02T01:00:00+01:00", "price": 1.005, "count": 3, "share":0.5, "open":true}
 {"code": "NA", "since": "2024-01-01T00:00:00Z"}
 """
 ROWS = [
