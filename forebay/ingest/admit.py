@@ -1,8 +1,8 @@
 """The gate: which rows are events, whichever path they came by.
 
-`decode_json` and `conform` only bring rows into Arrow columns of whatever type they had; here they are converted, checked
-and dated, so that the same events are the same table through both. A row with several faults is reported for the first:
-columns in the order of the schema, then its instant, then its id.
+`decode_json` and `conform` only bring rows into Arrow columns of whatever type they had; here they are converted,
+checked and dated, so that the same events are the same table through both. A row with several faults is reported for
+the first: columns in the order of the schema, then its instant, then its id.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Arrow tables (Parquet files, results of queries) become events, by the same rules as JSON lines.
 
-A column that cannot be of its type at all does not stop anything: every row that has a value there is a dead letter. Whoever
-offers a whole file and wants to be told at once asks `mismatches` first.
+A column that cannot be of its type at all does not stop anything: every row that has a value there is a dead letter.
+Whoever offers a whole file and wants to be told at once asks `mismatches` first.
 """
 
 from __future__ import annotations

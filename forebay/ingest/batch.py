@@ -30,8 +30,8 @@ REASONS = (MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE, MISSING_TIMESTAMP, MISSIN
 class EventBatch:
     """Events of one partition of a source, in the order of the source.
 
-    `table` has the columns of `event_schema`; `first_offset` and `next_offset` are the half-open range of source offsets that the
-    batch covers, those of its dead letters included.
+    `table` has the columns of `event_schema`; `first_offset` and `next_offset` are the half-open range of source
+    offsets that the batch covers, those of its dead letters included.
     """
 
     source: EventSource
@@ -70,7 +70,7 @@ def stored_type(kind: AnyType) -> pa.DataType:
 
 
 def event_schema(source: EventSource) -> Any:
-    """The Arrow schema of a batch: the source's columns, `event_id` (a copy, if it goes by another name), `source_offset`."""
+    """The Arrow schema of a batch: the source's columns, `event_id` (a copy of the column that is it), `source_offset`."""
     fields = [(name, stored_type(kind)) for name, kind in source.schema.items()]
     if EVENT_ID not in source.schema:
         fields.append((EVENT_ID, pa.string()))

@@ -1,9 +1,10 @@
 """Event ids of sources that declare `event_id=content_hash`: a hash of what the event says.
 
-Canonical text of an event: for each column that is not null, in the order of the columns' names, `name=bytes:value`, joined by
-commas, where `bytes` is the UTF-8 length of the value. Values are those after rounding: text as it is; Bool `true` or `false`; Int64, the units of a
-Decimal and the microseconds of a Timestamp in decimal digits; Float64 as the signed integer of its 64 bits. The id is the
-BLAKE2b hash of 16 bytes, in hexadecimal. A new column does not change the id of events that do not have it.
+Canonical text of an event: for each column that is not null, in the order of the columns' names, `name=bytes:value`,
+joined by commas, where `bytes` is the UTF-8 length of the value. Values are those after rounding: text as it is; Bool
+`true` or `false`; Int64, the units of a Decimal and the microseconds of a Timestamp in decimal digits; Float64 as the
+signed integer of its 64 bits. The id is the BLAKE2b hash of 16 bytes, in hexadecimal. A new column does not change
+the id of events that do not have it.
 """
 
 from __future__ import annotations

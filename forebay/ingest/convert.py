@@ -4,8 +4,8 @@
     Bool       true or false
     Int64      a whole number; also 5.0, up to 2^53
     Float64    a number; NaN is null, an infinity is refused
-    Decimal    a number or numeric text, rounded half-even once to its scale; at most 2^53 units. A JSON number (a double)
-               means the shortest decimal that names it, so 0.125 is exactly 125 thousandths
+    Decimal    a number or numeric text, rounded half-even once to its scale; at most 2^53 units. A JSON number is a
+               double and means the shortest decimal that names it, so 0.125 is exactly 125 thousandths
     Timestamp  an instant: ISO 8601 text with an offset, whole UTC microseconds, or an Arrow timestamp with a time zone;
                what is finer than a microsecond is cut off; years 1 to 9999
 
@@ -225,7 +225,7 @@ def _units_of_integers(kind: DecimalType, array: pa.Array) -> Converted:
 
 
 def _units_of_floats(kind: DecimalType, array: pa.Array) -> Converted:
-    """Half-even of the shortest decimal of each double: by a rounded product, and by its digits where that is near a tie."""
+    """Half-even of the shortest decimal of each double: by a rounded product, by its digits where that is near a tie."""
     values = _numpy(array)
     valid = _valid(array) & ~np.isnan(values)
     endless = valid & np.isinf(values)

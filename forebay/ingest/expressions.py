@@ -1,8 +1,9 @@
 """The SQL expressions of a view (`where`, `derived`), run by DuckDB: the same text in the stream and in the backfill.
 
-An expression sees one event and nothing else, so that its value is the same whenever and wherever it is computed: no other
-rows, no files, no clock, no chance. `check_expressions` refuses the rest when a definition is planned; DuckDB itself runs in memory,
-with one thread, without access to files or network. Instants are shown as naive `TIMESTAMP` columns in UTC.
+An expression sees one event and nothing else, so that its value is the same whenever and wherever it is computed: no
+other rows, no files, no clock, no chance. `check_expressions` refuses the rest when a definition is planned; DuckDB
+itself runs in memory, with one thread, without access to files or network. Instants are shown as naive `TIMESTAMP`
+columns in UTC.
 
 An expression that fails for an event (a cast, an overflow) is null for it; an unknown `where` is false.
 """
@@ -61,7 +62,7 @@ _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
 
 
 def check_expressions(view: WindowedView) -> None:
-    """Raise `DefinitionError` unless every expression of a view is a function of one event and has the declared type."""
+    """Raise `DefinitionError` unless each expression of a view is a function of one event and has the declared type."""
     if view.where is not None or view.derived:
         with duckdb.connect(config=_SETTINGS) as connection:
             _checked_columns(connection, view)
@@ -138,7 +139,7 @@ def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) 
     known = {name.lower(): name for name in view.source.schema}
     if len(known) < len(view.source.schema):
         raise DefinitionError(
-            f"View {view.key!r}: SQL does not tell columns of {view.source.name!r} apart that differ in case only; rename one"
+            f"View {view.key!r}: SQL cannot tell columns of {view.source.name!r} apart that differ in case; rename one"
         )
     used: set[str] = set()
     for what, text in _texts(view).items():
@@ -225,7 +226,7 @@ def _check_function(where: str, name: str, arguments: int, functions: Mapping[st
     found = functions.get(name, {})
     if name in _UNSTABLE or (name == "age" and arguments == 1) or set(found.get("scalar", ())) - {"CONSISTENT"}:
         raise DefinitionError(
-            f"{where} calls {name!r}, whose value is not decided by the event; it would differ between stream and backfill"
+            f"{where} calls {name!r}, whose value is not decided by the event; stream and backfill would differ"
         )
     if "aggregate" in found and "scalar" not in found and "macro" not in found:
         raise DefinitionError(f"{where} calls the aggregate {name!r}; declare an aggregation over a window instead")

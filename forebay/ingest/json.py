@@ -1,9 +1,9 @@
 """JSON lines become events.
 
-msgspec decodes each line into a row of scalars: one C call per line, because joining lines into one document would let a
-line such as `{"a":[1` run into the next. Only when a line of a batch fails are the lines looked at one by one, and only the bad
-ones go. What the scalars mean is decided afterwards, column by column (`convert`). Unknown fields are ignored,
-missing ones are null, and of two fields with one name the last counts.
+msgspec decodes each line into a row of scalars: one C call per line, because joining lines into one document would
+let a line such as `{"a":[1` run into the next. Only when a line of a batch fails are the lines looked at one by one,
+and only the bad ones go. What the scalars mean is decided afterwards, column by column (`convert`). Unknown fields
+are ignored, missing ones are null, and of two fields with one name the last counts.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def decode_json(
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some lines of a partition, and a dead letter for every line that is none.
 
-    Offsets count from `first_offset`, unless `offsets` names those of the lines, ascending (they may have gaps). `limits` bounds the
-    units of columns (see `Definitions.limits`). Never raises for what the lines hold.
+    Offsets count from `first_offset`, unless `offsets` names those of the lines, ascending (they may have gaps).
+    `limits` bounds the units of columns (see `Definitions.limits`). Never raises for what the lines hold.
     """
     if offsets is None:
         offsets = np.arange(first_offset, first_offset + len(lines), dtype=np.int64)

@@ -96,7 +96,7 @@ class Selector:
 
 
 def stored_column(kind: AnyType, array: pa.Array) -> Column:
-    """The stored form of a column of events: storage units and a mask. Text of no bound is only counted, so it is left out."""
+    """The stored form of a column of events: storage units and a mask. Text without a bound is only ever counted."""
     valid = np.asarray(array.is_valid())
     if isinstance(kind, DecimalType):
         return Column(units_of(array), valid)
@@ -143,7 +143,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def check_expressions(view: WindowedView) -> None:
-    """Raise `DefinitionError` unless every expression of a view is a function of one event and has the declared type."""
+    """Raise `DefinitionError` unless each expression of a view is a function of one event and has the declared type."""
     if view.where is not None or view.derived:
         from forebay.ingest import expressions
 

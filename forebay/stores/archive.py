@@ -1,9 +1,10 @@
 """The archive of a source, `events/<source>`: every event once, before any split, as it was when it arrived.
 
-Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the event). Positions: each source
-partition, brought to the next offset that it lacks, and `<partition>/watermark`, the newest event of it. Whoever appends a range that
-overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that is
-loaded is a partition `load:<hash of its bytes>` without a watermark.
+Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
+event). Positions: each source partition, brought to the next offset that it lacks, and `<partition>/watermark`, the
+newest event of it. Whoever appends a range that overlaps what is there adds only the rest, so two writers of one
+partition leave what one would have left. A file that is loaded is a partition `load:<hash of its bytes>` without a
+watermark.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Appended:
 
 
 class Archive:
-    """The archive of one source; get it from `OfflineStore.archive`. `limits` bounds columns of files that are loaded."""
+    """The archive of one source; get it from `OfflineStore.archive`. `limits` bounds columns of loaded files."""
 
     def __init__(self, location: Location, source: EventSource, limits: Mapping[str, int] | None = None) -> None:
         self.source = source

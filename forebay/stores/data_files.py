@@ -1,7 +1,7 @@
 """Parquet files of a table that are written first and committed together later: how more is loaded than memory holds.
 
-Rows are held until there are `HELD_BYTES_MAX` of them, sorted, and written as one file per date; nobody sees a file before the
-commit names it. What was written for a commit that never came is garbage that Delta's vacuum removes.
+Rows are held until there are `HELD_BYTES_MAX` of them, sorted, and written as one file per date; nobody sees a file
+before the commit names it. What was written for a commit that never came is garbage that Delta's vacuum removes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from deltalake.transaction import AddAction
 
 from forebay.stores.location import Location
 
-HELD_BYTES_MAX = 256 * 2**20
-"""Some two million events; sorting them takes as much again."""
+HELD_BYTES_MAX = 128 * 2**20
+"""Some million events; sorting them takes as much again."""
 ROW_GROUP_ROWS = 128 * 1024
 DATE = "date"
 
@@ -67,7 +67,7 @@ class DataFiles:
         self.added.append(AddAction(path, len(data), {DATE: date}, now_ms, True, json.dumps(self._statistics_of(rows))))
 
     def _statistics_of(self, rows: pa.Table) -> dict[str, Any]:
-        """What Delta's readers skip files by; instants are cut off to milliseconds, and readers add one to the largest."""
+        """What readers skip files by; instants are cut off to milliseconds, and readers add one to the largest."""
         found = {name: pc.min_max(rows[name]).as_py() for name in self._statistics}
         return {
             "numRecords": len(rows),

@@ -1,7 +1,8 @@
 """The table `dead_letters`: events that were refused, with the reason, for whoever repairs their producer.
 
-Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut off at 64 KiB), `recorded_at`, `date` (the
-UTC date on which it was recorded). Exactly once: the position `<source>/<partition>` is the first offset that has not been judged.
+Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut
+off at 64 KiB), `recorded_at`, `date` (the UTC date on which it was recorded). Exactly once: the position
+`<source>/<partition>` is the first offset that has not been judged.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class DeadLetters:
     ) -> int:
         """Append those that are not there yet; how many that were.
 
-        `positions` says how far partitions were judged (`<source>/<partition>` → next offset); by default, to their last letter.
+        `positions` says how far partitions were judged (`<source>/<partition>` → next offset); by default, to their
+        last letter.
         """
         ends = dict(positions or {})
         for letter in letters:

@@ -1,7 +1,8 @@
 """All positions that a Delta table remembers: the newest `Transaction(app_id, version)` of every app_id.
 
-deltalake answers for one app_id that is known; who resumes must ask which there are. They lie in the table's log: in the last
-checkpoint, and in the commits after it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md, "Transaction Identifiers").
+deltalake answers for one app_id that is known; who resumes must ask which there are. They lie in the table's log: in
+the last checkpoint, and in the commits after it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md,
+"Transaction Identifiers").
 """
 
 from __future__ import annotations

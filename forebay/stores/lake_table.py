@@ -1,12 +1,14 @@
 """One Delta table of the offline store: opened or made on first use, appended to and overwritten atomically.
 
-Exactly once. A commit carries `Transaction(app_id, version)` for everything that it applies: the *positions* of the table. Delta
-refuses a commit only when another one moved the same app_id since the snapshot it was prepared on; it does not refuse an older
-version. So a commit is prepared on a fresh snapshot, whose positions say what is applied already, and prepared anew
-after a conflict. What is prepared must depend on nothing but the positions and what the caller holds.
+Exactly once. A commit carries `Transaction(app_id, version)` for everything that it applies: the *positions* of the
+table. Delta refuses a commit only when another one moved the same app_id since the snapshot it was prepared on; it
+does not refuse an older version. So a commit is prepared on a fresh snapshot, whose positions say what is applied
+already, and prepared anew after a conflict. What is prepared must depend on nothing but the positions and what the
+caller holds.
 
-Invariants: a table is partitioned by the column `date` (text, `YYYY-MM-DD`, UTC). Statistics are kept of integers and instants
-only, because deltalake rounds those of wide decimals. A column that was added to a schema is null in older files.
+Invariants: a table is partitioned by the column `date` (text, `YYYY-MM-DD`, UTC). Statistics are kept of integers and
+instants only, because deltalake rounds those of wide decimals. A column that was added to a schema is null in older
+files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A file of history becomes part of the archive: streamed, in one commit, once.
 
-The file's content names its partition (`load:` and a hash), so loading it again, under whatever name, adds nothing. Its rows
-pass in batches and never lie in memory together (`DataFiles`). Its dead letters are committed before its events, under its own
-offsets, so a load that was killed can be repeated.
+The file's content names its partition (`load:` and a hash), so loading it again, under whatever name, adds nothing.
+Its rows pass in batches and never lie in memory together (`DataFiles`). Its dead letters are committed before its
+events, under its own offsets, so a load that was killed can be repeated.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def check_file(archive: Archive, file: Path) -> None:
         wrong = mismatches(archive.source, _parquet(file).schema_arrow)
         if wrong:
             raise RequestError(
-                f"{str(file)!r} does not hold events of {archive.source.name!r}: column {'; '.join(wrong)}. Nothing was loaded"
+                f"{str(file)!r} does not hold events of {archive.source.name!r}: column {'; '.join(wrong)}. "
+                "Nothing was loaded"
             )
 
 

@@ -1,7 +1,8 @@
-"""Where the offline store is: a folder or `s3://bucket/prefix`, the options to reach it, and one clear error if it cannot be reached.
+"""Where the offline store is: a folder or `s3://bucket/prefix`, the options to reach it, and one clear error if it
+cannot be reached.
 
-S3 takes the usual `AWS_*` variables; `AWS_ENDPOINT_URL` points at another S3, over plain http if it says so. Commits are
-conditional PUTs (`etag`), so that two writers never share a version. A message never holds a secret.
+S3 takes the usual `AWS_*` variables; `AWS_ENDPOINT_URL` points at another S3, over plain http if it says so. Commits
+are conditional PUTs (`etag`), so that two writers never share a version. A message never holds a secret.
 """
 
 from __future__ import annotations

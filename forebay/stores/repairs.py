@@ -1,7 +1,8 @@
-"""The table `repairs`: dates of a source that must be folded again, because an event came later than its lateness allows.
+"""The table `repairs`: dates of a source that must be folded again, because an event came later than its lateness
+allows.
 
-Columns: `source`, `day` (the UTC date to be repaired), `reason`, `recorded_at`, `date` (on which it was recorded). A mark may be there twice; a
-repair of its date answers all of them that were recorded before it.
+Columns: `source`, `day` (the UTC date to be repaired), `reason`, `recorded_at`, `date` (on which it was recorded). A
+mark may be there twice; a repair of its date answers all of them that were recorded before it.
 """
 
 from __future__ import annotations

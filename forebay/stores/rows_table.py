@@ -1,7 +1,8 @@
 """`features/<view>@<v>`: the rows that a batch view's function computed, replaced by partition.
 
-Columns: the entity's keys, the features, `event_timestamp`, `created_timestamp` (of the run), `partition_start` (the partition that computed
-the row; a row's `event_timestamp` may lie anywhere before the partition's end) and `date`, the UTC date of `partition_start`.
+Columns: the entity's keys, the features, `event_timestamp`, `created_timestamp` (of the run), `partition_start` (the
+partition that computed the row; a row's `event_timestamp` may lie anywhere before the partition's end) and `date`,
+the UTC date of `partition_start`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Tiles as typed columns, and back: the same partials in tables that any reader of Parquet understands.
 
     present_<c>                 bigint
-    total_<c>, squares_<c>      decimal(38, scale), decimal(38, 2·scale): the bytes of an INT128; double of a Float64 column
+    total_<c>, squares_<c>      decimal(38, scale), decimal(38, 2·scale): the bytes of an INT128; of a Float64, double
     moments_<c>, …__m2          double
     lowest_<c>, highest_<c>     the column's type
     earliest_<c>, latest_<c>    the column's type, with …__ts (timestamp) and …__id (text)
 
-Where a tile has no value of a column (`present_<c>` is 0), the last two kinds are null: their identities (infinities, first and
-last instants) have no other meaning outside.
+Where a tile has no value of a column (`present_<c>` is 0), the last two kinds are null: their identities (infinities,
+first and last instants) have no other meaning outside.
 """
 
 from __future__ import annotations

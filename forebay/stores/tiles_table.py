@@ -1,11 +1,13 @@
-"""`tiles/<view>@<v>`: the batch fold of the archive, one UTC date at a time, and `streamed/<view>@<v>`: the tiles that the stream wrote.
+"""`tiles/<view>@<v>`: the batch fold of the archive, one UTC date at a time, and `streamed/<view>@<v>`: the tiles
+that the stream wrote.
 
-A date of `tiles/` is replaced as a whole, atomically with the position `fold/<date>`: how many archived events it was folded from. So
-the table itself says which dates were folded (an empty one has no rows) and whether the archive has grown since.
+A date of `tiles/` is replaced as a whole, atomically with the position `fold/<date>`: how many archived events it was
+folded from. So the table itself says which dates were folded (an empty one has no rows) and whether the archive has
+grown since.
 
-`streamed/` has three columns more (`commit`, `partition`, `next_offset`: what was committed online, from which stretch) and is
-appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which positions it was prepared for, and nothing is written
-where the table stands elsewhere.
+`streamed/` has three columns more (`commit`, `partition`, `next_offset`: what was committed online, from which
+stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which positions
+it was prepared for, and nothing is written where the table stands elsewhere.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ class StreamedTable:
                 found = position(name) or 0
                 if found != expected:
                     raise FencedError(
-                        f"Table {self.table.path!r} is at {found} of {name!r}, not at {expected}: another writer moved it. "
+                        f"Table {self.table.path!r} is at {found} of {name!r}, not {expected}: another writer moved it. "
                         "Read its positions again"
                     )
             return Commit(rows, {name: after for name, (_, after) in positions.items()})
@@ -145,5 +147,5 @@ def _read(table: LakeTable, hop_us: int | None, start_us: int | None, end_us: in
 def _check_days(start_us: int, end_us: int) -> None:
     if start_us % DAY_US or end_us % DAY_US or start_us >= end_us:
         raise RequestError(
-            f"[{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; tiles are replaced by whole dates"
+            f"[{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; those are replaced as a whole"
         )

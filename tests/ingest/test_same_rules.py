@@ -1,4 +1,4 @@
-"""The same events through JSON and through Parquet are the same table, and nothing that is offered is lost or raises."""
+"""The same events through JSON and Parquet are the same table, and nothing that is offered is lost or raises."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def test_decimal_text_and_decimal128_agree(number: decimal.Decimal, scale: int) 
 
 
 GARBAGE = [
-    b"", b" ", b"\x00", b"\xff\xfe", b"null", b"1", b"[]", b"[" * 50_000, b'{"z":' * 5_000, b"{} {}", b'{"ts":1}{"ts":2}',
+    b"", b" ", b"\x00", b"\xff\xfe", b"null", b"1", b"[]", b"[" * 50_000, b'{"z":' * 5_000, b"{} {}",
+    b'{"ts":1}{"ts":2}',
     b'{"event_id":"a","ts":1e400}', b'{"event_id":"a","ts":1,"real":1e400}', b'{"event_id":"a","ts":"Infinity"}',
     b'{"event_id":"a","ts":1,"real":Infinity}', b'{"event_id":"a","ts":1,"real":NaN}', b'{"event_id":"a","ts":true}',
     b'{"event_id":"a","ts":1,"whole":true}', b'{"event_id":"a","ts":1,"whole":1' + b"0" * 5_000 + b"}",
@@ -182,8 +183,10 @@ def test_any_scalar_in_any_column_is_an_event_or_a_dead_letter(rows: list[dict[s
 ODD_COLUMNS = [
     pa.array([None, None]), pa.array([b"\xff", b"a"]), pa.array([[1], [2]]), pa.array([1.5, float("inf")]),
     pa.array([2**64 - 1, 1], pa.uint64()), pa.array(["a", "b"]).dictionary_encode(), pa.array([True, None]),
-    pa.array([1, 2], pa.timestamp("ns")), pa.array([-(2**62), 2**62], pa.timestamp("s", "UTC")), pa.array([1, 2], pa.date32()),
-    pa.array([decimal.Decimal("9" * 38), None]), pa.array([decimal.Decimal("1e-30"), None]), pa.array([1.5, 2.5], pa.float16()),
+    pa.array([1, 2], pa.timestamp("ns")), pa.array([-(2**62), 2**62], pa.timestamp("s", "UTC")),
+    pa.array([1, 2], pa.date32()),
+    pa.array([decimal.Decimal("9" * 38), None]), pa.array([decimal.Decimal("1e-30"), None]),
+    pa.array([1.5, 2.5], pa.float16()),
     pa.array(["a", "b"], pa.large_string()), pa.array([1, -(2**62)], pa.timestamp("ns", "Asia/Tokyo")),
     pa.array([decimal.Decimal("9" * 60), None], pa.decimal256(76, 2)),
     pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"a"]).buffers()),

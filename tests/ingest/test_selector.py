@@ -1,4 +1,4 @@
-"""`where`, derived columns and keys: the same events of a view on every path, and expressions that can only see one event."""
+"""`where`, derived columns and keys: the same events of a view on every path; expressions see one event only."""
 
 from __future__ import annotations
 
@@ -176,8 +176,10 @@ def test_text_with_a_nul_reaches_an_expression_whole() -> None:
 GOOD = [
     "event_type = 'purchase'", "amount > 1.5 AND (gift OR quantity IN (1, 2))", "event_type LIKE 'p%' -- a comment",
     "ts > TIMESTAMP '2024-01-01' + INTERVAL 1 DAY", "CASE WHEN gift THEN true ELSE quantity > 1 END",
-    "list_contains([1, 2], quantity)", "len(list_filter([1, 2, 3], lambda x: x > quantity)) > 0", "if(gift, true, false)",
-    "EVENT_TYPE IS NULL", "list_sum([quantity, 1]) > 3", "regexp_matches(event_type, 'a|b')", "age(ts, ts) = INTERVAL 0 DAY",
+    "list_contains([1, 2], quantity)", "len(list_filter([1, 2, 3], lambda x: x > quantity)) > 0",
+    "if(gift, true, false)",
+    "EVENT_TYPE IS NULL", "list_sum([quantity, 1]) > 3", "regexp_matches(event_type, 'a|b')",
+    "age(ts, ts) = INTERVAL 0 DAY",
 ]  # fmt: skip
 BAD = {
     "random() > 0.5": "'random'.*not decided by the event",

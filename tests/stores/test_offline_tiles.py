@@ -60,7 +60,8 @@ VIEW = WindowedView(
         Count("words", of="word", windows=["1h"], default=0),
         *(kind(f"{kind.__name__.lower()}_{c}", of=c, windows=["1h", "7d"], default=None)
           for kind in (Sum, Mean, Variance, StdDev) for c in NUMBERS),
-        *(kind(f"{kind.__name__.lower()}_{c}", of=c, windows=["1d"], default=None) for kind in (Min, Max) for c in ORDERED),
+        *(kind(f"{kind.__name__.lower()}_{c}", of=c, windows=["1d"], default=None)
+          for kind in (Min, Max) for c in ORDERED),
         *(kind(f"{kind.__name__.lower()}_{c}", of=c, windows=["1d"], default=None)
           for kind in (First, Last) for c in COLUMNS),
     ],
