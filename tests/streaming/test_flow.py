@@ -269,3 +269,19 @@ def test_what_cannot_be_streamed_is_refused_in_one_line(world: World, online_url
     os.rmdir(world.home / "orders")
     with pytest.raises(ConfigError, match="there is no file or folder"):
         world.run()
+
+
+def test_an_offline_store_that_cannot_be_written_ends_the_flow_in_one_line(world: World) -> None:
+    world.append("a.ndjson", lines(1, 100))
+    blocked = world.home / "offline" / "events"
+    blocked.write_text("a file where a folder should be")
+    with world.flow("--until-end", "--give-up-after", "0.2") as process:
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert errors.count("\n") == 1
+    assert "The offline store" in errors
+    blocked.unlink()
+    world.run()
+    check_archive(world)
+    check_streamed(world)
+    check_online(world)
