@@ -70,7 +70,7 @@ def stored_type(kind: AnyType) -> pa.DataType:
 
 
 def event_schema(source: EventSource) -> Any:
-    """The Arrow schema of a batch: the source's columns, `event_id` (a copy of the column that is it), `source_offset`."""
+    """The Arrow schema of a batch: the source's columns, `event_id` (a copy of the column it is), `source_offset`."""
     fields = [(name, stored_type(kind)) for name, kind in source.schema.items()]
     if EVENT_ID not in source.schema:
         fields.append((EVENT_ID, pa.string()))

@@ -225,7 +225,7 @@ def _units_of_integers(kind: DecimalType, array: pa.Array) -> Converted:
 
 
 def _units_of_floats(kind: DecimalType, array: pa.Array) -> Converted:
-    """Half-even of the shortest decimal of each double: by a rounded product, by its digits where that is near a tie."""
+    """Half-even of the shortest decimal of each double: by a rounded product, by its digits where near a tie."""
     values = _numpy(array)
     valid = _valid(array) & ~np.isnan(values)
     endless = valid & np.isinf(values)

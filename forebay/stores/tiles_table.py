@@ -111,7 +111,7 @@ class StreamedTable:
                 found = position(name) or 0
                 if found != expected:
                     raise FencedError(
-                        f"Table {self.table.path!r} is at {found} of {name!r}, not {expected}: another writer moved it. "
+                        f"Table {self.table.path!r} is at {found} of {name!r}, not at {expected}: somebody moved it. "
                         "Read its positions again"
                     )
             return Commit(rows, {name: after for name, (_, after) in positions.items()})
@@ -147,5 +147,5 @@ def _read(table: LakeTable, hop_us: int | None, start_us: int | None, end_us: in
 def _check_days(start_us: int, end_us: int) -> None:
     if start_us % DAY_US or end_us % DAY_US or start_us >= end_us:
         raise RequestError(
-            f"[{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; those are replaced as a whole"
+            f"[{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; these are replaced whole"
         )
