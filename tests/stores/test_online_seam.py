@@ -27,6 +27,7 @@ from tests.stores.online_world import (
     VIEWS,
     Order,
     assert_law,
+    ever,
     expected,
     lane_of,
     piece,
@@ -156,6 +157,20 @@ def test_a_re_run_without_an_entity_takes_it_away_once_and_for_all(
     assert_law(client, namespace, repaired, instant)
     lane.commit([piece([Order("dan", NOON_US, 80)])])
     assert_law(client, namespace, [*repaired, Order("dan", NOON_US, 80)])
+
+
+def test_the_blob_of_an_emptied_entity_counts_no_more_once_the_cut_has_moved(
+    client: redis.Redis, namespace: str
+) -> None:
+    """A publication that died between moving the cut and deleting what it emptied."""
+    blob = Keys(namespace).batch(ever.key, "dan")
+    publish_all(client, namespace, BEFORE, MIDNIGHT_US - DAY_US)
+    left = client.get(blob)
+    assert left is not None
+    repaired = [order for order in BEFORE if order.entity != "dan"]
+    publish_all(client, namespace, repaired, MIDNIGHT_US)
+    client.set(blob, left)
+    assert_law(client, namespace, repaired, MIDNIGHT_US)
 
 
 def test_a_re_run_at_the_same_cut_replaces_what_was_there(client: redis.Redis, namespace: str) -> None:
