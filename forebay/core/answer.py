@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from forebay.algebra.partials import Fields, Partial
 from forebay.core.layout import PENDING, Layout, Output
+from forebay.core.records import gathered
 from forebay.core.tiles import Tiles, group_starts, reduce
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import UnknownNameError
@@ -76,11 +77,9 @@ def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_
     finished = output.aggregation.finish(merged, output.column)
     ttl_us = layout.view.ttl_us
     expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
-    status = np.select(
-        [~finished.present, expired, finished.failed],
-        [Status.DEFAULT_MISSING, Status.DEFAULT_EXPIRED, Status.DEFAULT_ERROR],
-        Status.PRESENT,
-    )
+    status = np.where(finished.failed, np.uint8(Status.DEFAULT_ERROR), np.uint8(Status.PRESENT))
+    status[expired] = Status.DEFAULT_EXPIRED
+    status[~finished.present] = Status.DEFAULT_MISSING
     good = status == Status.PRESENT
     column.values[rows[good]] = finished.values[good]
     column.valid[rows[good]] = True
@@ -97,7 +96,8 @@ def _merge_window(
         return Merged({}, *(np.empty(0, np.int64) for _ in range(3))), rows
     code = tiles.code[rows]
     names = ["events", "newest", *(name for partial in partials for name in layout.fields[partial])]
-    fields: Fields = {name: np.ascontiguousarray(tiles.records[name][rows]) for name in names}
+    records = gathered(tiles.records, rows)
+    fields: Fields = {name: np.ascontiguousarray(records[name]) for name in names}
     starts = group_starts(code)
     merged = reduce(layout, fields, starts, partials)
     entities = code[starts]

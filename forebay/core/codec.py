@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.layout import PENDING, Layout
+from forebay.core.records import copied
 from forebay.core.tiles import Tiles
 from forebay.errors import FormatError
 
@@ -38,7 +39,7 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
     """The bytes to append to each entity's pending blob."""
-    records = tiles.records.copy()
+    records = copied(tiles.records)
     records["ring"] = PENDING
     body = records.tobytes()
     edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
@@ -75,7 +76,7 @@ def unpack_records(layout: Layout, bodies: Sequence[bytes | None]) -> Tiles:
 def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
     """The newest event of each entity; NO_CUT where it has none."""
     newest = np.full(entities, NO_CUT, np.int64)
-    np.maximum.at(newest, tiles.code, tiles.records["newest"])
+    np.maximum.at(newest, tiles.code, np.ascontiguousarray(tiles.records["newest"]))
     return newest
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from forebay.algebra.partials import Fields, Starts
 from forebay.core.events import Events
 from forebay.core.layout import PENDING, Layout
+from forebay.core.records import copied, gathered, joined
 
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
@@ -36,7 +37,7 @@ class Tiles:
 
     def take(self, rows: npt.NDArray[Any]) -> Tiles:
         """Some tiles, by a mask or by ascending row numbers."""
-        return Tiles(self.code[rows], self.records[rows])
+        return Tiles(self.code[rows], gathered(self.records, rows))
 
     @staticmethod
     def empty(layout: Layout) -> Tiles:
@@ -62,16 +63,16 @@ def fold(layout: Layout, events: Events) -> Tiles:
 
 def roll_up(layout: Layout, tiles: Tiles) -> Tiles:
     """Tiles of every ring from tiles of the finest (pending or not); each ring is merged from the one below."""
-    finest = tiles.records.copy()
+    finest = copied(tiles.records)
     finest["ring"] = 0
     rings = [merge(layout, tiles.code, finest)]
     for ring, hop_us in enumerate(layout.hops_us[1:], 1):
         below = rings[-1]
-        records = below.records.copy()
+        records = copied(below.records)
         records["ring"] = ring
         records["start"] -= records["start"] % hop_us
         rings.append(_merge_sorted(layout, below.code, records))
-    return _sorted(np.concatenate([r.code for r in rings]), np.concatenate([r.records for r in rings]))
+    return _sorted(np.concatenate([r.code for r in rings]), joined([r.records for r in rings]))
 
 
 def merge(layout: Layout, code: Ints, records: Records) -> Tiles:
@@ -118,7 +119,7 @@ def group_starts(*columns: npt.NDArray[Any]) -> Starts:
 def _sorted(code: Ints, records: Records) -> Tiles:
     start, ring = records["start"], records["ring"]
     order = np.lexsort((start, ring, code))
-    return Tiles(code[order], records[order])
+    return Tiles(code[order], gathered(records, order))
 
 
 def _merge_sorted(layout: Layout, code: Ints, records: Records) -> Tiles:

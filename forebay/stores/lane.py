@@ -27,6 +27,7 @@ from forebay.core.codec import NO_CUT, newest_of, pack_pending
 from forebay.core.events import Events
 from forebay.core.identity import SLOTS, slots_of
 from forebay.core.layout import Layout
+from forebay.core.records import joined
 from forebay.core.tiles import Tiles, fold, merge
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
@@ -259,7 +260,7 @@ def _fold(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
         tiles = fold(layout, events)
         code.append(local[tiles.code])
         records.append(tiles.records)
-    return list(entities), merge(layout, np.concatenate(code), np.concatenate(records))
+    return list(entities), merge(layout, np.concatenate(code), joined(records))
 
 
 def _expire_commands(names: Sequence[str], lifetimes: Sequence[int] | None) -> list[bytes]:

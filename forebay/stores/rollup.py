@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from forebay.core.codec import STREAM, newest_of, pack, unpack, unpack_records
 from forebay.core.layout import Layout
+from forebay.core.records import joined
 from forebay.core.tiles import expire, merge, roll_up
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +34,7 @@ def rolled_up(
     _, old = unpack(layout, stream)
     new = roll_up(layout, unpack_records(layout, pending))
     code = np.concatenate((old.code, new.code))
-    tiles = merge(layout, code, np.concatenate((old.records, new.records)))
+    tiles = merge(layout, code, joined([old.records, new.records]))
     tiles = tiles.take(tiles.records["start"] >= cuts_us[tiles.code])
     newest = newest_of(tiles, len(stream))
     tiles = expire(layout, tiles, newest + 1)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from forebay.core.codec import newest_of, unpack, unpack_records
 from forebay.core.layout import Layout
+from forebay.core.records import gathered, joined
 from forebay.core.tiles import Tiles
 
 Ints = npt.NDArray[np.int64]
@@ -49,11 +50,11 @@ def join(
     headers, before = unpack(layout, batch)
     published = headers["cut"] >= finished_us
     cuts_us = np.where(published, headers["cut"], finished_us)
-    before = before.take(published[before.code])
-    parts = [before]
-    for after in (unpack(layout, stream)[1], unpack_records(layout, pending)):
-        parts.append(after.take(after.records["start"] >= cuts_us[after.code]))
-    code = np.concatenate([part.code for part in parts])
+    after = (unpack(layout, stream)[1], unpack_records(layout, pending))
+    parts = (before, *after)
+    counted = [published[before.code], *(part.records["start"] >= cuts_us[part.code] for part in after)]
+    rows = np.flatnonzero(np.concatenate(counted))
+    code = np.concatenate([part.code for part in parts])[rows]
     order = np.argsort(code, kind="stable")
-    tiles = Tiles(code[order], np.concatenate([part.records for part in parts])[order])
+    tiles = Tiles(code[order], gathered(joined([part.records for part in parts]), rows[order]))
     return Joined(tiles, cuts_us, newest_of(tiles, len(stream)))
