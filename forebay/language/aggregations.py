@@ -9,7 +9,7 @@ enrolled in every law by that.
 from __future__ import annotations
 
 import decimal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,7 +67,7 @@ class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     name: str
     of: str | None = None
-    windows: tuple[str | None, ...] = ()
+    windows: Sequence[str | None] = ()
     default: int | float | bool | str | decimal.Decimal | msgspec.UnsetType | None = msgspec.UNSET
     hop: str | None = None
     description: str = ""
