@@ -9,6 +9,10 @@ import typer
 
 from forebay.errors import RequestError
 
+LETTER = ("recorded_at", "source", "source_partition", "source_offset", "reason", "detail")
+RAW_SHOWN = 120
+"""Bytes of a refused event that a table shows; `--json` prints all."""
+
 
 def load(
     source: Annotated[str, typer.Argument(help="The source whose history these files hold.")],
@@ -28,7 +32,7 @@ def load(
     declared = deployed.definitions.source(source)
     if not isinstance(declared, EventSource):
         raise RequestError(f"{source!r} is a TableSource, which is read where it lies; only an EventSource is loaded")
-    archive = deployed.offline.archive(declared)
+    archive = deployed.offline.archive(declared, deployed.definitions.limits(declared))
     results: list[dict[str, Any]] = []
     for file in files:
         loaded = archive.load(file)
@@ -47,4 +51,23 @@ def dead_letters(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the events that were refused, with their reasons."""
-    raise NotImplementedError
+    from forebay.cli.printing import print_json, print_table
+    from forebay.client.deployed import Deployed
+    from forebay.settings import Settings
+
+    letters = Deployed(Settings.from_env()).offline.dead_letters().scan(source)
+    shown = letters.slice(0, limit).to_pylist()
+    if as_json:
+        print_json([row | {"raw": row["raw"].decode(errors="replace")} for row in shown])
+        return
+    print_table(
+        "Dead letters",
+        ["recorded", "source", "partition", "#offset", "reason", "detail", "event"],
+        ([*(row[name] for name in LETTER), _short(row["raw"])] for row in shown),
+        f"{len(letters) - len(shown)} earlier ones are not shown" if len(letters) > len(shown) else None,
+    )
+
+
+def _short(raw: bytes) -> str:
+    text = raw[:RAW_SHOWN].decode(errors="replace")
+    return text + "…" if len(raw) > RAW_SHOWN else text

@@ -54,9 +54,10 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
 
 
 def check_checkout(name: str) -> None:
-    """Raise `ConfigError` unless the working folder (now on `sys.path`) holds the module."""
+    """Raise `ConfigError` unless the working folder (now first on `sys.path`) holds the module."""
     here = str(Path.cwd())
-    if here not in sys.path:
+    if sys.path[0] != here:
         sys.path.insert(0, here)
+    importlib.invalidate_caches()
     if importlib.util.find_spec(name) is None or not (Path(here) / name).is_dir():
         raise ConfigError(f"There is no {name}/ in {here}; run this from a checkout of Forebay, where {name}/ lies")

@@ -54,8 +54,13 @@ class FeatureStore:
         Definitions are those that `forebay apply` deployed; where nothing is deployed, those of the module
         `FOREBAY_DEFINITIONS`. `definitions` (a module's name, or `Definitions`) takes their place.
         """
-        given = {"online_url": online_url, "offline_url": offline_url, "namespace": namespace}
-        settings = replace(Settings.from_env(), **{name: value for name, value in given.items() if value is not None})
+        here = Settings.from_env()
+        settings = replace(
+            here,
+            online_url=online_url or here.online_url,
+            offline_url=offline_url or here.offline_url,
+            namespace=namespace or here.namespace,
+        )
         return cls(settings, definitions)
 
     @property

@@ -9,27 +9,32 @@ nothing effective after it); views are computed one after another, so that memor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.client.asked import Asked
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.client.spine import Spine
 from forebay.core.events import Events
+from forebay.core.identity import parse_entity_key
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
-from forebay.core.rows import Rows, batch_answer
-from forebay.core.values import FeatureColumn
+from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, Rows, batch_answer
+from forebay.core.values import FeatureColumn, arrow_type
 from forebay.ingest.select import Selector
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
-FILTERED_ENTITIES_MAX = 1_000
+LOOKED_UP_MAX = 1_000
 """So few entities are looked up in the archive; of more, everything within reach is read."""
+EVENTS_AT_ONCE = 50_000_000
+"""Events in memory: some 100 bytes each. A larger archive is read once for each group of entities."""
 
 
 def training_set(store: OfflineStore, asked: Asked, spine: Spine, *, with_statuses: bool = False) -> TrainingSet:
@@ -40,11 +45,11 @@ def training_set(store: OfflineStore, asked: Asked, spine: Spine, *, with_status
         for column in answers(store, view, keyed, spine.instants_us, asked.names[key]):
             columns[key, column.feature.name] = column
     table = spine.table
-    for column in asked.columns:
-        values = columns[column.view.key, column.name]
-        table = table.append_column(column.title, values.to_arrow())
+    for wanted in asked.columns:
+        values = columns[wanted.view.key, wanted.name]
+        table = table.append_column(wanted.title, values.to_arrow())
         if with_statuses:
-            table = table.append_column(column.title + STATUS_SUFFIX, status_array(values))
+            table = table.append_column(wanted.title + STATUS_SUFFIX, status_array(values))
     return TrainingSet(table, tuple(column.title for column in asked.columns))
 
 
@@ -74,33 +79,28 @@ def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | N
     return code[chosen], us[chosen], inverse
 
 
-def read_events(store: OfflineStore, view: WindowedView, keys: Sequence[str], start_us: int, end_us: int) -> Events:
-    """The events that rows of some entities at instants in `[start_us, end_us]` can count."""
+def read_events(
+    store: OfflineStore, view: WindowedView, keys: Sequence[str] | None, start_us: int, end_us: int
+) -> Events:
+    """The events that count at instants in `[start_us, end_us]`, of the entities `keys` (and maybe others), or all."""
     lookback_us = Layout.of(view).lookback_us
+    first_us = None if lookback_us is None else start_us - lookback_us
     selector = Selector(view)
-    table = store.archive(view.source).scan(
-        selector.columns, None if lookback_us is None else start_us - lookback_us, end_us, entity_filter(view, keys)
-    )
-    return selector.select(table)
+    entities = None if keys is None else _looked_up(view, keys)
+    return selector.select(store.archive(view.source).scan(selector.columns, first_us, end_us, entities))
 
 
-def read_rows(store: OfflineStore, view: BatchView, keys: Sequence[str], end_us: int, names: Sequence[str]) -> Rows:
-    """The rows that entities at instants up to `end_us` can have."""
-    table = store.rows(view).scan()
-    return Rows.of(view, table, names)
-
-
-def entity_filter(view: AnyView, keys: Sequence[str]) -> None:
-    """Which entities to look up, where they are few."""
-    raise NotImplementedError
+def read_rows(store: OfflineStore, view: BatchView, end_us: int, names: Sequence[str]) -> Rows:
+    """The rows of a batch view that hold at some instant up to `end_us`."""
+    columns = [*view.entity.keys, *names, EVENT_TIMESTAMP, CREATED_TIMESTAMP]
+    return Rows.of(view, store.rows(view).scan(columns, None, end_us + 1), names)
 
 
 def recoded(keyed: Keyed, keys: Sequence[str]) -> Ints:
     """The rows' entities as indices into other `keys`; −1 where they are not among them."""
     index = {key: code for code, key in enumerate(keys)}
-    codes = np.fromiter((index.get(key, -1) for key in (*keyed.keys, "")), np.int64, len(keyed.keys) + 1)
-    codes[-1] = -1
-    return codes[keyed.code]
+    codes = np.fromiter((index.get(key, -1) for key in keyed.keys), np.int64, len(keyed.keys))
+    return np.append(codes, -1)[keyed.code]
 
 
 def _answer(
@@ -111,7 +111,37 @@ def _answer(
         return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
     start_us, end_us = int(asking.min()), int(asking.max())
     if isinstance(view, BatchView):
-        rows = read_rows(store, view, keyed.keys, end_us, names)
+        rows = read_rows(store, view, end_us, names)
         return batch_answer(view, rows, recoded(keyed, rows.keys), instants_us, names)
-    events = read_events(store, view, keyed.keys, start_us, end_us)
-    return answer_events(Layout.of(view), events, recoded(keyed, events.keys), instants_us, names)
+    columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
+    for chunk in _chunks(store, view, keyed):
+        everybody = chunk is keyed and len(keyed.keys) > LOOKED_UP_MAX
+        events = read_events(store, view, None if everybody else chunk.keys, start_us, end_us)
+        asked = np.flatnonzero(chunk.code >= 0)
+        codes = recoded(chunk, events.keys)[asked]
+        for whole, part in zip(
+            columns, answer_events(Layout.of(view), events, codes, instants_us[asked], names), strict=True
+        ):
+            whole.put(asked, part)
+    return columns
+
+
+def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[Keyed]:
+    """The rows in as many groups of entities as it takes for the events of one to fit in memory."""
+    archived, _ = store.archive(view.source).size() or (0, 0)
+    count = min(-(-archived // EVENTS_AT_ONCE) or 1, len(keyed.keys))
+    if count <= 1:
+        yield keyed
+        return
+    edges = np.linspace(0, len(keyed.keys), count + 1).astype(np.int64).tolist()
+    for low, high in pairwise(edges):
+        mine = (keyed.code >= low) & (keyed.code < high)
+        yield Keyed(keyed.keys[low:high], np.where(mine, keyed.code - low, -1))
+
+
+def _looked_up(view: AnyView, keys: Sequence[str]) -> pa.Table:
+    """The key columns of entities."""
+    rows = [parse_entity_key(view.entity, key) for key in keys]
+    return pa.table(
+        {name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in view.entity.keys.items()}
+    )

@@ -70,7 +70,7 @@ def feature_history(
 def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us: int) -> Ints:
     """`start_us`, and the instants in the interval from which on an event or a row counts."""
     if isinstance(view, BatchView):
-        rows = read_rows(store, view, [key], end_us, [])
+        rows = read_rows(store, view, end_us, [])
         found = rows.event_us[[rows.keys[code] == key for code in rows.code.tolist()]]
     else:
         events = read_events(store, view, [key], start_us, end_us)

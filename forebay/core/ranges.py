@@ -57,7 +57,7 @@ def answer_events(
         if high > low and len(rows):
             chunk = _Sorted(layout, events, order[low:high], first)
             for column in chunk.answer(row_code[rows], row_us[rows], wanted):
-                _scatter(columns[column.feature.name], rows, column)
+                columns[column.feature.name].put(rows, column)
     return [columns[name] for name in wanted]
 
 
@@ -76,11 +76,6 @@ def _chunks(events: Events) -> Iterator[tuple[int, int]]:
         last = min(max(last, first + 1), first + entities_max, len(counts))
         yield first, last
         first = last
-
-
-def _scatter(into: FeatureColumn, rows: Rows, column: FeatureColumn) -> None:
-    into.values[rows], into.valid[rows] = column.values, column.valid
-    into.status[rows], into.event_us[rows] = column.status, column.event_us
 
 
 class _Sorted:
@@ -109,7 +104,7 @@ class _Sorted:
         return np.searchsorted(self.keys, (codes - self.first_code) * self.span + within)
 
     def _window(
-        self, window: Window, outputs: Sequence[Output], codes: Ints, instants_us: Ints, high: Rows
+        self, window: Window, outputs: tuple[Output, ...], codes: Ints, instants_us: Ints, high: Rows
     ) -> Iterator[FeatureColumn]:
         low = self._search(codes, edges_us(window, instants_us))
         rows = np.flatnonzero(high > low)

@@ -61,6 +61,11 @@ class FeatureColumn:
         """Some rows, in the order given; a row may be taken many times."""
         return FeatureColumn(self.feature, self.values[rows], self.valid[rows], self.status[rows], self.event_us[rows])
 
+    def put(self, rows: npt.NDArray[np.intp], column: FeatureColumn) -> None:
+        """Overwrite some rows, each with the row of the same place in another column of this feature."""
+        self.values[rows], self.valid[rows] = column.values, column.valid
+        self.status[rows], self.event_us[rows] = column.status, column.event_us
+
     def to_arrow(self) -> pa.Array:
         """An Arrow array of the feature's type (Decimal as decimal128(38, scale), Timestamp as UTC microseconds)."""
         return arrow_array(self.feature.type, self.values, self.valid)

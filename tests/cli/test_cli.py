@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,15 +190,17 @@ def test_what_lives_beside_the_sdk_is_run_from_a_checkout(
     assert "run this from a checkout" in ended.err
 
 
-def test_modules_of_the_checkout_get_their_arguments(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+def test_modules_of_the_checkout_get_their_arguments_and_give_the_exit_code(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
     (tmp_path / "serving" / "__main__.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "serving"]:
-        monkeypatch.delitem(sys.modules, name)
-    ended = cli("serve", "--port", "8080", "x")
-    assert (ended.code, ended.out.strip()) == (4, "['--port', '8080', 'x']")
+    ended = subprocess.run(
+        [sys.executable, "-m", "forebay.cli", "serve", "--port", "8080", "x"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (4, "['--port', '8080', 'x']"), ended.stderr
 
 
 def test_doctor_says_what_is_wrong(
@@ -230,12 +233,12 @@ def test_help_loads_no_engine_and_the_module_runs_as_the_command_does() -> None:
         "heavy = {'pandas', 'pyarrow', 'duckdb', 'deltalake', 'redis', 'dagster', 'bytewax'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=CHECKOUT)
     shown = subprocess.run(
         [sys.executable, "-m", "forebay.cli", "--help"],
         check=True,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=CHECKOUT,
     )
     assert "training-set" in shown.stdout
