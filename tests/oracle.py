@@ -1,6 +1,8 @@
-"""The oracle: what a feature's value is, in nested loops over plain events. It imports nothing from Forebay, on purpose.
+"""The oracle: what a feature's value is, in nested loops over plain events. It imports nothing from Forebay, on
+purpose.
 
-An event is `(entity, ts_us, event_id, value)`; a value is None, an int (in units of 10^-scale), a float, a str or a bool.
+An event is `(entity, ts_us, event_id, value)`; a value is None, an int (in units of 10^-scale), a float, a str or a
+bool.
 """
 
 import math

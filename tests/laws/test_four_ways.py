@@ -1,8 +1,9 @@
-"""The law on real stores: what is read online equals the training set and the oracle, whatever batch and stream do meanwhile.
+"""The law on real stores: what is read online equals the training set and the oracle, whatever batch and stream do
+meanwhile.
 
-A seeded little world: three days are loaded as history, three more arrive through two stream partitions, out of order within their
-lateness. Stream commits, takeovers with a replay from too far back, folds and publications of whole days happen in random
-order; after each of them every entity is read.
+A seeded little world: three days are loaded as history, three more arrive through two stream partitions, out of order
+within their lateness. Stream commits, takeovers with a replay from too far back, folds and publications of whole days
+happen in random order; after each of them every entity is read.
 """
 
 from __future__ import annotations
