@@ -13,7 +13,9 @@ from forebay.language.types import AnyType, Int64Type, StringType
 
 KEYS_MAX = 8
 """Key columns of one entity."""
-_TILE_COLUMNS = frozenset({"entity_key", "hop_us", "start", "events", "newest", "instant"})
+_TILE_COLUMNS = frozenset(
+    {"entity_key", "hop_us", "tile_start", "tile_events", "tile_newest", "commit_number", "next_offset", "instant"}
+)
 
 
 class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

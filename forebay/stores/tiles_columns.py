@@ -25,6 +25,7 @@ from forebay.algebra.partials import Partial
 from forebay.core.identity import parse_entity_key
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
+from forebay.errors import DefinitionError
 from forebay.ingest.batch import INSTANT, stored_type
 from forebay.ingest.convert import decimal_array, units_of
 from forebay.ingest.select import fixed_bytes
@@ -32,7 +33,8 @@ from forebay.instants import DAY_US, day_text
 from forebay.language.types import AnyType, DecimalType
 from forebay.stores.data_files import DATE
 
-ENTITY_KEY, HOP_US, START, EVENTS, NEWEST = "entity_key", "hop_us", "start", "events", "newest"
+ENTITY_KEY, HOP_US, START = "entity_key", "hop_us", "tile_start"
+EVENTS, NEWEST = "tile_events", "tile_newest"
 Array = npt.NDArray[Any]
 
 
@@ -41,6 +43,13 @@ def tiles_schema(layout: Layout) -> pa.Schema:
     keys = [(name, stored_type(kind)) for name, kind in layout.view.entity.keys.items()]
     head = [(ENTITY_KEY, pa.string()), (HOP_US, pa.int64()), (START, INSTANT), (EVENTS, pa.int64()), (NEWEST, INSTANT)]
     fields = [(name, _type(partial, name, layout)) for partial, name in _fields(layout)]
+    names = [name for name, _ in (*head, *fields)]
+    for key, _ in keys:
+        if key in names:
+            raise DefinitionError(
+                f"View {layout.view.key!r}: its tiles have a column {key!r}, as has entity {layout.view.entity.name!r}; "
+                "rename the key"
+            )
     return pa.schema([*keys, *head, *fields, (DATE, pa.string())])
 
 

@@ -5,7 +5,7 @@ A date of `tiles/` is replaced as a whole, atomically with the position `fold/<d
 folded from. So the table itself says which dates were folded (an empty one has no rows) and whether the archive has
 grown since.
 
-`streamed/` has three columns more (`commit`, `partition`, `next_offset`: what was committed online, from which
+`streamed/` has three columns more (`commit_number`, `source_partition`, `next_offset`: what was committed online, from which
 stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which positions
 it was prepared for, and nothing is written where the table stands elsewhere.
 """
@@ -29,7 +29,7 @@ from forebay.stores.location import Location
 from forebay.stores.tiles_columns import EVENTS, HOP_US, NEWEST, START, from_table, tiles_schema, to_table
 
 FOLD = "fold/"
-_STREAMED = (("commit", pa.int64()), ("partition", pa.string()), ("next_offset", pa.int64()))
+_STREAMED = (("commit_number", pa.int64()), ("source_partition", pa.string()), ("next_offset", pa.int64()))
 
 
 class TilesTable:
@@ -92,7 +92,7 @@ class StreamedTable:
         schema = tiles_schema(self._layout)
         for name, kind in _STREAMED:
             schema = schema.insert(len(schema) - 1, pa.field(name, kind))
-        statistics = [HOP_US, START, NEWEST, "commit"]
+        statistics = [HOP_US, START, NEWEST, "commit_number"]
         self.table = LakeTable(location, f"streamed/{view.key}", schema, statistics=statistics)
 
     def positions(self) -> dict[str, int]:
