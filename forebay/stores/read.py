@@ -1,11 +1,13 @@
 """The online read: features of entities of several views at one instant, from one MGET.
 
-instant    `at`, or the later of the wall clock and the newest event in what is read + 1 µs: a producer's clock that
-           runs ahead cannot break the law
-early      `at` must be after the newest event applied to an entity, and not before its cut: earlier instants are
-           history's, because tiles hold what came after them or have dropped what they need
-stale      a present value whose view is behind by more than its freshness: instant − max(watermark, cut) > freshness. A
-           source without a stream is never behind; one whose stream never ran is as fresh as its cut
+What it decides, beyond what the core does:
+
+    instant    `at`, or the latest of the wall clock, the newest event in what is read + 1 µs and the cuts: a producer's
+               clock that runs ahead cannot break the law
+    early      `at` must be after the newest event applied to an entity, and not before its cut: earlier instants are
+               history's, because tiles hold what came after them or have dropped what they need
+    stale      a present value whose view is behind by more than its freshness: instant − max(watermark, cut) >
+               freshness. A source without a stream is never behind; one whose stream never ran is as fresh as its cut
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ class OnlineReader:
 
 
 class _Entities:
-    """The distinct entities of a request's rows; a row without a key is one entity more, of which nothing is stored."""
+    """The distinct entities of a request's rows; rows without a key are one entity more, of which nothing is stored."""
 
     def __init__(self, keys: Sequence[str | None]) -> None:
         codes: dict[str, int] = {}
@@ -112,15 +114,21 @@ class _Entities:
             if key is not None:
                 codes.setdefault(key, len(codes))
         self.keys = list(codes)
-        self.rows = np.array([len(codes) if key is None else codes[key] for key in keys], np.int64)
-        self.count = len(codes) + 1
+        self.count, self.row_count = len(codes) + (None in keys), len(keys)
+        rows = [len(codes) if key is None else codes[key] for key in keys]
+        self._rows = None if rows == list(range(self.count)) else np.array(rows, np.int64)
         slots = slots_of(self.keys)
         self.slots = slots.tolist()
         self.distinct, self.of_slot = np.unique(slots, return_inverse=True)
 
     def per_row(self, of_entities: Ints, blank: int) -> Ints:
         """A value per row from one per keyed entity."""
-        return np.append(of_entities, blank)[self.rows]
+        values = of_entities if self.count == len(of_entities) else np.append(of_entities, blank)
+        return values if self._rows is None else values[self._rows]
+
+    def spread(self, column: FeatureColumn) -> FeatureColumn:
+        """The rows of a column that has one per entity."""
+        return column if self._rows is None else column.take(self._rows)
 
 
 class _AskedTiles:
@@ -156,8 +164,8 @@ class _AskedTiles:
 
     @property
     def earliest_us(self) -> int:
-        """The first instant at which everything found lies before it."""
-        return int(self._joined.newest_us.max(initial=NO_CUT)) + 1
+        """The first instant that is after everything found and not before any cut."""
+        return max(int(self._joined.newest_us.max(initial=NO_CUT)) + 1, int(self._joined.cuts_us.max(initial=NO_CUT)))
 
     def check(self, at_us: int) -> None:
         """Raise `InstantTooEarlyError` unless what was found answers this instant."""
@@ -177,7 +185,7 @@ class _AskedTiles:
         """Its features at an instant."""
         entities, joined = self._entities, self._joined
         instants = np.full(entities.count, instant_us, np.int64)
-        columns = [column.take(entities.rows) for column in answer(self._layout, joined.tiles, instants, names)]
+        columns = [entities.spread(column) for column in answer(self._layout, joined.tiles, instants, names)]
         cuts, watermarks = entities.per_row(joined.cuts_us, NO_CUT), entities.per_row(self._watermarks, NO_CUT)
         freshness_us = self.view.freshness_us
         if freshness_us is not None and self.view.source.stream is not None:
@@ -196,12 +204,12 @@ class _AskedRows:
 
     def load(self, blobs: Blobs) -> None:
         """Take what was found under `names`."""
-        self._columns, self._event_us = unpack_rows(self.view, [*blobs, None])
+        self._columns, self._event_us = unpack_rows(self.view, [*blobs, None][: self._entities.count])
 
     @property
     def earliest_us(self) -> int:
         """The first instant at which every row found holds."""
-        return int(self._event_us.max())
+        return int(self._event_us.max(initial=NO_CUT))
 
     def check(self, at_us: int) -> None:
         """Raise `InstantTooEarlyError` unless what was found answers this instant."""
@@ -214,12 +222,9 @@ class _AskedRows:
     def answer(self, instant_us: int, names: Sequence[str] | None) -> ViewRead:
         """Its features at an instant."""
         instants = np.full(self._entities.count, instant_us, np.int64)
-        rows = self._entities.rows
-        columns = [
-            column.take(rows) for column in finish_rows(self.view, self._columns, self._event_us, instants, names)
-        ]
-        none = np.full(len(rows), NO_CUT, np.int64)
-        return ViewRead(columns, np.zeros(len(rows), np.int64), none, none)
+        finished = finish_rows(self.view, self._columns, self._event_us, instants, names)
+        none = np.full(self._entities.row_count, NO_CUT, np.int64)
+        return ViewRead([self._entities.spread(column) for column in finished], np.zeros_like(none), none, none)
 
 
 def _asked(keys: Keys, view: AnyView, entities: _Entities) -> _AskedTiles | _AskedRows:

@@ -115,6 +115,12 @@ def test_the_instant_is_the_wall_clock_or_just_after_what_is_read(client: redis.
     )
 
 
+def test_no_live_read_is_of_an_instant_before_a_cut(client: redis.Redis, namespace: str) -> None:
+    publish(client, namespace, [Order("ann", MIDNIGHT_US - DAY_US, 0)], MIDNIGHT_US)
+    for entity in ("ann", "nobody"):
+        assert read(client, namespace, [entity]).instant_us == MIDNIGHT_US
+
+
 def test_an_earlier_instant_than_the_newest_event_is_historys(client: redis.Redis, namespace: str) -> None:
     lane_of(client, namespace).commit([piece(ORDERS)])
     newest_us = max(order.ts for order in ORDERS if order.entity == "ann")
