@@ -9,8 +9,10 @@ here; it knows no views.
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,4 +72,14 @@ class HomeStorage(DagsterSqliteStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> HomeStorage:
         """The storage of this environment."""
         folder = os.environ.get("DAGSTER_HOME") or str(Settings.from_env().home / "dagster")
-        return cls.from_local(folder, inst_data=inst_data)
+        with alone(folder):
+            return cls.from_local(folder, inst_data=inst_data)
+
+
+@contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Hold a lock on the folder: two processes that make their tables at once would break each other's migrations."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with Path(folder, "storage.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
