@@ -59,5 +59,6 @@ def check_checkout(name: str) -> None:
     if sys.path[0] != here:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
-    if importlib.util.find_spec(name) is None or not (Path(here) / name).is_dir():
+    spec = importlib.util.find_spec(name)
+    if spec is None or str(Path(here) / name) not in (spec.submodule_search_locations or ()):
         raise ConfigError(f"There is no {name}/ in {here}; run this from a checkout of Forebay, where {name}/ lies")

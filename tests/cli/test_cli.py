@@ -15,6 +15,7 @@ import pytest
 from forebay.cli import main
 from tests.conftest import Deployment
 
+CHECKOUT = Path(__file__).parents[2]
 DEFINITIONS = """
 from forebay import Count, Entity, EventSource, FeatureService, FileStream, Int64, Mean, String, Timestamp, WindowedView
 
@@ -192,6 +193,7 @@ def test_what_lives_beside_the_sdk_is_run_from_a_checkout(
 
 def test_modules_of_the_checkout_get_their_arguments_and_give_the_exit_code(tmp_path: Path) -> None:
     (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "__init__.py").touch()
     (tmp_path / "serving" / "__main__.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
     ended = subprocess.run(
         [sys.executable, "-m", "forebay.cli", "serve", "--port", "8080", "x"],
