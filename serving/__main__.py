@@ -22,13 +22,13 @@ KEEP_ALIVE_S = 30
 
 
 def main() -> int:
-    """Serve until told to stop; 1 where it cannot begin."""
+    """Serve until told to stop; 2 where it cannot begin."""
     try:
         listening = _listen(os.environ.get("FOREBAY_HTTP_PORT", ""))
         app = make_app(Settings.from_env())
     except ForebayError as error:
-        print(f"forebay: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     config = uvicorn.Config(
         app,
         log_level="warning",
