@@ -8,7 +8,8 @@ TTL and errors are decided in one place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from forebay.language.windows import Window
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 EDGE_MIN = -(2**63)
+PRESENT, MISSING = np.uint8(Status.PRESENT), np.uint8(Status.DEFAULT_MISSING)
+EXPIRED, ERROR = np.uint8(Status.DEFAULT_EXPIRED), np.uint8(Status.DEFAULT_ERROR)
 
 
 def answer(layout: Layout, tiles: Tiles, instants_us: Ints, names: Sequence[str] | None = None) -> list[FeatureColumn]:
@@ -32,30 +35,35 @@ def answer(layout: Layout, tiles: Tiles, instants_us: Ints, names: Sequence[str]
     columns: dict[str, FeatureColumn] = {}
     if (np.diff(tiles.code) < 0).any():
         tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
+    rings, starts = (np.ascontiguousarray(tiles.records[name]) for name in ("ring", "start"))
+    pending = rings == PENDING
     for window, outputs in by_window(layout, names).items():
-        ring = outputs[0].ring
         edge = edges_us(window, instants_us)
-        records = tiles.records
-        mine = ((records["ring"] == ring) | (records["ring"] == PENDING)) & (records["start"] >= edge[tiles.code])
-        rows = np.flatnonzero(mine)
+        rows = np.flatnonzero(((rings == outputs[0].ring) | pending) & (starts >= edge[tiles.code]))
         merged, entities = _merge_window(layout, tiles, rows, outputs, instants_us)
         for output in outputs:
             columns[output.name] = finish(layout, output, merged, entities, instants_us)
     return [columns[name] for name in names or [output.name for output in layout.outputs]]
 
 
-def by_window(layout: Layout, names: Sequence[str] | None) -> dict[Window, list[Output]]:
+def by_window(layout: Layout, names: Sequence[str] | None) -> Mapping[Window, tuple[Output, ...]]:
     """The outputs asked for, grouped by window. Raises `UnknownNameError`."""
+    return _by_window(layout, None if names is None else tuple(names))
+
+
+@functools.lru_cache(maxsize=1024)
+def _by_window(layout: Layout, names: tuple[str, ...] | None) -> Mapping[Window, tuple[Output, ...]]:
     known = {output.name: output for output in layout.outputs}
-    groups: dict[Window, list[Output]] = {}
+    groups: dict[Window, tuple[Output, ...]] = {}
     for name in known if names is None else dict.fromkeys(names):
         if name not in known:
             raise UnknownNameError.of(f"feature of view {layout.view.key!r} named", name, known)
-        groups.setdefault(known[name].window, []).append(known[name])
+        groups[known[name].window] = (*groups.get(known[name].window, ()), known[name])
     return groups
 
 
-def partials_needed(layout: Layout, outputs: Sequence[Output]) -> tuple[Partial, ...]:
+@functools.lru_cache(maxsize=4096)
+def partials_needed(layout: Layout, outputs: tuple[Output, ...]) -> tuple[Partial, ...]:
     """The partials that some outputs are finished from, in the record's order."""
     needed = {partial for output in outputs for partial in output.aggregation.partials(output.column)}
     return tuple(partial for partial in layout.partials if partial in needed)
@@ -71,16 +79,19 @@ def edges_us(window: Window, instants_us: Ints) -> Ints:
 
 def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints) -> FeatureColumn:
     """The column of one output at all instants: `merged` are the windows that have an event, `rows` says whose."""
-    column = FeatureColumn.of_defaults(output.feature, len(instants_us))
     if not len(rows):
-        return column
+        return FeatureColumn.of_defaults(output.feature, len(instants_us))
     finished = output.aggregation.finish(merged, output.column)
     ttl_us = layout.view.ttl_us
     expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
-    status = np.where(finished.failed, np.uint8(Status.DEFAULT_ERROR), np.uint8(Status.PRESENT))
-    status[expired] = Status.DEFAULT_EXPIRED
-    status[~finished.present] = Status.DEFAULT_MISSING
-    good = status == Status.PRESENT
+    good = finished.present & ~(expired | finished.failed)
+    if len(rows) == len(instants_us) and good.all():
+        none = np.zeros(len(rows), np.uint8)
+        return FeatureColumn(output.feature, finished.values, good, none + PRESENT, merged.newest.copy())
+    status = np.where(finished.failed, ERROR, PRESENT)
+    status[expired] = EXPIRED
+    status[~finished.present] = MISSING
+    column = FeatureColumn.of_defaults(output.feature, len(instants_us))
     column.values[rows[good]] = finished.values[good]
     column.valid[rows[good]] = True
     column.status[rows] = status
@@ -89,7 +100,7 @@ def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_
 
 
 def _merge_window(
-    layout: Layout, tiles: Tiles, rows: Rows, outputs: Sequence[Output], instants_us: Ints
+    layout: Layout, tiles: Tiles, rows: Rows, outputs: tuple[Output, ...], instants_us: Ints
 ) -> tuple[Merged, Rows]:
     partials = partials_needed(layout, outputs)
     if not len(rows):

@@ -26,7 +26,7 @@ PENDING = 255
 HEAD = (("start", "<i8"), ("ring", "u1"), ("events", "<i8"), ("newest", "<i8"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Output:
     """One feature of a view: an aggregation over one of its windows."""
 
