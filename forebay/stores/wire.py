@@ -42,8 +42,6 @@ class Wire:
         self.close()
         with translated(self.client):
             self._connection = self.client.connection_pool.get_connection()
-            self._connection.disconnect()
-            self._connection.connect()
         self._reader = hiredis.Reader()
 
     def close(self) -> None:
