@@ -1,0 +1,29 @@
+"""The pages do what they say: every block of code is run, in order, on real parts, from an empty folder.
+
+A failure names page and line, and shows what was printed beside what the page shows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+
+import pytest
+
+from tests.docs.pages import ROOT
+from tests.docs.walk import Walk
+
+
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """An empty folder with a short path: a unix socket's holds some hundred bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="docs-"))
+    yield folder
+    rmtree(folder, ignore_errors=True)
+
+
+def test_the_readme(checkout: Path) -> None:
+    with Walk(checkout) as walk:
+        walk.through(ROOT / "README.md")
