@@ -18,6 +18,8 @@ from shutil import rmtree
 import hypothesis
 import pytest
 
+from forebay.settings import Settings
+from forebay.stores.embedded import stop_embedded
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
 
@@ -41,6 +43,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="forebay-"))
     monkeypatch.setenv("FOREBAY_HOME", str(folder))
     yield folder
+    stop_embedded(Settings.from_env({"FOREBAY_HOME": str(folder)}))  # it would outlive its folder
     rmtree(folder, ignore_errors=True)
 
 
