@@ -10,6 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from forebay.stores.location import Location
 HELD_BYTES_MAX = 128 * 2**20
 """Some million events; sorting them takes as much again."""
 ROW_GROUP_ROWS = 128 * 1024
+WRITERS = 8
+"""Files that are written at a time: S3 answers slowly, but many at once."""
 DATE = "date"
 
 
@@ -48,13 +51,15 @@ class DataFiles:
         if not held:
             return
         rows = in_order(pa.concat_tables(held), self._instant)
-        first = 0
         counts = rows[DATE].combine_chunks().value_counts().to_pylist()
-        for count in sorted(counts, key=lambda count: str(count["values"])):
-            self._write_date(count["values"], rows.slice(first, count["counts"]).drop_columns(DATE))
-            first += count["counts"]
+        dates = {count["values"]: count["counts"] for count in sorted(counts, key=lambda count: str(count["values"]))}
+        firsts = np.cumsum([0, *dates.values()]).tolist()
+        parts = [rows.slice(first, size) for first, size in zip(firsts, dates.values(), strict=False)]
+        with ThreadPoolExecutor(WRITERS) as pool:
+            self.added += pool.map(self._write_date, dates, parts)
 
-    def _write_date(self, date: str, rows: pa.Table) -> None:
+    def _write_date(self, date: str, rows: pa.Table) -> AddAction:
+        rows = rows.drop_columns(DATE)
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
         data = sink.getvalue().to_pybytes()
@@ -64,7 +69,7 @@ class DataFiles:
             stream.write(data)
             stream.close()
         now_ms = time.time_ns() // 1_000_000
-        self.added.append(AddAction(path, len(data), {DATE: date}, now_ms, True, json.dumps(self._statistics_of(rows))))
+        return AddAction(path, len(data), {DATE: date}, now_ms, True, json.dumps(self._statistics_of(rows)))
 
     def _statistics_of(self, rows: pa.Table) -> dict[str, Any]:
         """What readers skip files by; instants are cut off to milliseconds, and readers add one to the largest."""

@@ -13,6 +13,7 @@ files.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from forebay.stores.location import Location
 
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
+COMPACT_EVERY = 256
+"""Appends between two compactions: a commit and a scan cost some 0.1 ms more for each file there is."""
 _WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
 
 Position = Callable[[str], "int | None"]
@@ -57,6 +60,7 @@ class LakeTable:
         self._statistics = [name for name in statistics if name in schema.names]
         self._table: DeltaTable | None = None
         self._lock = threading.RLock()
+        self._appends = 0
 
     def snapshot(self) -> DeltaTable | None:
         """The newest version of the table; `None` where there is no table yet."""
@@ -95,7 +99,19 @@ class LakeTable:
             self._write(table, commit, mode="append")
             return True
 
-        return bool(self._commit(write))
+        appended = bool(self._commit(write))
+        self._appends += appended
+        if appended and self._appends % COMPACT_EVERY == 0:
+            self.compact()
+        return appended
+
+    def compact(self) -> None:
+        """Merge small files; rows and positions stay. Left for later where another commit comes in between."""
+        with self._lock, self.location.reached(f"compacting {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is not None:
+                with contextlib.suppress(CommitFailedError):
+                    snapshot.optimize.compact(writer_properties=_WRITER)
 
     def files(self, instant: str) -> DataFiles:
         """Files to be written now, by the instant that `date` is the date of, and committed later."""

@@ -47,8 +47,8 @@ def tiles_schema(layout: Layout) -> pa.Schema:
     for key, _ in keys:
         if key in names:
             raise DefinitionError(
-                f"View {layout.view.key!r}: its tiles have a column {key!r}, as has entity {layout.view.entity.name!r}; "
-                "rename the key"
+                f"View {layout.view.key!r}: its tiles have a column {key!r} that is no key of "
+                f"{layout.view.entity.name!r}; rename the key"
             )
     return pa.schema([*keys, *head, *fields, (DATE, pa.string())])
 

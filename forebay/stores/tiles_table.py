@@ -5,9 +5,9 @@ A date of `tiles/` is replaced as a whole, atomically with the position `fold/<d
 folded from. So the table itself says which dates were folded (an empty one has no rows) and whether the archive has
 grown since.
 
-`streamed/` has three columns more (`commit_number`, `source_partition`, `next_offset`: what was committed online, from which
-stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which positions
-it was prepared for, and nothing is written where the table stands elsewhere.
+`streamed/` has three columns more (`commit_number`, `source_partition`, `next_offset`: what was committed online, from
+which stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which
+positions it was prepared for, and nothing is written where the table stands elsewhere.
 """
 
 from __future__ import annotations

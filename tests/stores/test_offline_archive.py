@@ -160,6 +160,19 @@ def test_a_column_that_is_added_later_is_null_before(offline_url: str) -> None:
     assert items(OfflineStore(offline_url)) == [0, 1, 2, 3, 4]
 
 
+def test_small_files_are_merged_and_nothing_else_changes(offline_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forebay.stores.lake_table.COMPACT_EVERY", 5)
+    archive = OfflineStore(offline_url).archive(SOURCE)
+    for n in range(12):
+        archive.append([batch(n, n + 1)], NOW_US)
+    table = archive.table.snapshot()
+    assert table is not None
+    assert len(table.file_uris()) == 3
+    assert items(OfflineStore(offline_url)) == list(range(12))
+    assert OfflineStore(offline_url).archive(SOURCE).next_offset("p0") == 12
+    assert archive.append([batch(0, 12)], NOW_US).rows == 0
+
+
 def test_plain_readers_can_read_it(tmp_path: Path) -> None:
     OfflineStore(str(tmp_path / "o")).archive(SOURCE).append([batch(0, 30)], NOW_US)
     table = DeltaTable(tmp_path / "o" / "events" / "shop").to_pyarrow_table()
