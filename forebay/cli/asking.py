@@ -13,10 +13,12 @@ from forebay.errors import RequestError, suggestion
 from forebay.language.types import AnyType, Int64Type
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from forebay.client.responses import OnlineResponse
 
-ROWS_SHOWN = 40
-"""Rows of a history that a table shows; `--json` prints all."""
+ROWS_SHOWN, FEATURES_BESIDE, INSTANTS_BESIDE = 40, 6, 5
+"""What of a history fits a screen; `--json` prints all."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="The entity's keys; `key=` is a null key.")]
@@ -68,17 +70,8 @@ def history(
     table = found.to_arrow()
     if as_json:
         _json(table.to_pylist())
-        return
-    from forebay.cli.printing import print_table
-
-    shown = table.slice(max(0, table.num_rows - ROWS_SHOWN)).drop_columns(list(declared.entity.keys))
-    hidden = table.num_rows - shown.num_rows
-    print_table(
-        f"{view} of {_entity_text(entity)}",
-        shown.column_names,
-        zip(*(column.to_pylist() for column in shown.columns), strict=True),
-        f"{hidden} earlier rows are not shown; --json prints all" if hidden else None,
-    )
+    else:
+        _print_history(table.select(["instant", *found.feature_names]), f"{view} of {_entity_text(entity)}")
 
 
 def training_set(
@@ -160,6 +153,23 @@ def _print_response(response: OnlineResponse, service: str, entity: Mapping[str,
             for name in response.features
         ),
     )
+
+
+def _print_history(table: pa.Table, title: str) -> None:
+    """Instants below each other; of a view with many features, the newest few beside each other."""
+    from forebay.cli.printing import print_table, text
+
+    wide = table.num_columns - 1 > FEATURES_BESIDE
+    shown = table.slice(max(0, table.num_rows - (INSTANTS_BESIDE if wide else ROWS_SHOWN)))
+    hidden = table.num_rows - shown.num_rows
+    caption = f"{hidden} earlier instants are not shown; --json prints all" if hidden else None
+    columns = [column.to_pylist() for column in shown.columns]
+    if wide:
+        rows = ((name, *values) for name, values in zip(shown.column_names[1:], columns[1:], strict=True))
+        print_table(title, ["feature", *(f"#{text(instant)}" for instant in columns[0])], rows, caption)
+    else:
+        headers = ["instant", *(f"#{name}" for name in shown.column_names[1:])]
+        print_table(title, headers, zip(*columns, strict=True), caption)
 
 
 def _print_response_json(response: OnlineResponse, entity: Mapping[str, Any]) -> None:

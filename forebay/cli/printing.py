@@ -7,7 +7,7 @@ instants as ISO 8601 in UTC and decimals as numbers.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +103,3 @@ def age_text(seconds: float | None) -> str:
             parts.append(f"{whole // size}{unit}")
             whole %= size
     return " ".join(parts[:2])
-
-
-def records(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The rows of columns."""
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

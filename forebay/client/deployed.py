@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from forebay.client.asked import Asked, Features
-from forebay.errors import UnknownNameError
+from forebay.errors import ConfigError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 
@@ -59,9 +59,14 @@ class Deployed:
 
     @cached_property
     def offline(self) -> OfflineStore:
-        """The offline store."""
-        from forebay.stores.tables import OfflineStore
-
+        """The offline store. Raises `ConfigError` where its packages are not installed."""
+        try:
+            from forebay.stores.tables import OfflineStore
+        except ImportError as error:
+            raise ConfigError(
+                f"History needs the offline store's packages, and {error.name!r} is not installed: "
+                "pip install 'forebay[offline]'"
+            ) from None
         return OfflineStore(self.settings)
 
     def ask(self, features: Features, full_feature_names: bool) -> Asked:

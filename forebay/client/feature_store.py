@@ -23,7 +23,6 @@ from forebay.settings import Settings
 
 if TYPE_CHECKING:
     from forebay.client.responses import FeatureHistory, OnlineResponse, TrainingSet
-    from forebay.stores.tables import OfflineStore
 
 Instant = datetime | str | int
 """An aware datetime, ISO 8601 text with an offset, or UTC microseconds."""
@@ -98,11 +97,11 @@ class FeatureStore:
         in the same order. A row sees only what lies before its instant. A null key gives the defaults of that
         entity's features. `with_statuses` adds a column `<feature>__status` beside each feature.
         """
+        offline, asked = self._deployed.offline, self._ask(features, full_feature_names)
         from forebay.client.historical import training_set
         from forebay.client.spine import Spine
 
-        asked = self._ask(features, full_feature_names)
-        return training_set(self._offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses)
+        return training_set(offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses)
 
     def feature_history(
         self,
@@ -119,11 +118,11 @@ class FeatureStore:
         With `every="1h"` it is asked on that grid instead. `start` is by default where the view's history starts,
         `end` now. Columns: the entity's keys, `instant`, the features.
         """
+        offline, declared = self._deployed.offline, self.definitions.view(view)
         from forebay.client.history import feature_history
 
-        declared = self.definitions.view(view)
         return feature_history(
-            self._offline,
+            offline,
             declared,
             entity,
             start_us=_first_us(declared) if start is None else instant_us(start),
@@ -143,10 +142,6 @@ class FeatureStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def _offline(self) -> OfflineStore:
-        return self._deployed.offline
 
     def _ask(self, features: Features, full_feature_names: bool) -> Asked:
         return self._deployed.ask(features, full_feature_names)

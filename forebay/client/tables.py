@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.errors import RequestError
+from forebay.errors import ConfigError, RequestError
 from forebay.instants import instant_us
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     Whole numbers are int64, and pandas' Int64 where some are null; Bool likewise bool or boolean; Decimal is
     `decimal.Decimal`; instants are datetime64[us, UTC].
     """
-    import pandas as pd
-
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ConfigError("to_df() needs pandas: pip install pandas, or take to_arrow()") from None
     return pd.DataFrame({name: _series(column) for name, column in zip(table.column_names, table.columns, strict=True)})
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import redis
-from forebay.stores.tables import OfflineStore
 
 from forebay import BatchView, Decimal, Feature, FeatureService, Int64, String, TableSource, Timestamp
 from forebay.client.feature_store import FeatureStore
@@ -23,6 +22,7 @@ from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 from forebay.stores.lane import Lane, Piece
 from forebay.stores.publish import publish_rows, publish_tiles
+from forebay.stores.tables import OfflineStore
 from tests.laws import world
 from tests.laws.world import VIEW, Event, events_source
 
@@ -60,8 +60,8 @@ PROFILE_SCHEMA = pa.schema(
 class World:
     """One deployment of the world: what is streamed, archived and published is up to the test."""
 
-    def __init__(self, online_url: str, offline: Path, namespace: str) -> None:
-        self.settings = Settings(offline, online_url, str(offline / "offline"), namespace=namespace)
+    def __init__(self, online_url: str, home: Path, namespace: str, offline_url: str | None = None) -> None:
+        self.settings = Settings(home, online_url, offline_url or str(home / "offline"), namespace=namespace)
         self.redis = redis.Redis.from_url(online_url)
         self.offline = OfflineStore(self.settings)
         self.store = FeatureStore(self.settings, DEFINITIONS)
