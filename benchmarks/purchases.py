@@ -40,14 +40,22 @@ class Purchases:
 
     @classmethod
     def drawn(
-        cls, count: int, users: int, start_us: int, end_us: int, *, seed: int = 7, first_id: int = 0, zipf: float = ZIPF
+        cls,
+        count: int,
+        users: int,
+        start_us: int,
+        end_us: int,
+        *,
+        first_id: int = 0,
+        first_user: int = 0,
+        zipf: float = ZIPF,
     ) -> Purchases:
         """`count` purchases by `users` users within `[start_us, end_us)`."""
-        rng = np.random.default_rng(seed + first_id)
+        rng = np.random.default_rng(first_id)
         return cls(
             first_id,
             np.sort(rng.integers(start_us, end_us, count)),
-            entities(rng, count, users, zipf),
+            first_user + entities(rng, count, users, zipf),
             entities(rng, count, MERCHANTS, zipf),
             np.round(rng.lognormal(3, 1, count) * 100).astype(np.int64),
             rng.integers(1, 20, count),

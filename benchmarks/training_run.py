@@ -1,8 +1,8 @@
 """One contender of the training benchmark, in a process of its own so that its peak memory is its own.
 
-`python -m benchmarks.training_run CONTENDER EVENTS SPINE [OUT]` computes the training set once over ten rows (imports,
-caches of files, compiled code), then over the whole spine under the clock, and prints seconds, CPU seconds and peak
-megabytes.
+`python -m benchmarks.training_run CONTENDER EVENTS SPINE OUT` computes the training set once over ten rows (imports,
+caches of files, compiled code), then over the whole spine under the clock, prints seconds, CPU seconds and peak
+megabytes, and writes the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.by_hand import training_set_by_hand
 WARM_UP_ROWS = 10
 
 
-def main(contender: str, events: str, spine: str, out: str | None = None) -> None:
+def main(contender: str, events: str, spine: str, out: str) -> None:
     """Run one contender and print what it used."""
     compute = by_duckdb(events) if contender == "duckdb" else by_forebay(contender)
     rows = pq.read_table(spine)
@@ -31,9 +31,8 @@ def main(contender: str, events: str, spine: str, out: str | None = None) -> Non
     table = compute(rows)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert table.num_rows == rows.num_rows
-    if out is not None:
-        pq.write_table(table, out)
     print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mb": peak_mb()}))
+    pq.write_table(table, out)
 
 
 def by_forebay(service: str) -> Callable[[pa.Table], pa.Table]:

@@ -1,0 +1,51 @@
+"""Every benchmark runs, small: its contenders agree on the values, and its figures are numbers.
+
+What the figures are is nobody's business here: benchmarks at this size measure nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from benchmarks.__main__ import NAMES, main, measured
+from benchmarks.report import Comparison
+from benchmarks.training import check_same
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_runs(name: str) -> None:
+    report = measured(name, tiny=True)
+    assert report.comparisons
+    for one in report.comparisons:
+        assert all(math.isfinite(figure) for figure in (one.ours, one.others, one.ratio)), one
+
+
+def test_a_ratio_is_that_of_a_round() -> None:
+    samples = {"forebay": [{"us": 2.0}, {"us": 30.0}, {"us": 3.0}], "limit": [{"us": 1.0}, {"us": 10.0}, {"us": 1.0}]}
+    one = Comparison.of("a read", samples, "limit", "us", "µs")
+    assert (one.ours, one.others) == (3.0, 1.0)
+    assert (one.ratio, one.ratio_min, one.ratio_max) == (3.0, 2.0, 3.0)
+
+
+def test_contenders_that_disagree_are_not_measured() -> None:
+    check_same("mean", pa.chunked_array([[0.1 + 0.2]]), pa.chunked_array([[0.3]]))
+    with pytest.raises(AssertionError, match="n differs"):
+        check_same("n", pa.chunked_array([[1, 2]]), pa.chunked_array([[1, 3]]))
+    with pytest.raises(AssertionError, match="row 1"):
+        check_same("mean", pa.chunked_array([[1.0, 2.0]]), pa.chunked_array([[1.0, 2.1]]))
+
+
+def test_results_are_written_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "--tiny", "--results", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "publish.json").read_text())
+    assert written["name"] == "publish"
+    assert {one["other"] for one in written["comparisons"]} == {
+        "redis-py pipeline of SET",
+        "replay of ready-made bytes",
+    }
+    assert "publish batch rows" in capsys.readouterr().out
