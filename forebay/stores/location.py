@@ -21,7 +21,9 @@ CONNECT_TIMEOUT, REQUEST_TIMEOUT = "3s", "60s"
 RETRIES_MAX, RETRY_TIMEOUT = "3", "10s"
 PROBE = ".forebay-probe"
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m|[↳\s]+")
+SECRET_LENGTH_MIN = 4
+"""What is shorter is no secret, but might be part of any word."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m|↳")
 _UNREACHABLE = re.compile(
     r"error sending request|connect|timed? ?out|dns|retries|NoSuchBucket|does not exist or you don't have access"
     r"|Access ?Denied|Forbidden|403|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied|Could not create local",
@@ -83,9 +85,9 @@ class Location:
 
     def _plain(self, error: Exception) -> str:
         """The message of an error in one line, without secrets."""
-        text = _ESCAPES.sub(" ", str(error)).strip()
+        text = " ".join(_ESCAPES.sub(" ", str(error)).split())
         for name in _SECRETS:
-            if self.options.get(name):
+            if len(self.options.get(name, "")) >= SECRET_LENGTH_MIN:
                 text = text.replace(self.options[name], "…")
         return text[:300]
 
