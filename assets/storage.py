@@ -59,8 +59,9 @@ class HomeStorage(DagsterSqliteStorage):
     """Runs, events and schedules in DAGSTER_HOME, or in `$FOREBAY_HOME/dagster` where it is not set."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = BatchedEventLog(str(Path(base_dir, "history", "runs")))
+        with _alone(Path(base_dir)):
+            super().__init__(base_dir, inst_data)
+            self._event_log_storage = BatchedEventLog(str(Path(base_dir, "history", "runs")))
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_EVENTS))
 
     @classmethod
@@ -81,5 +82,14 @@ def alone(folder: str) -> Iterator[None]:
     """Hold a lock on the folder: two processes that make their tables at once would break each other's migrations."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     with Path(folder, "storage.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within it, no other process makes the databases of a folder: two that begin together would break them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "making.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

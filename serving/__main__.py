@@ -53,6 +53,7 @@ def _listen(text: str) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # from here on a request waits, before it would be refused
     except OSError as error:
         listening.close()
         raise ConfigError(

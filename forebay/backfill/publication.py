@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import redis
 
@@ -22,10 +23,11 @@ from forebay.backfill.tiles import Entities, joined
 from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
-from forebay.instants import DAY_US, day_text, floor_us, instant_text
+from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
+from forebay.stores.lane import wall_clock_us
 from forebay.stores.progress import Cut
 from forebay.stores.publish import publish_rows, publish_tiles
 from forebay.stores.tables import OfflineStore
@@ -61,6 +63,7 @@ def publish_view(client: redis.Redis, namespace: str, store: OfflineStore, view:
         return Reported(0, 0, None, remark, behind, time.perf_counter() - began)
     keys, tiles = tiles_before(store, view, cut_us)
     done = publish_tiles(client, namespace, view, keys, tiles, cut_us)
+    mark_repairs(store, view, cut_us)
     return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began)
 
 
@@ -68,8 +71,8 @@ def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
     """The cut of the last finished publication; NO_CUT where there was none."""
     names = Keys(namespace).slots("cut", view.key, range(SLOTS))
     with translated(client):
-        blobs: list[bytes | None] = client.execute_command("MGET", *names)
-    return max(Cut.decode(blob).cut_us for blob in blobs)
+        blobs = client.mget(names)
+    return max(Cut.decode(cast("bytes | None", blob)).cut_us for blob in blobs)
 
 
 def choose_cut(store: OfflineStore, view: WindowedView, present_us: int) -> tuple[int | None, str, tuple[str, ...]]:
@@ -95,6 +98,20 @@ def choose_cut(store: OfflineStore, view: WindowedView, present_us: int) -> tupl
     if cut_us <= source.history_start_us:
         return None, f"nothing to publish: {remark}, and history starts on {source.history_start}", _shown(behind)
     return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
+
+
+def mark_repairs(store: OfflineStore, view: WindowedView, cut_us: int) -> None:
+    """Mark the days before a published cut that have got events since they were folded, unless they are marked.
+
+    A running stream marks what it finds to be late; this is for what arrived between the choice of the cut and its
+    publication, and for history that was loaded afterwards.
+    """
+    name = view.source.name
+    folded, archived = store.tiles(view).folded(), store.archive(view.source).events_by_date()
+    late = {day for day, events in archived.items() if day_us(day) < cut_us and events != folded.get(day)}
+    if late:
+        late -= set(store.repairs().scan(name)["day"].to_pylist())
+        store.repairs().append([(name, day, "before the cut") for day in sorted(late)], wall_clock_us())
 
 
 def tiles_before(store: OfflineStore, view: WindowedView, cut_us: int) -> tuple[list[str], Tiles]:

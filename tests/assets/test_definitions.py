@@ -71,7 +71,9 @@ def test_what_dagster_refuses_of_a_definition_is_shown_as_metadata(defs: dg.Defi
 def test_partitions_are_named_by_their_start() -> None:
     moment = datetime(2024, 1, 3, 5, 30, tzinfo=UTC)
     daily, hourly, within = map(partitions_of, (shop.user_sales, shop.user_tier, shop.user_spending))
-    assert daily is not None and hourly is not None and within is not None
+    assert daily is not None
+    assert hourly is not None
+    assert within is not None
     assert list(daily.get_partition_keys(current_time=moment)) == ["2024-01-01", "2024-01-02"]
     assert list(hourly.get_partition_keys(current_time=moment))[-1] == "2024-01-03-04:00"
     assert list(within.get_partition_keys(current_time=moment))[-1] == "2024-01-03"  # refreshed within its day

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,7 @@ import pytest
 
 from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
+from assets.storage import HomeStorage
 from forebay.backfill.publication import read_cut
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
@@ -119,3 +121,10 @@ def test_a_failing_view_fails_its_run_with_what_to_do(world: World, home: Path, 
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "TableSource 'tiers'" in failure.step_failure_data.user_failure_data.description
+
+
+def test_runs_that_begin_together_make_one_record(home: Path) -> None:
+    """Dagster alone breaks its new databases when two processes make them at once."""
+    with ThreadPoolExecutor(4) as pool:
+        storages = list(pool.map(HomeStorage.from_local, [str(home / "dagster")] * 4))
+    assert [storage.run_storage.get_runs_count() for storage in storages] == [0] * 4

@@ -100,6 +100,17 @@ def test_a_day_that_is_marked_for_repair_is_reported_and_does_not_stop_the_cut(w
     assert world.online(user_sales, KEYS, day(3)) == world.expected(user_sales, KEYS, day(3))
 
 
+def test_days_before_the_cut_that_got_events_since_are_marked_for_repair_once(world: World) -> None:
+    world.load([sale(number, day(number, 1)) for number in range(3)])
+    fold_dates(world.store, user_sales, day(0), day(3))
+    publish(world)
+    assert world.store.repairs().scan("sales").num_rows == 0
+    world.load([sale(100, day(1, 5)), sale(101, day(3, 5))])
+    for _ in range(2):
+        assert publish(world)[0] == day(3)
+        assert world.store.repairs().scan("sales")["day"].to_pylist() == ["2024-01-02"]
+
+
 def test_an_entity_that_a_repair_empties_is_deleted(world: World) -> None:
     world.load([sale(0, day(0, 1), "u1"), sale(1, day(0, 1), "u2")])
     fold_dates(world.store, user_sales, day(0), day(1))
