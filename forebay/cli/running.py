@@ -23,7 +23,7 @@ def stream(
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when every partition is read and durable.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Worker threads.")] = 1,
 ) -> None:
     """Run the stream: events of every source into the online and the offline store."""
     flags = ["--until-end"] if until_end else []
