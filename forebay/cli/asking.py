@@ -184,10 +184,8 @@ def _print_response_json(response: OnlineResponse, entity: Mapping[str, Any]) ->
         }
         for name in response.features
     }
-    views = {
-        key: {name: of_rows[0] for name, of_rows in behind.items()}
-        for key, behind in response.metadata["views"].items()
-    }
+    behind = response.metadata["views"]
+    views = {key: {name.removesuffix("s"): rows[0] for name, rows in found.items()} for key, found in behind.items()}
     _json({"instant": response.instant, "entity": entity, "features": features, "views": views})
 
 

@@ -116,6 +116,7 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert [line.split(",")[-3:] for line in lines[1:]] == [["1", "3", "3"], ["0", "0.5", "0.5"], ["2", "3.5", "3.5"]]
 
     unknown = json.loads(cli("get", "ads@1", "user_id=99", "shop=z", "--json").out)
+    assert unknown["views"]["user_clicks@1"] == {"commit": None, "cut": None, "watermark": None}
     assert unknown["features"]["pages_1h"] == {
         "value": 0.5,
         "status": "DEFAULT_MISSING",
