@@ -29,6 +29,20 @@ LINKED = ("forebay", "assets", "streaming", "serving", "dagster.yaml", "workspac
 PROGRAMS = {"python": (), "forebay": ("-m", "forebay.cli"), "dagster": ("-m", "dagster")}
 HTTP_PORT = "6566"
 END = "--end-of-command--"
+PYTHON = f"""
+import sys, traceback
+
+names = {{"__name__": "__main__"}}
+for path in map(str.strip, sys.stdin):
+    code = 0
+    try:
+        exec(compile(open(path).read(), path, "exec"), names)
+    except BaseException:
+        traceback.print_exc(file=sys.stdout)
+        code = 1
+    print("\\n{END}", code, flush=True)
+"""
+"""One Python for all programs of a page, as in a notebook: what one names, the next knows."""
 TIMEOUT_S = 120
 """The slowest command starts Dagster, which takes seconds; this is for a machine that is busy."""
 
@@ -41,7 +55,7 @@ class Walk:
         port = str(free_port())
         self._replaced = {HTTP_PORT: port, **(replaced or {})}
         self._port = port
-        self._count = 0
+        self._programs = 0
 
     def __enter__(self) -> Self:
         programs = self.folder / ".bin"
@@ -92,24 +106,36 @@ class Walk:
             self._type(found[0], "python -m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE page.txt", ())
 
     def _program(self, block: Block, shown: Sequence[str]) -> None:
-        self._count += 1
-        name = f"program_{self._count}.py"
-        (self.folder / name).write_text(self._here(block.text))
-        self._type(block, f"python {name}", shown)
+        if not self._programs:
+            (self.folder / "programs.py").write_text(PYTHON)
+            self._type(block, "mkfifo .programs && { python programs.py < .programs & } && exec 9> .programs", ())
+        self._programs += 1
+        program = self.folder / f"program_{self._programs}.py"
+        program.write_text(self._here(block.text))
+        self._send(f"echo {program.name} >&9")
+        self._judge(block, block.text, shown)
 
     def _type(self, block: Block, command: str, shown: Sequence[str]) -> None:
-        """Run a command in the shell: it must end with exit code 0, and print what the page shows (if it does)."""
-        assert self._shell.stdin is not None
-        self._shell.stdin.write(f"{self._here(command)}\necho; echo {END} $?\n")
+        """Run a command in the shell; one that ends in `&` goes on running behind what it is shown to print."""
+        self._send(f"{self._here(command)}\nprintf '\\n%s %s\\n' {END} $?")
+        self._judge(block, f"$ {command}", shown)
+
+    def _judge(self, block: Block, command: str, shown: Sequence[str]) -> None:
+        """Fail unless what runs ends with exit code 0, and prints what the page shows (if it does)."""
         *printed, end = self._read(lambda line: line.startswith(END))
         expected = [self._here(line) for line in shown]
         while command.endswith("&") and len("".join(printed)) < len("".join(expected)):
             printed += self._read(lambda line: bool(line.strip()))
-        told = f"{block.place}: $ {command}\nprinted\n" + "\n".join(printed)
+        told = f"{block.place}: {command}\nprinted\n" + "\n".join(printed)
         if end != f"{END} 0":
             pytest.fail(f"{told}\nand ended with exit code {end.removeprefix(END)}", pytrace=False)
         if shown and not matches(expected, printed):
             pytest.fail(f"{told}\nand the page shows\n" + "\n".join(expected), pytrace=False)
+
+    def _send(self, line: str) -> None:
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(f"{line}\n")
+        self._shell.stdin.flush()
 
     def _read(self, is_last: Callable[[str], bool]) -> list[str]:
         """Lines up to the one that is the last, which is among them."""
