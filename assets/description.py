@@ -15,7 +15,7 @@ from dagster import AssetKey, AssetSpec, MetadataValue, TableColumn, TableSchema
 from forebay.instants import duration_text
 from forebay.language.fingerprint import fingerprint
 from forebay.language.service import FeatureService
-from forebay.language.source import AnySource, EventSource, FileStream, TableSource
+from forebay.language.source import AnySource, EventSource, FileStream, KafkaTopic, RedisStream, TableSource
 from forebay.language.types import AnyType
 from forebay.language.view import AnyView, WindowedView
 
@@ -69,7 +69,8 @@ def source_columns(source: AnySource) -> dict[str, str]:
 
 def stream_kind(source: EventSource) -> str:
     """What a source's stream is held in."""
-    return "file" if isinstance(source.stream, FileStream) else "redis"
+    kinds: dict[type, str] = {FileStream: "file", KafkaTopic: "kafka", RedisStream: "redis"}
+    return kinds[type(source.stream)]
 
 
 def _texts(columns: Mapping[str, AnyType]) -> dict[str, str]:

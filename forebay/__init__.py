@@ -23,7 +23,7 @@ from forebay.language.aggregations import (
 )
 from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
-from forebay.language.source import EventSource, FileStream, RedisStream, TableSource, content_hash
+from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
 from forebay.language.types import Bool, Decimal, Float64, Int64, String, Timestamp
 from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
 
@@ -48,6 +48,7 @@ __all__ = [
     "Float64",
     "ForebayError",
     "Int64",
+    "KafkaTopic",
     "Last",
     "Max",
     "Mean",

@@ -1,7 +1,8 @@
 """What a deployment is told by its environment: where its stores are and which definitions it runs.
 
 Read once, checked when read, then passed along; nothing else reads `FOREBAY_*`. A bad value is a `ConfigError` that
-names the variable and never repeats a URL, because a URL may hold a password.
+names the variable and never repeats a URL, because a URL may hold a password. Settings of Kafka's client and of its
+schema registry pass through by their own names: `FOREBAY_KAFKA_SASL_PASSWORD` is `sasl.password`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from forebay.errors import ConfigError
 
 EMBEDDED = "embedded"
+KAFKA, REGISTRY = "FOREBAY_KAFKA_", "FOREBAY_SCHEMA_REGISTRY_"
 ONLINE_SCHEMES = ("redis", "rediss", "unix")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,64}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -25,8 +27,8 @@ class Settings:
     """Where a deployment is: `Settings.from_env()` in programs, plain values in tests.
 
     `home` is an absolute folder; `online_url` is `embedded` or a `redis://`, `rediss://` or `unix://` URL;
-    `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key.
-    Raises `ConfigError`.
+    `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key;
+    `kafka` and `registry` are settings of those clients and may hold secrets: never shown. Raises `ConfigError`.
     """
 
     home: Path
@@ -34,6 +36,8 @@ class Settings:
     offline_url: str
     definitions: str = "feature_defs"
     namespace: str = "forebay"
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    registry: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_online_url(self.online_url)
@@ -57,7 +61,18 @@ class Settings:
             offline_url=environ.get("FOREBAY_OFFLINE_URL") or str(home / "offline"),
             definitions=environ.get("FOREBAY_DEFINITIONS") or "feature_defs",
             namespace=environ.get("FOREBAY_NAMESPACE") or "forebay",
+            kafka=_passed_on(environ, KAFKA),
+            registry=_passed_on(environ, REGISTRY),
         )
+
+
+def _passed_on(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The settings that a client calls by its own names: `SASL_PASSWORD` behind the prefix is `sasl.password`."""
+    return {
+        name.removeprefix(prefix).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(prefix) and value
+    }
 
 
 def check_online_url(url: str) -> None:

@@ -6,8 +6,9 @@ when a row became effective. Both are declarations: nothing here opens anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -70,7 +71,44 @@ class RedisStream(
             )
 
 
-AnyStream = FileStream | RedisStream
+Format = Literal["json", "avro", "protobuf"]
+FORMATS = get_args(Format)
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_BROKER = r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
+_BROKERS = re.compile(f"{_BROKER}(,{_BROKER})*", re.ASCII)
+
+
+class KafkaTopic(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="KafkaTopic", tag_field="stream"
+):
+    """A stream held in a Kafka topic; the value of a message is one event, in `format`.
+
+    `brokers` is `host:port,host:port`; by default `FOREBAY_KAFKA_BROKERS`, beside which user names, passwords and all
+    other settings of the connection are. `format` is `json`, or `avro` or `protobuf` with a schema registry
+    (`FOREBAY_SCHEMA_REGISTRY_URL`). Raise `epoch` when the topic was deleted and made again: its offsets begin anew.
+    """
+
+    topic: str
+    brokers: str | None = None
+    format: Format = "json"
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        where = f"KafkaTopic {self.topic!r}"
+        if not isinstance(self.topic, str) or not _TOPIC.fullmatch(self.topic) or self.topic in (".", ".."):
+            raise DefinitionError(f"{where}: expected 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'")
+        if self.brokers is not None and not (isinstance(self.brokers, str) and _BROKERS.fullmatch(self.brokers)):
+            raise DefinitionError(
+                f"{where}: brokers is not of the form 'host:port,host:port'; "
+                "user names and passwords belong into FOREBAY_KAFKA_SASL_USERNAME and FOREBAY_KAFKA_SASL_PASSWORD"
+            )
+        if self.format not in FORMATS:
+            raise DefinitionError(f"{where}: format={self.format!r}. {suggestion(str(self.format), FORMATS)}")
+        if type(self.epoch) is not int or self.epoch < 0:
+            raise DefinitionError(f"{where}: epoch={self.epoch!r}; expected 0, or 1 more than before")
+
+
+AnyStream = FileStream | RedisStream | KafkaTopic
 
 
 class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -101,7 +139,9 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         _check_instants(where, self.schema, "timestamp", self.timestamp)
         self._check_event_id(where)
         if self.stream is not None and not isinstance(self.stream, AnyStream):
-            raise DefinitionError(f"{where}: stream={self.stream!r}; expected FileStream(path) or RedisStream(key)")
+            raise DefinitionError(
+                f"{where}: stream={self.stream!r}; expected FileStream(path), KafkaTopic(topic) or RedisStream(key)"
+            )
         if required_us(f"{where}: lateness", self.lateness) > LATENESS_MAX_US:
             raise DefinitionError(
                 f"{where}: lateness={self.lateness!r} is longer than 7d; repair later events by a backfill instead"

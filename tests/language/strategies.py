@@ -18,6 +18,7 @@ from forebay import (
     FileStream,
     Float64,
     Int64,
+    KafkaTopic,
     RedisStream,
     String,
     TableSource,
@@ -38,6 +39,14 @@ TYPES = st.one_of(
     st.builds(Decimal, st.integers(0, 12)),
     st.integers(1, 64).map(lambda n: String(max_bytes=n)),
 )
+STREAMS = [
+    None,
+    FileStream("x"),
+    RedisStream("k", 3, "redis://r"),
+    RedisStream("k"),
+    KafkaTopic("t"),
+    KafkaTopic("t", "a:1,[::1]:9092", "protobuf", 2),
+]
 LABELS = {
     "owner": TEXTS,
     "description": TEXTS,
@@ -75,7 +84,7 @@ def event_sources(draw: st.DrawFn, name: str, entity: Entity) -> EventSource:
         schema={column: own[column] for column in draw(st.permutations(list(own)))},
         timestamp="ts",
         event_id="event_id",
-        stream=draw(st.sampled_from([None, FileStream("x"), RedisStream("k", 3, "redis://r"), RedisStream("k")])),
+        stream=draw(st.sampled_from(STREAMS)),
         lateness=draw(st.sampled_from(["10m", "7d"])),
         max_skew=draw(DURATIONS),
         history_start=draw(DAYS),

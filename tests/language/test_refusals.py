@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from forebay import (
     FileStream,
     Float64,
     Int64,
+    KafkaTopic,
     Last,
     Max,
     Mean,
@@ -173,12 +174,31 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "stream": (
         lambda: source(stream="shop.ndjson"),
-        "EventSource 'shop': stream='shop.ndjson'; expected FileStream(path) or RedisStream(key)",
+        "EventSource 'shop': stream='shop.ndjson'; expected FileStream(path), KafkaTopic(topic) or RedisStream(key)",
     ),
     "stream path": (lambda: FileStream(""), "FileStream: path=''; expected a text that is not empty"),
     "stream partitions": (
         lambda: RedisStream("k", partitions=0),
         "RedisStream 'k': partitions=0; expected 1 to 1024",
+    ),
+    "stream topic": (
+        lambda: KafkaTopic("shop/events"),
+        "KafkaTopic 'shop/events': expected 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'",
+    ),
+    "stream brokers": (
+        lambda: KafkaTopic("shop", brokers="sasl://me:secret@kafka:9092"),
+        (
+            "KafkaTopic 'shop': brokers is not of the form 'host:port,host:port'; "
+            "user names and passwords belong into FOREBAY_KAFKA_SASL_USERNAME and FOREBAY_KAFKA_SASL_PASSWORD"
+        ),
+    ),
+    "stream format": (
+        lambda: KafkaTopic("shop", format=cast("Any", "jsonl")),
+        "KafkaTopic 'shop': format='jsonl'. Did you mean 'json'?",
+    ),
+    "stream epoch": (
+        lambda: KafkaTopic("shop", epoch=-1),
+        "KafkaTopic 'shop': epoch=-1; expected 0, or 1 more than before",
     ),
     "tags": (
         lambda: source(tags={"a": 1}),

@@ -42,6 +42,18 @@ def test_each_variable_is_taken() -> None:
     assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1")
 
 
+def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_are_never_shown() -> None:
+    found = settings(
+        FOREBAY_KAFKA_BROKERS="kafka:9092",
+        FOREBAY_KAFKA_SASL_PASSWORD="secret",
+        FOREBAY_KAFKA_SSL_CA_LOCATION="",
+        FOREBAY_SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO="me:secret",
+    )
+    assert found.kafka == {"brokers": "kafka:9092", "sasl.password": "secret"}
+    assert found.registry == {"basic.auth.user.info": "me:secret"}
+    assert "secret" not in repr(found)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
