@@ -73,17 +73,7 @@ class HomeStorage(DagsterSqliteStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> HomeStorage:
         """The storage of this environment."""
         folder = os.environ.get("DAGSTER_HOME") or str(Settings.from_env().home / "dagster")
-        with alone(folder):
-            return cls.from_local(folder, inst_data=inst_data)
-
-
-@contextmanager
-def alone(folder: str) -> Iterator[None]:
-    """Hold a lock on the folder: two processes that make their tables at once would break each other's migrations."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with Path(folder, "storage.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        return cls.from_local(folder, inst_data=inst_data)
 
 
 @contextmanager

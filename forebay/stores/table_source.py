@@ -52,6 +52,12 @@ def read_table_source(source: TableSource, home: Path, environ: Mapping[str, str
     return table if (np.diff(order) == 1).all() else table.take(pa.array(order))
 
 
+def check_files(source: TableSource, home: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Raise what `read_table_source` would raise where the files of a source are not there. Nothing is read."""
+    if source.path is not None and source.sql is None:
+        _files(source, expand_path(source.path, home, environ, f"TableSource {source.name!r}"))
+
+
 def expand_path(path: str, home: Path, environ: Mapping[str, str], where: str) -> str:
     """A path with its variables filled in. Raises `ConfigError` for one that is not set."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets.definitions import make_definitions
 from assets.partitions import partitions_of, refreshed_within, tick_us
-from assets.schedules import RANGE_END, RANGE_START, first_due
+from assets.schedules import CATCH_UP_MAX, RANGE_END, RANGE_START, first_due
 from assets.sources import source_specs
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.definitions import Definitions
@@ -102,14 +103,35 @@ def test_a_tick_is_the_last_one_at_or_before_now(cron: str | None, now: int, tic
     assert DAY_US == 24 * HOUR_US
 
 
-def test_a_tick_asks_for_all_since_the_newest_materialized_partition(defs: dg.Definitions) -> None:
-    assert first_due(["a", "b", "c"], set()) == "c"
-    assert first_due(["a", "b", "c", "d"], {"a", "b"}) == "b"
+HOURS = [f"2024-01-{1 + number // 24:02}-{number % 24:02}:00" for number in range(20 * 24)]
+
+
+@pytest.mark.parametrize(
+    ("begun", "materialized", "first", "words"),
+    [
+        (3, set(), 2, "nothing is materialized"),
+        (5, {0, 1}, 1, "4 since"),
+        (5, {4}, 4, "1 since"),
+        (CATCH_UP_MAX + 1, {1}, 1, f"{CATCH_UP_MAX} since"),
+        (CATCH_UP_MAX + 2, {0, 1}, CATCH_UP_MAX + 1, f"more than {CATCH_UP_MAX}"),
+    ],
+)
+def test_a_tick_asks_for_all_since_the_newest_materialized_partition(
+    begun: int, materialized: set[int], first: int, words: str
+) -> None:
+    found, note = first_due(HOURS[:begun], {HOURS[number] for number in materialized})
+    assert found == HOURS[first]
+    assert words in note
+
+
+def test_a_tick_is_skipped_while_its_table_is_missing(defs: dg.Definitions, home: Path) -> None:
     schedule = defs.resolve_schedule_def("refresh_user_tier_v1")
     assert (schedule.cron_schedule, schedule.default_status) == ("0 * * * *", dg.DefaultScheduleStatus.RUNNING)
+    moment = datetime(2024, 1, 1, 3, 0, tzinfo=UTC)
     with dg.instance_for_test() as instance:
-        moment = datetime(2024, 1, 1, 3, 0, tzinfo=UTC)
         context = dg.build_schedule_context(instance, scheduled_execution_time=moment)
+        assert "'tiers'" in str(schedule.evaluate_tick(context).skip_message)
+        (home / "tiers.csv").write_text("user_id,since,tier\n")
         (request,) = schedule.evaluate_tick(context).run_requests
     assert (request.tags[RANGE_START], request.tags[RANGE_END]) == ("2024-01-01-02:00", "2024-01-01-02:00")
 
