@@ -26,7 +26,7 @@ _TAG_KEY = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _GROUP = re.compile(r"[^A-Za-z0-9_]")
 DOMAIN = "domain"
-"""The tag that names the group of an asset; what has none is in `undeclared`."""
+"""The tag that names the group of an asset."""
 
 
 def spec(
@@ -48,7 +48,7 @@ def spec(
     return AssetSpec(
         key,
         description=f"{definition.description}\n\n{what}".strip(),
-        group_name=_GROUP.sub("_", definition.tags.get(DOMAIN, "undeclared")),
+        group_name=_GROUP.sub("_", definition.tags.get(DOMAIN) or _group_without_domain(definition)),
         owners=[definition.owner] if owned else [],
         kinds=kinds,
         tags=tags,
@@ -73,6 +73,12 @@ def stream_kind(source: EventSource) -> str:
     return kinds[type(source.stream)]
 
 
+def _group_without_domain(definition: AnyDefinition) -> str:
+    if isinstance(definition, FeatureService):
+        return "services"
+    return "sources" if isinstance(definition, EventSource | TableSource) else "views"
+
+
 def _texts(columns: Mapping[str, AnyType]) -> dict[str, str]:
     return {name: str(kind) for name, kind in columns.items()}
 
@@ -93,6 +99,8 @@ def _facts(definition: AnyDefinition) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if isinstance(definition, EventSource):
         facts |= {"lateness": definition.lateness, "history_start": definition.history_start}
+        if definition.dedupe is not None:
+            facts["dedupe"] = definition.dedupe
     elif isinstance(definition, TableSource):
         facts |= {"path": definition.path} if definition.path else {}
         facts |= {"sql": MetadataValue.md(f"```sql\n{definition.sql}\n```")} if definition.sql else {}

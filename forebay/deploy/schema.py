@@ -4,7 +4,7 @@
     remove a column               fine, unless a view that stays uses it
     change its type               refused; a String may change its bound, where no view that stays uses it
     change timestamp, event_id,   refused where something stored or a view that stays relies on it
-      effective, sql
+      dedupe, effective, sql
 
 A batch view's function may read every column of its sources, so it uses them all.
 """

@@ -5,12 +5,12 @@ a fingerprint is its hash. Owners, descriptions, tags, freshness, retention, the
 places where data lie are not in it. Of a batch view's function we know a hash of its code and not which columns it
 reads: the columns of its sources are the business of the plan, which lets them grow and nothing else.
 
-    windowed view   entity keys · source: name, timestamp, event_id, types of the columns it uses · where · derived ·
-                    per feature: aggregation, of, window, hop, default · ttl
-    batch view      entity keys · per source: name, effective column, sql · partitions · refresh · reach · ttl ·
+    windowed view   entity keys · source: name, timestamp, event_id, dedupe, types of the columns it uses · where ·
+                    derived · per feature: aggregation, of, window, hop, default · ttl
+    batch view      entity keys · per source: name, dedupe, effective column, sql · partitions · refresh · reach · ttl ·
                     per feature: type, default · code
     service         the pinned features, in order
-    source          types of all columns · timestamp, event_id (effective, sql)
+    source          types of all columns · timestamp, event_id, dedupe (effective, sql)
     entity          keys, in order
 """
 
@@ -129,6 +129,8 @@ def _source_facts(source: AnySource) -> Iterator[tuple[str, Fact]]:
     if isinstance(source, EventSource):
         yield "timestamp", source.timestamp
         yield "event_id", source.event_id
+        if source.dedupe is not None:  # no fact where it is not declared: so fingerprints from before it stay
+            yield "dedupe", _duration(source.dedupe_us)
     else:
         yield "effective", source.effective
         yield "sql", source.sql

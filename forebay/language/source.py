@@ -15,7 +15,7 @@ import msgspec
 from forebay.errors import DefinitionError, suggestion
 from forebay.instants import DAY_US, day_us
 from forebay.language.arguments import check_cases, check_labels, check_text, checked_mapping
-from forebay.language.durations import required_us
+from forebay.language.durations import declared_us, required_us
 from forebay.language.names import check_name
 from forebay.language.schedule import check_day
 from forebay.language.types import AnyType, StringType, Timestamp, TimestampType
@@ -32,6 +32,8 @@ STREAM_PARTITIONS_MAX = 1024
 """Each is a reader of its own."""
 LATENESS_MAX_US = 7 * DAY_US
 """Batch tiles wait for so long; later events are for a backfill."""
+DEDUPE_MAX_US = DAY_US
+"""Every event of the last `dedupe` is remembered, at some 25 bytes."""
 
 content_hash = CONTENT_HASH
 
@@ -115,8 +117,10 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """Events: a stream of them and the archive of the same events.
 
     `timestamp` names the column with the instant of an event; `event_id` the String column that identifies it, or
-    `content_hash`. Events that arrive within `lateness` behind the newest count at once. `max_skew` is how far ahead of
-    the wall clock an event may be dated. `history_start` (a UTC date) is where partitions begin.
+    `content_hash`. Events that arrive within `lateness` behind the newest count at once. With `dedupe`, events of one
+    partition with the same (event_id, ts) are one, unless they are more than `dedupe` behind its newest; without it
+    all count. `max_skew` is how far ahead of the wall clock an event may be dated. `history_start` (a UTC date) is
+    where partitions begin.
     """
 
     name: str
@@ -125,6 +129,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     event_id: str
     stream: AnyStream | None = None
     lateness: str = "10m"
+    dedupe: str | None = None
     max_skew: str = "1m"
     history_start: str = "2020-01-01"
     owner: str = ""
@@ -146,6 +151,12 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
             raise DefinitionError(
                 f"{where}: lateness={self.lateness!r} is longer than 7d; repair later events by a backfill instead"
             )
+        dedupe_us = declared_us(f"{where}: dedupe", self.dedupe)
+        if dedupe_us is not None and dedupe_us > DEDUPE_MAX_US:
+            raise DefinitionError(
+                f"{where}: dedupe={self.dedupe!r} is longer than 1d, and all events of it are remembered; "
+                "expected how long a producer may repeat itself, such as '10m'"
+            )
         required_us(f"{where}: max_skew", self.max_skew)
         check_day(where, "history_start", self.history_start)
 
@@ -166,6 +177,11 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def lateness_us(self) -> int:
         """Microseconds of `lateness`."""
         return required_us(self.name, self.lateness)
+
+    @property
+    def dedupe_us(self) -> int | None:
+        """Microseconds of `dedupe`; `None` where all events count."""
+        return declared_us(self.name, self.dedupe)
 
     @property
     def max_skew_us(self) -> int:

@@ -86,6 +86,7 @@ def event_sources(draw: st.DrawFn, name: str, entity: Entity) -> EventSource:
         event_id="event_id",
         stream=draw(st.sampled_from(STREAMS)),
         lateness=draw(st.sampled_from(["10m", "7d"])),
+        dedupe=draw(st.sampled_from([None, "30s", "1d"])),
         max_skew=draw(DURATIONS),
         history_start=draw(DAYS),
         **{label: draw(some) for label, some in LABELS.items()},

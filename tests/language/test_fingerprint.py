@@ -95,6 +95,7 @@ OF_ITS_SOURCE: Cases = {
     ),
     "stream": (spend_on(but(SHOP, stream=KafkaTopic("k", format="avro"))), False),
     "lateness": (spend_on(but(SHOP, lateness="1h")), False),
+    "dedupe": (spend_on(but(SHOP, dedupe="10m")), True),
     "max_skew": (spend_on(but(SHOP, max_skew="2m")), False),
     "history_start": (spend_on(but(SHOP, history_start="2023-01-01")), False),
     "owner": (spend_on(but(SHOP, owner="b")), False),

@@ -164,6 +164,13 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
             "write a whole number and a unit (ms, s, m, h, d), such as '10m' or '7d'"
         ),
     ),
+    "dedupe": (
+        lambda: source(dedupe="2d"),
+        (
+            "EventSource 'shop': dedupe='2d' is longer than 1d, and all events of it are remembered; "
+            "expected how long a producer may repeat itself, such as '10m'"
+        ),
+    ),
     "skew": (
         lambda: source(max_skew=None),
         "EventSource 'shop': max_skew: a duration is missing; write one such as '10m'",
