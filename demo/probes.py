@@ -9,7 +9,7 @@ the seam* when the entity has counted events on both sides of the cut, so that i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from demo.flights import Flights
-from forebay.instants import DAY_US, instant_text
+from forebay import FeatureService, WindowedView
+from forebay.core.codec import NO_CUT
+from forebay.instants import instant_text
 
 KEYS = ("origin", "carrier", "tail_number")
 SHOWN_MAX = 10
@@ -27,26 +29,11 @@ SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
-class SeamRule:
-    """Which events tell on which side of the cut an entity has some: its source and the reach of its longest window."""
-
-    source: str
-    reach_us: int
-
-
-SEAM_RULES = {
-    "origin": SeamRule("departures", 7 * DAY_US),
-    "carrier": SeamRule("departures", 30 * DAY_US),
-    "tail_number": SeamRule("arrivals", 3660 * DAY_US),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Pause:
-    """What was read online at one pause, and the cut of the batch tiles when the stream reached it."""
+    """What was read online at one pause, and by view the cut that stood behind each row (UTC microseconds)."""
 
     instant_us: int
-    cut_us: int
+    cuts_us: Mapping[str, npt.NDArray[np.int64]]
     online: pa.Table
 
 
@@ -95,22 +82,24 @@ def with_instant(rows: pa.Table, instant_us: int) -> pa.Table:
     return rows.append_column("event_timestamp", instants)
 
 
-def judge(pause: Pause, training: pa.Table, features: Mapping[str, Sequence[str]], flights: Flights) -> Verdict:
-    """Compare one pause with the training rows of the same requests; `features` lists each key's feature names."""
+def judge(pause: Pause, training: pa.Table, service: FeatureService, flights: Flights) -> Verdict:
+    """Compare one pause with the training rows of the same requests, entity by entity."""
     verdict = NOTHING_PROBED
-    for key, names in features.items():
+    for key, names in features_by_key(service).items():
         keys = pause.online[key].to_numpy(zero_copy_only=False)
         if keys.tolist() != training[key].to_pylist():
             raise ValueError(f"the training set's {key!r} are not the spine's: rows were lost or reordered")
         wrong = {name: different(pause.online[name], training[name]) for name in names}
-        entities, first = np.unique(keys, return_index=True)
+        entities = np.unique(keys)
         any_wrong = np.logical_or.reduce(list(wrong.values()))
-        across = across_seam(flights, key, pause, entities)
+        views = {view.key: view for view, _ in service.columns() if key in view.entity.keys}
+        windowed = [view for view in views.values() if isinstance(view, WindowedView)]
+        across = set().union(*(across_seam(flights, view, key, pause) for view in windowed))
         verdict += Verdict(
             probes=len(entities),
-            across_seam=int(across.sum()),
+            across_seam=len(across),
             mismatches=len(np.unique(keys[any_wrong])),
-            values=len(first) * len(names),
+            values=len(entities) * len(names),
             shown=tuple(_shown(pause, training, key, wrong)),
         )
     return verdict
@@ -124,17 +113,28 @@ def different(online: pa.ChunkedArray, training: pa.ChunkedArray) -> npt.NDArray
     return np.asarray(pc.or_(unequal, nulls).to_numpy())
 
 
-def across_seam(flights: Flights, key: str, pause: Pause, entities: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
-    """Which of the entities have counted events on both sides of the cut."""
-    rule = SEAM_RULES[key]
+def across_seam(flights: Flights, view: WindowedView, key: str, pause: Pause) -> set[str]:
+    """The entities with events on both sides of their cut, within the longest window of the view."""
+    lengths = [feature.window(window).length_us for feature in view.features for window in feature.windows]
+    oldest_us = min(NO_CUT + 1 if length is None else pause.instant_us - length for length in lengths)
     connection = duckdb.connect()
-    connection.register("events", getattr(flights, rule.source))
+    connection.register("events", getattr(flights, view.source.name))
+    connection.register("cuts", pa.table({key: pause.online[key], "cut_us": pause.cuts_us[view.key]}))
     both = connection.sql(
-        f"""SELECT {key} FROM events WHERE epoch_us(ts) >= {pause.instant_us - rule.reach_us}
-        AND epoch_us(ts) < {pause.instant_us} GROUP BY {key}
-        HAVING min(epoch_us(ts)) < {pause.cut_us} AND max(epoch_us(ts)) >= {pause.cut_us}"""
+        f"""SELECT {key} FROM (SELECT DISTINCT {key}, cut_us FROM cuts) JOIN events USING ({key})
+        WHERE epoch_us(ts) >= {oldest_us} AND epoch_us(ts) < {pause.instant_us}
+        GROUP BY {key}, cut_us HAVING min(epoch_us(ts)) < cut_us AND max(epoch_us(ts)) >= cut_us"""
     ).fetchall()
-    return np.isin(entities, [row[0] for row in both])
+    return {row[0] for row in both}
+
+
+def features_by_key(service: FeatureService) -> Mapping[str, list[str]]:
+    """The service's features by the key of the entity that they are about."""
+    names: dict[str, list[str]] = {}
+    for view, name in service.columns():
+        (key,) = view.entity.keys
+        names.setdefault(key, []).append(name)
+    return names
 
 
 def _shown(

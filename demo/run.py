@@ -16,7 +16,7 @@ from demo.commands import Shell
 from demo.feed import Files
 from demo.report import PROBES_MIN, Screen, print_verdict, problems
 from demo.steps import Run
-from demo.timeline import HISTORY_DAYS, PAUSES, STREAM_DAYS, timeline
+from demo.timeline import HISTORY_DAYS, STREAM_DAYS, timeline
 from forebay.errors import ForebayError
 from forebay.settings import Settings
 
@@ -28,7 +28,6 @@ def run(
     *,
     days: int = STREAM_DAYS,
     history_days: int = HISTORY_DAYS,
-    pauses: int = PAUSES,
     probes_min: int = PROBES_MIN,
 ) -> int:
     """Run the demo over `history_days` of history and `days` of stream; the exit code is 0 if the law held."""
@@ -36,7 +35,7 @@ def run(
     home = Path(Settings.from_env().home).resolve()
     os.environ["FOREBAY_HOME"] = str(home)
     files = Files(home)
-    line = timeline(history_days=history_days, days=days, pauses=pauses)
+    line = timeline(history_days=history_days, days=days)
     screen = Screen(STEPS_BESIDES_PAUSES + STEPS_PER_PAUSE * len(line.pauses_us))
     try:
         with screen.step("Reading the flights of 2013"):

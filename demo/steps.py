@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from demo.report import Screen
 from demo.timeline import Timeline, partitions
 from feature_defs.services import arrival_delay
 from forebay import FeatureStore
+from forebay.client.responses import OnlineResponse
 from forebay.errors import ForebayError
 from forebay.instants import DAY_US, HOUR_US, instant_text, moment
 
@@ -149,11 +150,13 @@ class Run:
         with self.step("read", f"Reading online at {instant_text(pause_us)}"):
             store = FeatureStore.connect()
             rows = rows_at(self.flights, pause_us, self.timeline.start_us)
-            self.pauses.append(Pause(pause_us, self.tiles_until_us, _online(store, rows, pause_us)))
+            answer = _online(store, rows, pause_us)
+            cuts_us = {view: behind.cuts for view, behind in answer.views.items()}
+            self.pauses.append(Pause(pause_us, cuts_us, answer.to_arrow()))
             leaving = between(self.flights.spine, "event_timestamp", pause_us, pause_us + LIVE_US)
             leaving = leaving.filter(leaving["late"].is_valid())
             if leaving.num_rows:
-                vectors = _online(store, leaving.select(KEYS), pause_us)
+                vectors = _online(store, leaving.select(KEYS), pause_us).to_arrow()
                 self.live.append(vectors.append_column("late", leaving["late"]))
 
     def training_set(self) -> None:
@@ -178,7 +181,7 @@ class Run:
             first = 0
             for pause in self.pauses:
                 rows = pause.online.num_rows
-                self.verdict += judge(pause, training.slice(first, rows), features_by_key(), self.flights)
+                self.verdict += judge(pause, training.slice(first, rows), arrival_delay, self.flights)
                 first += rows
 
     def learn(self) -> None:
@@ -222,19 +225,9 @@ def claim(files: Files, shell: Shell) -> None:
         shutil.copy(CHECKOUT / "dagster.yaml", dagster_home)
 
 
-def features_by_key() -> Mapping[str, list[str]]:
-    """The service's features by the key of the entity that they are about."""
-    names: dict[str, list[str]] = {}
-    for view, name in arrival_delay.columns():
-        (key,) = view.entity.keys
-        names.setdefault(key, []).append(name)
-    return names
-
-
 def _batch(view: str) -> list[str]:
     return [f"features/{view}", f"online/{view}"]
 
 
-def _online(store: FeatureStore, rows: pa.Table, at_us: int) -> pa.Table:
-    answer = store.get_online_features(features=SERVICE, entity_rows=rows.to_pylist(), at=moment(at_us))
-    return answer.to_arrow()
+def _online(store: FeatureStore, rows: pa.Table, at_us: int) -> OnlineResponse:
+    return store.get_online_features(features=SERVICE, entity_rows=rows.to_pylist(), at=moment(at_us))

@@ -23,6 +23,7 @@ HISTORY_DAYS = 348
 STREAM_DAYS = 18
 """15 December to 1 January: the last flight of the year lands on New Year's morning."""
 PAUSES = 5
+"""Pauses of a stream of as many days or more; a shorter one pauses once a day."""
 BEFORE_MIDNIGHT_US = (
     2 * HOUR_US,
     7 * HOUR_US + 15 * SECOND_US,
@@ -48,14 +49,15 @@ class Timeline:
         return len(self.pauses_us) // 2
 
 
-def timeline(*, history_days: int = HISTORY_DAYS, days: int = STREAM_DAYS, pauses: int = PAUSES) -> Timeline:
+def timeline(*, history_days: int = HISTORY_DAYS, days: int = STREAM_DAYS) -> Timeline:
     """The instants of a demo over `history_days` of history and `days` of stream; the last pause is the end.
 
     >>> [day_text(us) for us in timeline().pauses_us]
     ['2013-12-17', '2013-12-21', '2013-12-24', '2013-12-28', '2014-01-02']
     """
-    if history_days < 1 or days < 1 or not 1 <= pauses <= len(BEFORE_MIDNIGHT_US) + 1:
-        raise ValueError(f"history_days={history_days}, days={days}, pauses={pauses}: expected 1 or more of each")
+    if history_days < 1 or days < 1:
+        raise ValueError(f"history_days={history_days}, days={days}: expected 1 or more of each")
+    pauses = min(PAUSES, days)
     start_us = day_us(HISTORY_START)
     split_us = start_us + history_days * DAY_US
     end_us = split_us + days * DAY_US
