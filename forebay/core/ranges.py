@@ -8,12 +8,15 @@ merges to is found without walking it, by the same partials as everywhere:
     lowest, highest, float totals and   a binary tree of merged rows, of which a range is at most
     moments                             2·log2(n) nodes
 
-and the result is finished by `forebay.core.answer.finish`. The law `answer_events == answer ==
-oracle` holds the two together.
+and the result is finished by `forebay.core.answer.finish`. The law `answer_events == answer == oracle` holds the two
+together. Large inputs have a compiled twin, `forebay.core.sweep` (ADR 0043); where numba is missing, `answer_ranges`
+answers them too.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,6 +37,8 @@ KEY_MAX = 2**62
 """Entity and time are searched as one integer; entities are taken in chunks that keep it below this."""
 CHUNK_EVENTS = 4_000_000
 """Events that one chunk of entities may hold, which bounds memory (a single larger entity is a chunk of its own)."""
+SWEPT_EVENTS = 1_000_000
+"""From so many events on they are swept: loading the compiled code takes about as long as answering fewer in NumPy."""
 
 
 def answer_events(
@@ -44,6 +49,23 @@ def answer_events(
     `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us`
     (int64[m], UTC µs) its instant. Events may be in any order.
     """
+    if len(events) >= SWEPT_EVENTS and can_sweep():
+        from forebay.core.sweep import answer_sweep  # numba takes a second to load
+
+        return answer_sweep(layout, events, row_code, row_us, names)
+    return answer_ranges(layout, events, row_code, row_us, names)
+
+
+@functools.cache
+def can_sweep() -> bool:
+    """Whether numba is installed (the extra `fast`)."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def answer_ranges(
+    layout: Layout, events: Events, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
+) -> list[FeatureColumn]:
+    """As `answer_events`, in NumPy."""
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
     groups = by_window(layout, wanted)
     features = {output.name: output.feature for outputs in groups.values() for output in outputs}

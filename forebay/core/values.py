@@ -61,7 +61,7 @@ class FeatureColumn:
         """Some rows, in the order given; a row may be taken many times."""
         return FeatureColumn(self.feature, self.values[rows], self.valid[rows], self.status[rows], self.event_us[rows])
 
-    def put(self, rows: npt.NDArray[np.intp], column: FeatureColumn) -> None:
+    def put(self, rows: npt.NDArray[np.signedinteger[Any]], column: FeatureColumn) -> None:
         """Overwrite some rows, each with the row of the same place in another column of this feature."""
         self.values[rows], self.valid[rows] = column.values, column.valid
         self.status[rows], self.event_us[rows] = column.status, column.event_us

@@ -1,0 +1,236 @@
+"""The loops of the training kernel, compiled: what `forebay.core.sweep` does to the events of a chunk of entities.
+
+May live here: small functions of plain arrays that numba compiles, each over *runs*: the events of entity e of a chunk
+are the rows `starts[e]:starts[e + 1]`, in order of (ts, id), and its spine rows are `rows[e]:rows[e + 1]`, in order of
+their instants. No definitions, no tiles. This module needs the extra `fast`; only `sweep` imports it.
+
+A window at an instant is a range of events `[low, high)`. Within a run both edges only ever move forward, so one sweep
+finds all of them, and one more per column merges them:
+
+    integers   sums of the first 0, 1, … n values; a range is the difference of two, exact in 128 bits
+    extremes   a stack of the rows that nothing after them beats; a range's extreme is the first of them from `low` on
+    floats     a binary tree over the run, of which a range is at most 2·log2(n) nodes: rounding is bounded by the
+               values in the range, whatever came before it (a difference of running sums would not be)
+
+Few functions with few signatures, compiled at the first call and kept in numba's cache, so that a second process
+compiles nothing. Arrays are int64 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Array = npt.NDArray[Any]
+
+
+def compiled(function: Function) -> Function:
+    """The function, compiled when it is first called; without the GIL, cached where a folder can be written to."""
+    try:
+        made = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder for its cache
+        made = numba.njit(nogil=True)(function)
+    return cast(Function, made)
+
+
+@compiled
+def count(codes: Array, counts: Array) -> None:
+    """Add up how often each code appears; −1 is nobody's."""
+    for code in codes:
+        if code >= 0:
+            counts[code] += 1
+
+
+@compiled
+def place(codes: Array, first_row: int, wanted: Array, places: Array, order: Array) -> None:
+    """Write the row number of each wanted code to the next of its places: a stable counting sort."""
+    for i in range(len(codes)):
+        code = codes[i]
+        if code >= 0 and wanted[code]:
+            order[places[code]] = first_row + i
+            places[code] += 1
+
+
+@compiled
+def arrange(order: Array, instants: Array, starts: Array, sorted_us: Array) -> int:
+    """Sort each run of `order` by instant, where it isn't sorted already; the number of neighbours that are tied."""
+    tied = 0
+    for e in range(len(starts) - 1):
+        first, last = starts[e], starts[e + 1]
+        ascends = True
+        for i in range(first, last):
+            sorted_us[i] = instants[order[i]]
+            if i > first and sorted_us[i] <= sorted_us[i - 1]:
+                tied += sorted_us[i] == sorted_us[i - 1]
+                ascends = ascends and sorted_us[i] == sorted_us[i - 1]
+        if not ascends:
+            found = np.argsort(sorted_us[first:last], kind="mergesort")
+            order[first:last] = order[first:last][found]
+            sorted_us[first:last] = sorted_us[first:last][found]
+            tied += 1
+    return tied
+
+
+@compiled
+def edges(
+    ts: Array, starts: Array, instants: Array, rows: Array, lengths: Array, hops: Array, low: Array, high: Array
+) -> None:
+    """The ranges of all windows at all instants: `high[r]` and `low[w, r]`; a length of −1 is the lifetime."""
+    for e in range(len(starts) - 1):
+        at = starts[e]
+        for r in range(rows[e], rows[e + 1]):
+            while at < starts[e + 1] and ts[at] < instants[r]:
+                at += 1
+            high[r] = at
+        for w in range(len(lengths)):
+            at = starts[e]
+            for r in range(rows[e], rows[e + 1]):
+                if lengths[w] >= 0:
+                    edge = instants[r] - lengths[w]
+                    edge -= edge % hops[w]
+                    while at < high[r] and ts[at] < edge:
+                        at += 1
+                low[w, r] = at
+
+
+@compiled
+def gather(values: Array, order: Array, out: Array) -> None:
+    """`values[order]`, for indices of 32 bits."""
+    for i in range(len(order)):
+        out[i] = values[order[i]]
+
+
+@compiled
+def running_sums(values: Array, low: Array, high: Array) -> None:
+    """Sums of the first 0, 1, … n values in 128 bits: a low word (uint64) and a high one."""
+    total, above = np.uint64(0), np.int64(0)
+    low[0], high[0] = total, above
+    for i in range(len(values)):
+        total += np.uint64(values[i])
+        above += (values[i] >> 63) + np.int64(total < np.uint64(values[i]))
+        low[i + 1], high[i + 1] = total, above
+
+
+@compiled
+def running_squares(values: Array, low: Array, high: Array) -> None:
+    """Sums of the first 0, 1, … n squares in 128 bits; |value| ≤ `int128.VARIANCE_UNITS_MAX`."""
+    total, above = np.uint64(0), np.uint64(0)
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    low[0], high[0] = total, np.int64(above)
+    for i in range(len(values)):
+        size = np.uint64(abs(values[i]))
+        below, upper = size & mask, size >> half
+        cross = (below * upper) << np.uint64(1)
+        square = below * below + (cross << half)
+        total += square
+        above += upper * upper + (cross >> half)
+        above += np.uint64(square < below * below) + np.uint64(total < square)
+        low[i + 1], high[i + 1] = total, np.int64(above)
+
+
+@compiled
+def extremes(
+    values: Array, valid: Array, starts: Array, rows: Array, low: Array, high: Array, largest: bool, out: Array
+) -> None:
+    """The least (or largest) valid value of every range; `valid` may be empty: then all are. `out` is [w, r].
+
+    The stack holds, of the rows before `high`, those that no later one equals or beats: going down it, rows get older
+    and values better. So the first of them from `low` on is the best of the range, whichever the window.
+    """
+    stack = np.empty(max(np.max(starts[1:] - starts[:-1]), 1), np.int64)
+    for e in range(len(starts) - 1):
+        at, top = starts[e], 0
+        for r in range(rows[e], rows[e + 1]):
+            while at < high[r]:
+                if len(valid) == 0 or valid[at]:
+                    value = values[at]
+                    while top and (values[stack[top - 1]] <= value if largest else values[stack[top - 1]] >= value):
+                        top -= 1
+                    stack[top] = at
+                    top += 1
+                at += 1
+            for w in range(len(low)):
+                first, last = 0, top
+                while first < last:
+                    middle = (first + last) >> 1
+                    if stack[middle] < low[w, r]:
+                        first = middle + 1
+                    else:
+                        last = middle
+                if first < top:
+                    out[w, r] = values[stack[first]]
+
+
+@compiled
+def float_sums(values: Array, starts: Array, rows: Array, low: Array, high: Array, out: Array) -> None:
+    """Sums of every range, by trees; values that are not valid are 0.
+
+    Source: the bottom-up segment tree. Node i of n leaves merges nodes 2i and 2i + 1; leaves are the nodes from n on.
+    """
+    tree = np.empty(2 * max(np.max(starts[1:] - starts[:-1]), 1))
+    for e in range(len(starts) - 1):
+        n = starts[e + 1] - starts[e]
+        if n == 0 or rows[e] == rows[e + 1]:
+            continue
+        tree[n : 2 * n] = values[starts[e] : starts[e + 1]]
+        for i in range(n - 1, 0, -1):
+            tree[i] = tree[2 * i] + tree[2 * i + 1]
+        for w in range(len(low)):
+            for r in range(rows[e], rows[e + 1]):
+                first, last, total = low[w, r] - starts[e] + n, high[r] - starts[e] + n, 0.0
+                while first < last:
+                    if first & 1:
+                        total += tree[first]
+                        first += 1
+                    if last & 1:
+                        last -= 1
+                        total += tree[last]
+                    first, last = first >> 1, last >> 1
+                out[w, r] = total
+
+
+@compiled
+def joined(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
+    """(n, mean, squared deviations) of the union of two samples.
+
+    Source: Chan, Golub, LeVeque (1979), eq. 2.1, as in `forebay.algebra.partials`.
+    """
+    n = left[0] + right[0]
+    if left[0] == 0.0:
+        return right
+    if right[0] == 0.0:
+        return left
+    delta = right[1] - left[1]
+    return n, left[1] + delta * (right[0] / n), left[2] + right[2] + delta * delta * (left[0] * right[0] / n)
+
+
+@compiled
+def float_moments(values: Array, valid: Array, starts: Array, rows: Array, low: Array, high: Array, out: Array) -> None:
+    """Squared deviations from the mean of every range, by trees as in `float_sums`."""
+    tree = [(0.0, 0.0, 0.0)] * (2 * max(np.max(starts[1:] - starts[:-1]), 1))
+    for e in range(len(starts) - 1):
+        n = starts[e + 1] - starts[e]
+        if n == 0 or rows[e] == rows[e + 1]:
+            continue
+        for i in range(n):
+            there = len(valid) == 0 or valid[starts[e] + i]
+            tree[n + i] = (1.0, values[starts[e] + i], 0.0) if there else (0.0, 0.0, 0.0)
+        for i in range(n - 1, 0, -1):
+            tree[i] = joined(tree[2 * i], tree[2 * i + 1])
+        for w in range(len(low)):
+            for r in range(rows[e], rows[e + 1]):
+                first, last, total = low[w, r] - starts[e] + n, high[r] - starts[e] + n, (0.0, 0.0, 0.0)
+                while first < last:
+                    if first & 1:
+                        total = joined(total, tree[first])
+                        first += 1
+                    if last & 1:
+                        last -= 1
+                        total = joined(total, tree[last])
+                    first, last = first >> 1, last >> 1
+                out[w, r] = total[2]

@@ -1,0 +1,160 @@
+"""The training kernel == its NumPy twin == the oracle, however the work is cut into chunks and threads."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from forebay.core import ranges, sweep
+from forebay.core.events import Events
+from forebay.core.layout import Layout
+from forebay.core.values import FeatureColumn
+from forebay.language.types import Float64Type
+from tests.laws.world import COLUMNS, EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, as_events, check
+
+LAYOUT = Layout.of(VIEW)
+NOTHING: dict[str, object] = dict.fromkeys(COLUMNS)
+ONE = NOTHING | {"wide": 2**63 - 1, "whole": 2**47, "money": -(2**47), "real": 0.1, "flag": True, "word": "a"}
+
+SLACK = {"Sum": 1e3, "Mean": 1e3, "Variance": 1e15, "StdDev": 1e7}
+"""What the law leaves to floats that cancel: 1e-9·|x| of the largest value here, 1e-9·x² of its square."""
+
+
+@contextmanager
+def chunks_of(rows: int) -> Iterator[None]:
+    """Chunks of so many rows, within the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "CHUNK_ROWS", rows)
+        yield
+
+
+def asked(events: list[Event], instants_us: list[int]) -> tuple[Events, list[tuple[str, int]], np.ndarray, np.ndarray]:
+    """The core's events, and rows that ask about every entity, and about nobody, at every instant."""
+    batch = as_events(events)
+    rows = [(key, instant_us) for instant_us in instants_us for key in ("bob", "nobody", "ann", "eve")]
+    code = np.array([batch.keys.index(key) if key in batch.keys else -1 for key, _ in rows], np.int64)
+    return batch, rows, code, np.array([at for _, at in rows], np.int64)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EVENTS, st.lists(INSTANTS, min_size=1, max_size=6), st.sampled_from([1, 10, 2**18]), st.sampled_from([1, 2]))
+@example([Event("ann", MIDNIGHT_US, "a", ONE)] * 2, [MIDNIGHT_US, MIDNIGHT_US + 1], 1, 2)
+@example([Event("ann", MIDNIGHT_US, "a", NOTHING), Event("ann", MIDNIGHT_US, "a", ONE)], [MIDNIGHT_US + 1], 1, 2)
+def test_the_kernel_is_the_oracle(events: list[Event], instants_us: list[int], chunk: int, threads: int) -> None:
+    batch, rows, code, at_us = asked(events, instants_us)
+    with chunks_of(chunk):
+        swept = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads)
+    check(swept, events, rows)
+    same_bits(swept, ranges.answer_ranges(LAYOUT, batch, code, at_us))
+
+
+def many(seed: int, count: int) -> tuple[Events, np.ndarray, np.ndarray]:
+    """More events than a test compares with the oracle: of few entities, tied and repeated, at long and short reach."""
+    chance = random.Random(seed)
+    events = [
+        Event(
+            chance.choice(["ann", "bob", "eve", "eve"]),
+            MIDNIGHT_US + chance.choice([1, 1_000, 10**6, 10**8]) * chance.randrange(2_000),
+            f"{chance.randrange(40)}",
+            NOTHING
+            | {
+                "whole": chance.choice([None, chance.randint(-5, 5), chance.randint(-(2**47), 2**47)]),
+                "wide": chance.choice([None, chance.randint(-(2**63), 2**63 - 1)]),
+                "money": chance.randint(-500, 500),
+                "real": chance.choice([None, chance.uniform(-1, 1), chance.uniform(-1e12, 1e12)]),
+                "flag": chance.choice([None, True, False]),
+                "moment": chance.randrange(10**15),
+                "word": chance.choice([None, "a", "bé"]),
+            },
+        )
+        for _ in range(count)
+    ]
+    batch, _rows, code, at_us = asked(events, [MIDNIGHT_US + chance.randrange(2 * 10**11) for _ in range(300)])
+    return batch, code, at_us
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kernel_is_its_twin_on_long_runs(seed: int) -> None:
+    batch, code, at_us = many(seed, 3_000)
+    expected = ranges.answer_ranges(LAYOUT, batch, code, at_us)
+    for chunk, threads in ((100, 2), (2**18, 1)):
+        with chunks_of(chunk):
+            same_bits(sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads), expected)
+
+
+def test_a_name_alone_gives_what_it_gives_among_others() -> None:
+    batch, code, at_us = many(7, 500)
+    whole = {column.feature.name: column for column in sweep.answer_sweep(LAYOUT, batch, code, at_us)}
+    for name in ("Last_word_1h", "Count_all_30s", "Variance_real_lifetime"):
+        (alone,) = sweep.answer_sweep(LAYOUT, batch, code, at_us, [name])
+        same_bits([alone], [whole[name]])
+
+
+def test_threads_and_chunks_change_no_bit() -> None:
+    batch, code, at_us = many(11, 2_000)
+    expected = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=1)
+    for chunk, threads in ((50, 3), (1_000, 2)):
+        with chunks_of(chunk):
+            found = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads)
+        for one, other in zip(found, expected, strict=True):
+            assert one.values.tobytes() == other.values.tobytes(), one.feature.name
+
+
+def test_a_float_sum_forgets_what_has_left_its_window() -> None:
+    """The bound is of the values in the window: 1e15 an hour ago must not round away today's cents."""
+    chance = random.Random(3)
+    sizes = [1e15] * 500 + [1e-3] * 500
+    values = [chance.uniform(-size, size) for size in sizes]
+    ats = [MIDNIGHT_US + i * 10**7 for i in range(len(values))]
+    batch = as_events([Event("ann", at, "a", NOTHING | {"real": value}) for at, value in zip(ats, values, strict=True)])
+    at_us = np.array(ats[600:], np.int64) + 1
+    names = ["Sum_real_30s", "Sum_real_lifetime"]
+    short, long = sweep.answer_sweep(LAYOUT, batch, np.zeros(len(at_us), np.int64), at_us, names)
+    for row, last in enumerate(range(600, len(values))):
+        edge = (int(at_us[row]) - 30 * 10**6) // 10**6 * 10**6
+        inside = [value for at, value in zip(ats[: last + 1], values[: last + 1], strict=True) if at >= edge]
+        for column, window in ((short, inside), (long, values[: last + 1])):
+            assert abs(column.values[row] - math.fsum(window)) <= 1e-12 * math.fsum(map(abs, window))
+
+
+def test_nothing_asked_and_nothing_there() -> None:
+    batch, _code, at_us = many(1, 20)
+    none = np.empty(0, np.int64)
+    assert all(len(column) == 0 for column in sweep.answer_sweep(LAYOUT, batch, none, none))
+    same_bits(
+        sweep.answer_sweep(LAYOUT, as_events([]), np.full(3, -1), at_us[:3]),
+        ranges.answer_ranges(LAYOUT, as_events([]), np.full(3, -1), at_us[:3]),
+    )
+
+
+def test_many_events_are_swept_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, code, at_us = many(5, 200)
+    called: list[str] = []
+    for module, name in ((sweep, "answer_sweep"), (ranges, "answer_ranges")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
+    ranges.answer_events(LAYOUT, batch, code, at_us)
+    monkeypatch.setattr(ranges, "SWEPT_EVENTS", 200)
+    ranges.answer_events(LAYOUT, batch, code, at_us)
+    monkeypatch.setattr(ranges, "can_sweep", lambda: False)
+    ranges.answer_events(LAYOUT, batch, code, at_us)
+    assert called == ["answer_ranges", "answer_sweep", "answer_ranges"]
+
+
+def same_bits(found: list[FeatureColumn], expected: list[FeatureColumn]) -> None:
+    """Equal, but for the rounding of float sums, which `check` bounds."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.valid.tolist() == other.valid.tolist(), one.feature.name
+        assert one.status.tolist() == other.status.tolist(), one.feature.name
+        assert one.event_us.tolist() == other.event_us.tolist(), one.feature.name
+        if isinstance(one.feature.type, Float64Type) and "real" in one.feature.name:
+            atol = SLACK.get(one.feature.name.split("_")[0], 0.0)
+            np.testing.assert_allclose(one.values, other.values, rtol=1e-9, atol=atol, err_msg=one.feature.name)
+        else:
+            assert (one.values == other.values).all(), one.feature.name
