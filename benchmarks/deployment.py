@@ -37,9 +37,12 @@ class Deployment:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process of this deployment is told."""
+        """What a process of this deployment is told. Where Python may not keep what it has compiled, it may in here."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ONLY_MINE)}
-        return inherited | {"FOREBAY_HOME": str(self.settings.home)}
+        mine = {"FOREBAY_HOME": str(self.settings.home)}
+        if inherited.pop("PYTHONDONTWRITEBYTECODE", None):
+            mine["PYTHONPYCACHEPREFIX"] = str(self.settings.home / "compiled")
+        return inherited | mine
 
     def store(self) -> FeatureStore:
         """The client."""

@@ -46,7 +46,7 @@ class Size:
     requests: int = 20
     reads_of_1: int = 600
     reads_of_100: int = 60
-    rounds: int = 7
+    rounds: int = 5
 
 
 TINY = Size(users=200, events=4_000, requests=3, reads_of_1=6, reads_of_100=3, rounds=1)

@@ -43,7 +43,7 @@ class Size:
     entities: int = 20_000
     events: int = 300_000
     rows: int = 100_000
-    rounds: int = 7
+    rounds: int = 5
 
 
 TINY = Size(entities=200, events=1_000, rows=500, rounds=1)

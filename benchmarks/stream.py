@@ -47,7 +47,7 @@ class Size:
     history: int = 300_000
     timed: int = 300_000
     timed_per_event: int = 40_000
-    rounds: int = 5
+    rounds: int = 3
 
 
 TINY = Size(users=50, history=0, timed=2_000, timed_per_event=2_000, rounds=1)
