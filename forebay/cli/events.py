@@ -20,7 +20,7 @@ def load(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Append history to a source's archive, exactly once however often it is run with the same files."""
-    from forebay.cli.printing import print_json, say
+    from forebay.cli.printing import counted, print_json, say
     from forebay.client.deployed import Deployed
     from forebay.language.source import EventSource
     from forebay.settings import Settings
@@ -38,8 +38,9 @@ def load(
         loaded = archive.load(file)
         results.append({"file": str(file), "rows": loaded.rows, "dead": loaded.dead, "already": loaded.already})
         if not as_json:
-            dead = f", {loaded.dead} dead letters (see forebay dead-letters)" if loaded.dead else ""
-            say(f"{file}: {'was loaded before' if loaded.already else f'{loaded.rows} events{dead}'}")
+            dead = f", {counted(loaded.dead, 'dead letter')} (see forebay dead-letters)" if loaded.dead else ""
+            found = "was loaded before" if loaded.already else counted(loaded.rows, "event") + dead
+            say(f"{file}: {found}")
     deployed.close()
     if as_json:
         print_json(results)

@@ -87,6 +87,15 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "event"), counted(2000, "event")
+    ('1 event', '2,000 events')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def age_text(seconds: float | None) -> str:
     """An age in its two largest units.
 

@@ -90,10 +90,12 @@ def _try(what: str, check: Callable[[Settings], str], settings: Settings) -> Fin
 
 
 def _definitions(settings: Settings) -> str:
+    from forebay.cli.printing import counted
     from forebay.language.definitions import Definitions
 
     found = Definitions.load(settings.definitions)
-    return f"{settings.definitions}: {len(found.views)} views, {len(found.services)} services"
+    views, services = counted(len(found.views), "view"), counted(len(found.services), "service")
+    return f"{settings.definitions}: {views}, {services}"
 
 
 def _online(settings: Settings) -> str:

@@ -211,7 +211,7 @@ def test_doctor_says_what_is_wrong(
 ) -> None:
     findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
     assert all(finding["ok"] is not False for finding in findings.values()), findings
-    assert "1 views" in findings["definitions"]["detail"]
+    assert "1 view, 1 service" in findings["definitions"]["detail"]
     monkeypatch.setenv("FOREBAY_ONLINE_URL", "redis://127.0.0.1:1/0")
     ended = cli("doctor", "--json")
     assert ended.code == 1
