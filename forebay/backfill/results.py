@@ -1,8 +1,8 @@
 """What batch views' functions return, made into rows: read, checked against the declaration, cast to its types.
 
 A result holds the entity's keys, the features and `event_timestamp`; other columns are ignored. A row with a null
-key is left out, as an event is. Everything else that is not as declared stops the computation and names view,
-partition and column, before anything is written.
+key (or one that is too long) is left out, as an event is. Everything else that is not as declared stops the
+computation and names view, partition and column, before anything is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.backfill.partitions import Partition
-from forebay.core.identity import entity_keys
+from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.errors import DefinitionError, suggestion
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.convert import convert
@@ -72,7 +72,7 @@ def check_results(
     kinds[EVENT_TIMESTAMP] = Timestamp
     columns = {name: _cast(view, partitions, number, name, kind, table[name]) for name, kind in kinds.items()}
     columns[ENTITY_KEY] = _one_chunk(entity_keys(view.entity, columns))
-    keyed = np.asarray(columns[ENTITY_KEY].is_valid())
+    keyed = np.asarray(pc.less_equal(pc.binary_length(columns[ENTITY_KEY]), KEY_BYTES_MAX).fill_null(False))
     _check_instants(view, partitions, number, columns[EVENT_TIMESTAMP])
     columns[CREATED_TIMESTAMP] = pa.array(created_us + number, INSTANT)
     starts = np.fromiter((partition.start_us for partition in partitions), np.int64, len(partitions))
