@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from feature_defs.entities import aircraft, origin_airport
-from feature_defs.sources import HISTORY_START, OWNER, planes, weather
+from feature_defs.sources import DOMAIN, HISTORY_START, OWNER, planes, weather
 from forebay import Feature, Float64, Int64, batch_view
 
 
@@ -26,7 +26,7 @@ from forebay import Feature, Float64, Int64, batch_view
     ],
     owner=OWNER,
     description="The newest hourly observation at each origin (Fahrenheit, miles an hour, inches, miles).",
-    tags={"domain": "flights"},
+    tags=DOMAIN,
 )
 def origin_weather(context: Any, weather: Any) -> Any:
     """The newest observation of each origin within reach."""
@@ -56,7 +56,7 @@ def origin_weather(context: Any, weather: Any) -> Any:
     ],
     owner=OWNER,
     description="How old an aircraft is and how many seats it has, from the register.",
-    tags={"domain": "flights"},
+    tags=DOMAIN,
 )
 def aircraft_register(context: Any, planes: Any) -> Any:
     """The register as it stood at the end of the day."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feature_defs.entities import aircraft, airline, origin_airport
-from feature_defs.sources import OWNER, arrivals, departures
+from feature_defs.sources import DOMAIN, OWNER, arrivals, departures
 from forebay import Count, Last, Max, Mean, SecondsSince, StdDev, WindowedView
 
 ORIGIN_WINDOWS = ["1h", "3h", "24h", "7d"]
@@ -21,9 +21,10 @@ origin_delays = WindowedView(
         StdDev("origin_delay_stddev", of="dep_delay", windows=ORIGIN_WINDOWS, default=0.0),
     ],
     freshness="1m",
+    refresh="30 0 * * *",
     owner=OWNER,
     description="How late flights have been leaving an airport. Cancelled flights count, without a delay.",
-    tags={"domain": "flights"},
+    tags=DOMAIN,
 )
 
 carrier_delays = WindowedView(
@@ -38,9 +39,10 @@ carrier_delays = WindowedView(
         StdDev("carrier_delay_stddev", of="dep_delay", windows=CARRIER_WINDOWS, default=0.0),
     ],
     freshness="1m",
+    refresh="30 0 * * *",
     owner=OWNER,
     description="How late an airline's flights have been leaving New York.",
-    tags={"domain": "flights"},
+    tags=DOMAIN,
 )
 
 aircraft_legs = WindowedView(
@@ -54,7 +56,8 @@ aircraft_legs = WindowedView(
         Count("legs", windows=["24h", None], default=0),
     ],
     freshness="1m",
+    refresh="30 0 * * *",
     owner=OWNER,
     description="Where an aircraft's day stands: how late it last arrived, how long ago, and how much it has flown.",
-    tags={"domain": "flights"},
+    tags=DOMAIN,
 )

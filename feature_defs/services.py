@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from feature_defs.batch import aircraft_register, origin_weather
 from feature_defs.delays import aircraft_legs, carrier_delays, origin_delays
-from feature_defs.sources import OWNER
+from feature_defs.sources import DOMAIN, OWNER
 from forebay import FeatureService
 
 arrival_delay = FeatureService(
@@ -13,4 +13,5 @@ arrival_delay = FeatureService(
     features=[origin_delays, carrier_delays, aircraft_legs, origin_weather, aircraft_register],
     owner=OWNER,
     description="Will this flight arrive more than 15 minutes late? Asked at its scheduled departure.",
+    tags=DOMAIN,
 )

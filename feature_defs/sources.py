@@ -9,6 +9,7 @@ from __future__ import annotations
 from forebay import Bool, EventSource, FileStream, Float64, Int64, String, TableSource, Timestamp
 
 OWNER = "flights@example.com"
+DOMAIN = {"domain": "flights"}
 HISTORY_START = "2013-01-01"
 
 departures = EventSource(
@@ -31,6 +32,7 @@ departures = EventSource(
     history_start=HISTORY_START,
     owner=OWNER,
     description="A flight left, or was cancelled (then at its scheduled departure, without a delay). In minutes.",
+    tags=DOMAIN,
 )
 
 arrivals = EventSource(
@@ -52,6 +54,7 @@ arrivals = EventSource(
     history_start=HISTORY_START,
     owner=OWNER,
     description="A flight reached its gate. The delay, in minutes, is null when it was diverted on the way.",
+    tags=DOMAIN,
 )
 
 weather = TableSource(
@@ -71,6 +74,7 @@ weather = TableSource(
     path="${FOREBAY_HOME}/tables/weather.parquet",
     owner=OWNER,
     description="What each origin's station observed during an hour, effective at the end of it.",
+    tags=DOMAIN,
 )
 
 planes = TableSource(
@@ -80,4 +84,5 @@ planes = TableSource(
     path="${FOREBAY_HOME}/tables/planes.parquet",
     owner=OWNER,
     description="The register of aircraft, each effective from 1 January of the year it was built.",
+    tags=DOMAIN,
 )
