@@ -53,6 +53,7 @@ from forebay.language.types import AnyType
 from forebay.language.windows import default_hop_us
 from forebay.settings import Settings
 from forebay.stores.tables import OfflineStore
+from streaming import run as stream
 from tests.docs.pages import ROOT, blocks, table, tables
 
 LANGUAGE, OPERATIONS = ROOT / "docs/language.md", ROOT / "docs/operations.md"
@@ -197,6 +198,12 @@ def test_commands() -> None:
         )
         for name, command in commands.items()
     }
+
+
+def test_options_of_the_stream() -> None:
+    rows = table(ROOT / "docs/stream.md", "The stream", "option")
+    options = {option for row in rows for option in re.findall(r"--[\w-]+", row[0])}
+    assert options == set(re.findall(r'"(--[\w-]+)"', inspect.getsource(stream.parse)))
 
 
 def test_assets() -> None:
