@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.report import Report, print_reports, write_reports
+from benchmarks.report import Report, print_reports, write_report
 
 NAMES = ("online", "publish", "stream", "training")
 RESULTS = Path(__file__).parent / "results"
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     for name in options.names or NAMES:
         console.print(f"{name} …", style="dim")
         reports.append(measured(name, tiny=options.tiny, rounds=options.rounds))
+        write_report(reports[-1], options.results)
     print_reports(reports, console)
-    for path in write_reports(reports, options.results):
-        console.print(f"wrote {path}", style="dim")
+    console.print(f"wrote {options.results}/{{{','.join(report.name for report in reports)}}}.json", style="dim")
     return 0
 
 

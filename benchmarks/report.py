@@ -76,13 +76,11 @@ def print_reports(reports: Sequence[Report], console: Console) -> None:
     console.print("↓ less is better, ↑ more is better")
 
 
-def write_reports(reports: Sequence[Report], folder: Path) -> list[Path]:
-    """One JSON file per benchmark; their paths."""
+def write_report(report: Report, folder: Path) -> None:
+    """Write `<name>.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{report.name}.json" for report in reports]
-    for path, report in zip(paths, reports, strict=True):
-        path.write_text(json.dumps({"machine": machine(), **asdict(report)}, indent=2) + "\n")
-    return paths
+    text = json.dumps({"machine": machine(), **asdict(report)}, indent=2)
+    (folder / f"{report.name}.json").write_text(text + "\n")
 
 
 def machine() -> str:
