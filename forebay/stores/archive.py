@@ -1,26 +1,29 @@
 """The archive of a source, `events/<source>`: every event once, before any split, as it was when it arrived.
 
 Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
-event). Positions: each source partition, brought to the next offset that it lacks, and `<partition>/watermark`, the
-newest event of it. Whoever appends a range that overlaps what is there adds only the rest, so two writers of one
-partition leave what one would have left. A file that is loaded is a partition `load:<hash of its bytes>` without a
-watermark.
+event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
+event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came. Whoever appends a range that
+overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
+is loaded is a partition `load:<hash of its bytes>` without a watermark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, EventBatch, event_schema
-from forebay.instants import day_text
+from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
+from forebay.instants import DAY_US, day_text
 from forebay.language.source import EventSource
+from forebay.stores.archived_offsets import ArchivedOffsets
 from forebay.stores.data_files import DATE, in_order
 from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
 from forebay.stores.location import Location
@@ -29,16 +32,26 @@ if TYPE_CHECKING:
     from forebay.stores.loading import Loaded
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
-WATERMARK = "/watermark"
+WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
 LOAD = "load:"
 
 
 @dataclass(frozen=True)
 class PartitionPosition:
-    """How far a stream partition is archived: the next offset that is not, and the newest event that is."""
+    """How far a stream partition is archived: the next offset that is not, the newest event that is, and the instant up
+    to which a heartbeat has moved it since (`None`: no event, no heartbeat).
+    """
 
-    next_offset: int
-    newest_us: int | None
+    next_offset: int = 0
+    newest_us: int | None = None
+    heartbeat_us: int | None = None
+
+    @property
+    def watermark_us(self) -> int | None:
+        """The later of its newest event and its heartbeat; `None` before its first event."""
+        if self.newest_us is None or self.heartbeat_us is None:
+            return self.newest_us
+        return max(self.newest_us, self.heartbeat_us)
 
 
 @dataclass(frozen=True)
@@ -90,13 +103,52 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        names = [name for name in found if not name.startswith(LOAD) and not _is_watermark(name, found)]
-        return {name: PartitionPosition(found[name], found.get(name + WATERMARK)) for name in names}
+        names = [name for name in found if not name.startswith(LOAD) and not _is_instant(name, found)]
+        return {
+            name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
+            for name in names
+        }
 
     def watermark_us(self) -> int | None:
-        """The least of the stream partitions' newest events; `None` where no stream has run."""
-        newest = [position.newest_us for position in self.positions().values() if position.newest_us is not None]
-        return min(newest, default=None)
+        """The least of the stream partitions' watermarks; `None` where no stream has run."""
+        known = [position.watermark_us for position in self.positions().values()]
+        return min((us for us in known if us is not None), default=None)
+
+    def beat(self, heartbeats: Mapping[str, int]) -> None:
+        """Move partitions that were read to their end, and all of it archived, on to an instant; never back."""
+
+        def prepare(position: Position) -> Commit | None:
+            before = {name: position(name + HEARTBEAT) for name in heartbeats}
+            moved = {name: us for name, us in heartbeats.items() if (old := before[name]) is None or us > old}
+            positions = {name + HEARTBEAT: us for name, us in moved.items()}
+            return Commit(archive_schema(self.source).empty_table(), positions) if positions else None
+
+        self.table.append(prepare)
+
+    def offsets_from(self, floors: Mapping[str, int]) -> dict[str, ArchivedOffsets]:
+        """The archived offsets of some partitions, those of each from an offset on."""
+        parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in floors}
+        if floors:
+            where = pc.field(SOURCE_PARTITION).isin(list(floors)) & (pc.field(SOURCE_OFFSET) >= min(floors.values()))
+            for name, rows in self._by_partition([SOURCE_OFFSET], where):
+                offsets = np.asarray(rows[SOURCE_OFFSET])
+                parts[name].append(offsets[offsets >= floors[name]])
+        return {name: ArchivedOffsets.of(found) for name, found in parts.items()}
+
+    def recent(self, since: Mapping[str, int]) -> Iterator[tuple[str, pa.Table]]:
+        """Instant, `event_id` and offset of the archived events of some partitions, of each from an instant on.
+
+        They come by partition, piece by piece, in no particular order.
+        """
+        days: dict[int, dict[str, int]] = defaultdict(dict)  # partitions that end at about the same time: one scan
+        for name, us in since.items():
+            days[us // DAY_US][name] = us
+        instant, columns = self.source.timestamp, [self.source.timestamp, EVENT_ID, SOURCE_OFFSET]
+        for group in days.values():
+            start_us = min(group.values())
+            where = pc.field(SOURCE_PARTITION).isin(list(group)) & (pc.field(instant) >= pa.scalar(start_us, INSTANT))
+            for name, rows in self._by_partition(columns, where, _dates(start_us, None)):
+                yield name, rows.filter(pc.field(instant) >= pa.scalar(group[name], INSTANT))
 
     def scan(
         self,
@@ -134,6 +186,14 @@ class Archive:
         from forebay.stores.loading import load
 
         return load(self, file)
+
+    def _by_partition(
+        self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Rows piece by piece, each of one partition."""
+        for rows in self.table.batches([*columns, SOURCE_PARTITION], where, pruning):
+            for name in pc.unique(rows[SOURCE_PARTITION]).to_pylist():
+                yield name, rows.filter(pc.field(SOURCE_PARTITION) == name).select(list(columns))
 
     def _watermarks(self, batches: Sequence[EventBatch], position: Position) -> dict[str, int]:
         newest: dict[str, int] = {}
@@ -184,8 +244,8 @@ def _lacking(batch: EventBatch, since: int) -> EventBatch:
     )
 
 
-def _is_watermark(name: str, known: Mapping[str, int]) -> bool:
-    return name.endswith(WATERMARK) and name.removesuffix(WATERMARK) in known
+def _is_instant(name: str, known: Mapping[str, int]) -> bool:
+    return any(name.endswith(kind) and name.removesuffix(kind) in known for kind in (WATERMARK, HEARTBEAT))
 
 
 def _dates(start_us: int | None, end_us: int | None) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,6 +156,17 @@ class LakeTable:
             if name not in known:
                 table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
         return table.select(list(columns)).cast(schema)
+
+    def batches(self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None) -> Iterator[pa.Table]:
+        """As `read`, piece by piece, for what may not fit in memory. Columns must be there since the table was made."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        with self.location.reached(f"reading {self.path}"):
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            for batch in dataset.to_batches(columns=list(columns), filter=where):
+                yield pa.Table.from_batches([batch]).cast(schema)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where there is no table yet."""

@@ -6,9 +6,9 @@ A commit folds the events of a few source partitions and writes, in one transact
     EXPIRE  …:p        because APPEND doesn't prolong what it grows
     MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
 
-so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. Nothing is
-read on the way. When a pending blob has grown long, it and the stream blob are rolled up in a transaction of their own;
-a crash before that leaves a longer pending blob, a crash within it nothing.
+so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. A
+heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown long, it and the stream blob are
+rolled up in a transaction of their own; a crash before that leaves a longer pending blob, a crash within it nothing.
 
 All transactions are fenced (`forebay.stores.fence`): a lane whose slots were taken over writes nothing more.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +140,25 @@ class Lane:
         self._write(number, progress, applied)
         return applied
 
+    def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
+        """Move the watermarks of a source's views on: some partitions held nothing behind `ends` at an instant.
+
+        No commit: its number stays. Raises as `commit` does; it may be called again.
+        """
+        self._ready()
+        moved: dict[int, Progress] = {}
+        progress: dict[str, _Slots] = {}
+        for view, slots in self._progress.items():
+            if self._views[view].source.name == source:
+                for known in slots.values():
+                    if id(known) not in moved:
+                        moved[id(known)] = known.beaten(ends, seen_us)
+                progress[view] = {slot: moved[id(known)] for slot, known in slots.items()}
+        changed = {view: slots for view, slots in progress.items() if any(_differ(slots, self._progress[view]))}
+        if changed:
+            self._fence.commit([self._progress_command(changed)])
+            self._progress.update(changed)
+
     def close(self) -> None:
         """Disconnect. The fence stays: whoever comes next takes it."""
         self._wire.close()
@@ -234,6 +253,10 @@ class Lane:
             pairs = zip(self._slots, blobs, strict=True)
             progress[view] = {slot: Progress.decode(blob) for slot, blob in pairs if blob is not None}
         return progress
+
+
+def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:
+    return (known is not old[slot] for slot, known in new.items())
 
 
 def _advance(progress: _Slots, slots: Sequence[int], number: int, piece: Piece) -> None:

@@ -2,7 +2,8 @@
 
 The file's content names its partition (`load:` and a hash), so loading it again, under whatever name, adds nothing.
 Its rows pass in batches and never lie in memory together (`DataFiles`). Its dead letters are committed before its
-events, under its own offsets, so a load that was killed can be repeated.
+events, under its own offsets, so a load that was killed can be repeated. Duplicates within it are dropped as within a
+partition of a stream; an event that is in two files, or in a file and a stream, counts twice.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import hashlib
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from forebay.errors import RequestError
 from forebay.ingest.arrow import conform, mismatches
-from forebay.ingest.batch import EVENT_BYTES_MAX, DeadLetter, EventBatch
+from forebay.ingest.batch import EVENT_BYTES_MAX, EVENT_ID, DeadLetter, EventBatch
+from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.stores.dead_letters import DeadLetters
 
@@ -38,11 +41,14 @@ Decoded = tuple[EventBatch, list[DeadLetter]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading a file did: events added, dead letters, and whether it had been loaded before (then nothing)."""
+    """What loading a file did: events added, dead letters, whether it had been loaded before (then nothing), and events
+    that were dropped as duplicates.
+    """
 
     rows: int
     dead: int
     already: bool
+    duplicates: int = 0
 
 
 def load(archive: Archive, file: Path) -> Loaded:
@@ -57,8 +63,12 @@ def load(archive: Archive, file: Path) -> Loaded:
     letters = DeadLetters(archive.table.location)
     files = archive.table.files(archive.source.timestamp)
     held: list[DeadLetter] = []
-    rows = dead = 0
+    rows = dead = duplicates = 0
+    dedupe = None if archive.source.dedupe_us is None else Dedupe(archive.source.dedupe_us)
     for batch, refused in _decoded(archive, partition, file, now_us):
+        if dedupe is not None:
+            whole, batch = len(batch), _distinct(batch, dedupe)
+            duplicates += whole - len(batch)
         files.write(archived(archive.source, [batch], now_us))
         held += refused
         rows, dead = rows + len(batch), dead + len(refused)
@@ -68,7 +78,14 @@ def load(archive: Archive, file: Path) -> Loaded:
     letters.append(held, now_us)
     files.flush()
     added = archive.table.append_files(files, {partition: rows})
-    return Loaded(rows, dead, already=False) if added else Loaded(0, 0, already=True)
+    return Loaded(rows, dead, already=False, duplicates=duplicates) if added else Loaded(0, 0, already=True)
+
+
+def _distinct(batch: EventBatch, dedupe: Dedupe) -> EventBatch:
+    """A batch without the events that the file held before."""
+    ts = np.asarray(batch.table[batch.source.timestamp].cast(pa.int64()))
+    repeated = dedupe(ts, batch.table[EVENT_ID])
+    return replace(batch, table=batch.table.filter(pa.array(~repeated))) if repeated.any() else batch
 
 
 def check_file(archive: Archive, file: Path) -> None:

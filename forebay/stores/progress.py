@@ -15,13 +15,16 @@ import msgspec
 
 from forebay.core.codec import NO_CUT
 from forebay.errors import FormatError
+from forebay.stores.source_clock import clock_us
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class PartitionProgress:
-    """How far a source partition is applied: all offsets below `next_offset`; `newest_us` is its newest instant."""
+    """How far a source partition is applied: all offsets below `next_offset`; `newest_us` is its newest event, or the
+    instant to which a heartbeat has moved it since.
+    """
 
     next_offset: int
     newest_us: int
@@ -57,6 +60,20 @@ class Progress:
                 max(old.next_offset, span.next_offset), max(old.newest_us, span.newest_us)
             )
         return Progress(commit, partitions)
+
+    def beaten(self, ends: Mapping[str, int], seen_us: int) -> Progress:
+        """This progress when partitions were seen to end at these offsets, at an instant.
+
+        Those of which all is applied move to the clock of their source (`forebay.stores.source_clock`).
+        """
+        to_us = clock_us(max((one.newest_us for one in self.partitions.values()), default=NO_CUT), seen_us)
+        behind = {name: one for name, one in self.partitions.items() if NO_CUT < one.newest_us < to_us}
+        moved = {
+            name: PartitionProgress(one.next_offset, to_us)
+            for name, one in behind.items()
+            if name in ends and one.next_offset >= ends[name]
+        }
+        return Progress(self.commit, {**self.partitions, **moved}) if moved else self
 
     def lacks(self, acknowledged: Progress) -> bool:
         """Whether something that was acknowledged is not in it: the server lost writes."""
