@@ -88,19 +88,19 @@ def print_verdict(console: Console, found: Mapping[str, Any], home: str) -> None
     for problem in problems(found):
         console.print(f"[red]{problem}[/]", highlight=False)
     console.print("Try next:", style="bold")
-    for command in next_commands(home):
+    for command in next_commands(home, found["end"]):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
-def next_commands(home: str) -> tuple[str, ...]:
+def next_commands(home: str, end: str) -> tuple[str, ...]:
     """What a curious reader would run on what the demo left."""
     return (
         f"export FOREBAY_HOME={home}",
-        "forebay get arrival_delay@1 origin=JFK carrier=B6 tail_number=N258JB --at 2014-01-02T00:00:00Z",
-        "forebay history origin_delays@1 origin=JFK",
+        "forebay get arrival_delay@1 origin=JFK carrier=B6 tail_number=N258JB --at " + end,
+        f"forebay history origin_delays@1 origin=JFK --end {end} --every 1h",
         "forebay plan        # after an edit in feature_defs/",
         "make ui             # Dagster: lineage, partitions, backfills",
-        "forebay serve       # GET /features/aircraft/N258JB?names=aircraft_legs@1:legs_24h",
+        "forebay serve       # then GET /features/aircraft/N258JB?names=aircraft_legs@1:legs_lifetime",
         "forebay down        # stops the embedded Valkey",
     )
 

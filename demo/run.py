@@ -18,6 +18,7 @@ from demo.report import PROBES_MIN, Screen, print_verdict, problems
 from demo.steps import Run
 from demo.timeline import HISTORY_DAYS, STREAM_DAYS, timeline
 from forebay.errors import ForebayError
+from forebay.instants import instant_text
 from forebay.settings import Settings
 
 STEPS_BESIDES_PAUSES = 9
@@ -62,6 +63,7 @@ def result(steps: Run, probes_min: int, total_s: float) -> Mapping[str, Any]:
         "mismatches": verdict.mismatches,
         "values_compared": verdict.values,
         "first_mismatches": list(verdict.shown),
+        "end": instant_text(steps.timeline.end_us),
         "pauses": len(steps.timeline.pauses_us),
         "history_events": steps.counts["history_events"],
         "stream_events": steps.counts["stream_events"],
