@@ -2,7 +2,8 @@
 no event online.
 
 Lives here: collecting what the flow hands over and appending it once or twice a second. Order of one flush: dead
-letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials.
+letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials,
+then heartbeats of partitions of which nothing is left to write.
 Invariants: each append is atomic with the offsets it covers, so repeating any of it is harmless; the first error
 stops the flow; `close` returns when all is durable.
 """
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from forebay.instants import SECOND_US
 from streaming.backlog import Backlog
 from streaming.decode import Decoded
+from streaming.heartbeat import Heartbeat
 from streaming.offline import Offline
 from streaming.partials import Partials
 from streaming.retry import Patience
@@ -28,15 +31,16 @@ FLUSH_INTERVAL_S = 1.0
 """A commit costs tens of milliseconds and leaves a file: one a second is fresh enough for history."""
 IDLE_INTERVAL_S = 30.0
 """How often the position of a view without events is moved: a restart re-reads at most about that much."""
+BEAT_INTERVAL_US = 300 * SECOND_US
+"""How often the archive is told that partitions are idle: a commit each, for a cut that moves once a day."""
 
 
 @dataclass
 class _Pending:
     decoded: list[Decoded] = field(default_factory=list)
     partials: dict[str, list[Partials]] = field(default_factory=lambda: defaultdict(list))
-
-    def __bool__(self) -> bool:
-        return bool(self.decoded or self.partials)
+    beats: dict[tuple[str, int], Heartbeat] = field(default_factory=dict)
+    """The newest of each source and reader."""
 
 
 class DeltaWriter:
@@ -49,17 +53,22 @@ class DeltaWriter:
         self._wake = threading.Condition()
         self._closing = False
         self._flushed_s: dict[str, float] = {}
+        self._beaten_us: dict[tuple[str, int], int] = {}
         self._thread = threading.Thread(target=self._run, name="delta-writer", daemon=True)
 
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
 
-    def archive(self, decoded: Decoded) -> None:
-        """Take the events and dead letters of a chunk."""
-        self._backlog.add(len(decoded.batch))
+    def archive(self, item: Decoded | Heartbeat) -> None:
+        """Take the events and dead letters of a chunk, or what a reader said when there were none."""
+        if isinstance(item, Heartbeat):
+            with self._wake:
+                self._pending.beats[item.source.name, item.reader] = item
+            return
+        self._backlog.add(len(item.batch))
         with self._wake:
-            self._pending.decoded.append(decoded)
+            self._pending.decoded.append(item)
 
     def streamed(self, partials: Partials) -> None:
         """Take the partials of a view."""
@@ -94,6 +103,14 @@ class DeltaWriter:
                 self._flushed_s[key] = time.monotonic()
             else:
                 self._keep(key, partials)
+        for beat in pending.beats.values():
+            self._beat(beat, closing)
+
+    def _beat(self, beat: Heartbeat, closing: bool) -> None:
+        where = (beat.source.name, beat.reader)
+        if closing or beat.seen_us - self._beaten_us.get(where, 0) >= BEAT_INTERVAL_US:
+            self._patience(partial(self._offline.beat, beat))
+            self._beaten_us[where] = beat.seen_us
 
     def _keep(self, key: str, partials: list[Partials]) -> None:
         """Nothing but positions: put them back, the newest of each partition is enough."""
@@ -111,5 +128,5 @@ class DeltaWriter:
             by_source[one.batch.source.name].append(one)
         for source, chunks in by_source.items():
             added = self._patience(partial(self._offline.append_events, chunks))
-            self._summary.archived(source, added.events, added.late, added.dead)
+            self._summary.archived(source, added.events, added.late, added.duplicates, added.dead)
         self._backlog.done(sum(len(one.batch) for one in decoded))

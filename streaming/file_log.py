@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.chunk import BYTES_MAX, EVENTS_MAX, Chunk
+from streaming.heartbeat import End
 
 LINES = (".ndjson", ".jsonl")
 PARQUET = (".parquet",)
@@ -68,6 +69,10 @@ class LineFile:
         lines, self._lines = self._lines[:EVENTS_MAX], self._lines[EVENTS_MAX:]
         first, self._next = self._next, self._next + len(lines)
         return Chunk(self._source, self._path.name, first, self._next, lines=lines)
+
+    def end(self) -> End:
+        """Where it ends, if it had no more lines at the last poll."""
+        return End(self._path.name, self._next, _written_us(self._path))
 
     def _read(self) -> bool:
         """Whether there are lines now, after reading on to the next newline or to the end."""
@@ -119,6 +124,10 @@ class RowFile:
         first, self._next = self._next, self._next + batch.num_rows
         return Chunk(self._source, self._path.name, first, self._next, table=pa.Table.from_batches([batch]))
 
+    def end(self) -> End | None:
+        """Where it ends, if it had no more rows at the last poll; `None` while it is being written."""
+        return None if self._file is None else End(self._path.name, self._next, _written_us(self._path))
+
     def _open(self) -> bool:
         try:
             file = pq.ParquetFile(self._path)
@@ -140,6 +149,14 @@ def open_file(source: EventSource, path: Path, offset: int, *, until_end: bool) 
     """A reader of one file from an offset on."""
     kind = LineFile if path.suffix in LINES else RowFile
     return kind(source, path, offset, until_end=until_end)
+
+
+def _written_us(path: Path) -> int | None:
+    """When a file was last written to; `None` where it has gone since it was opened."""
+    try:
+        return path.stat().st_mtime_ns // 1000
+    except OSError:
+        return None
 
 
 def _rows_from(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:

@@ -5,14 +5,16 @@
                       background
 
 Lives here: the wiring for Bytewax. No step keeps state for Bytewax and no recovery store is used: where to resume is
-read from the stores (docs/adr/0020). What travels is columns of thousands of events. Sinks are FixedPartitionedSinks,
-never DynamicSinks, which can lose what they were given when a flow fails.
+read from the stores (docs/adr/0020). What travels is columns of thousands of events, and behind them the heartbeats of
+their reader. Sinks are FixedPartitionedSinks, never DynamicSinks, which can lose what they were given when a flow
+fails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import bytewax.operators as op
@@ -21,6 +23,7 @@ from bytewax.dataflow import Dataflow
 from streaming.archive_sink import ArchiveSink
 from streaming.chunk import Chunk
 from streaming.decode import Decoded
+from streaming.heartbeat import Heartbeat
 from streaming.lane_sink import LaneSink
 from streaming.lane_writer import LaneWriter
 from streaming.routing import part_names, reader_of
@@ -38,8 +41,8 @@ class Steps:
 
     reader: Callable[[int], Reader]
     decode: Callable[[Chunk], Decoded]
-    archive: Callable[[Decoded], None]
-    split: Callable[[Decoded], list[Piece]]
+    archive: Callable[[Decoded | Heartbeat], None]
+    split: Callable[[Decoded | Heartbeat], list[Piece | Heartbeat]]
     writer: Callable[[int], LaneWriter] | None
     """The writers of the online store; none where no source has a windowed view."""
     stop: Stop
@@ -49,7 +52,7 @@ def build(steps: Steps, workers: int) -> Dataflow:
     """The dataflow for a number of workers."""
     flow = Dataflow("forebay")
     chunks = op.input("read", flow, Readers(steps.reader, workers))
-    decoded = op.flat_map("decode", chunks, _guarded(steps.stop, lambda chunk: [steps.decode(chunk)]))
+    decoded = op.flat_map("decode", chunks, _guarded(steps.stop, partial(_decoded, steps.decode)))
     by_reader = op.map("by_reader", decoded, lambda one: (_reader_key(one, workers), one))
     op.output("archive", by_reader, ArchiveSink(steps.archive, workers))
     if steps.writer is None:
@@ -60,9 +63,15 @@ def build(steps: Steps, workers: int) -> Dataflow:
     return flow
 
 
-def _reader_key(decoded: Decoded, workers: int) -> str:
-    batch = decoded.batch
-    return part_names(workers)[reader_of(batch.source.name, batch.partition, workers)]
+def _decoded(decode: Callable[[Chunk], Decoded], item: Chunk | Heartbeat) -> list[Decoded | Heartbeat]:
+    return [item if isinstance(item, Heartbeat) else decode(item)]
+
+
+def _reader_key(item: Decoded | Heartbeat, workers: int) -> str:
+    """The part of the reader that it comes from."""
+    if isinstance(item, Heartbeat):
+        return part_names(workers)[item.reader]
+    return part_names(workers)[reader_of(item.batch.source.name, item.batch.partition, workers)]
 
 
 def _guarded(stop: Stop, step: Callable[[In], list[Out]]) -> Callable[[In], Iterator[Out]]:

@@ -10,17 +10,20 @@ from collections.abc import Callable
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from streaming.heartbeat import Heartbeat
 from streaming.lane_writer import LaneWriter
 from streaming.routing import part_names
 from streaming.split import Piece
 from streaming.stop import Stop
 
+Item = Piece | Heartbeat
 
-class _LanePart(StatefulSinkPartition[Piece, None]):
+
+class _LanePart(StatefulSinkPartition[Item, None]):
     def __init__(self, writer: LaneWriter, stop: Stop) -> None:
         self._writer, self._stop = writer, stop
 
-    def write_batch(self, values: list[Piece]) -> None:
+    def write_batch(self, values: list[Item]) -> None:
         with self._stop.failing():
             if self._stop.error is None:
                 self._writer.write(values)
@@ -34,7 +37,7 @@ class _LanePart(StatefulSinkPartition[Piece, None]):
                 self._writer.close()
 
 
-class LaneSink(FixedPartitionedSink[Piece, None]):
+class LaneSink(FixedPartitionedSink[Item, None]):
     """All writers of a flow, one a worker."""
 
     def __init__(self, build: Callable[[int], LaneWriter], workers: int, stop: Stop) -> None:
@@ -48,6 +51,6 @@ class LaneSink(FixedPartitionedSink[Piece, None]):
         """The writer that a key names."""
         return int(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSinkPartition[Piece, None]:
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSinkPartition[Item, None]:
         """One writer, in its worker's thread."""
         return _LanePart(self._build(int(for_part)), self._stop)

@@ -17,6 +17,7 @@ from forebay.errors import StoreError
 from forebay.language.view import WindowedView
 from forebay.stores.lane import Applied, Lane
 from forebay.stores.lane import Piece as LanePiece
+from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN
 from streaming.partials import Partials
 from streaming.retry import Patience
@@ -36,11 +37,18 @@ class LaneWriter:
     done: Callable[[int], None]
     _ends: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def write(self, pieces: Sequence[Piece]) -> None:
-        """Commit pieces and pass on their partials."""
+    def write(self, pieces: Sequence[Piece | Heartbeat]) -> None:
+        """Commit pieces and pass on their partials; move watermarks where there is nothing to commit."""
         for piece in pieces:
-            self._write(piece)
-            self.done(piece.size)
+            if isinstance(piece, Heartbeat):
+                self._beat(piece)
+            else:
+                self._write(piece)
+                self.done(piece.size)
+
+    def _beat(self, heartbeat: Heartbeat) -> None:
+        ends = {name: quiet.next_offset for name, quiet in heartbeat.ends.items()}
+        self.patience(lambda: self.lane.beat(heartbeat.source.name, ends, heartbeat.seen_us))
 
     def _write(self, piece: Piece) -> None:
         where = (piece.source.name, piece.partition)

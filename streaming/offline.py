@@ -3,29 +3,37 @@
 Lives here: which tables a flow appends to, in which order, and what it knows of their positions. Order of a chunk:
 repair marks, dead letters, archive; a crash in between repeats the first two, and dead letters are dropped by their
 position. After the archive has an event its published cuts are looked at once more, because a publication may have
-moved one meanwhile.
+moved one meanwhile. A heartbeat moves a quiet partition's watermark only here, between appends, so an event that comes
+after it is judged against it (docs/adr/0024).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay.errors import FencedError
 from forebay.ingest.batch import SOURCE_OFFSET
+from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive
+from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
+from forebay.stores.source_clock import clock_us
 from forebay.stores.tables import OfflineStore
 from forebay.stores.tiles_table import StreamedTable
 from streaming.decode import Decoded
+from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN, dates_of
 from streaming.partials import Partials, ends, missing
+from streaming.remembered import Remembered, remember
 
 LATE, BEFORE_CUT = "late", "before the cut"
+IDLE_AFTER_US = 60 * SECOND_US
+"""A partition that was quiet for so long holds the archive's watermark, and with it the cut, back no longer."""
 REFOLDS_MAX = 5
 """Times that another flow may move a table's positions under an append; it is fenced online, so it ends soon."""
 
@@ -36,6 +44,7 @@ class Added:
 
     events: int
     late: int
+    duplicates: int
     dead: list[str]
 
 
@@ -48,18 +57,22 @@ class Offline:
     """The newest published cut of a source's views; INT64_MIN where nothing is published."""
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000
     _archives: dict[str, Archive] = field(default_factory=dict)
-    _archived: dict[tuple[str, str], int] = field(default_factory=dict)
+    _known: dict[tuple[str, str], PartitionPosition] = field(default_factory=dict)
+    """What this process knows of the archive's positions: it alone moves those of the partitions that it reads."""
     _tables: dict[str, StreamedTable] = field(default_factory=dict)
     _positions: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def archived(self, source: EventSource) -> dict[str, tuple[int, int]]:
-        """How far each partition is archived: the next offset, and the newest event (INT64_MIN: none)."""
+    def archived(self, source: EventSource) -> dict[str, PartitionPosition]:
+        """How far each partition is archived."""
         found = self._archive(source).positions()
-        self._archived |= {(source.name, name): position.next_offset for name, position in found.items()}
-        return {
-            name: (position.next_offset, INT64_MIN if position.newest_us is None else position.newest_us)
-            for name, position in found.items()
-        }
+        self._known |= {(source.name, name): position for name, position in found.items()}
+        return found
+
+    def remembered(
+        self, source: EventSource, positions: Mapping[str, PartitionPosition], resume: Mapping[str, int]
+    ) -> dict[str, Remembered]:
+        """What the archive remembers of partitions that are read on from `resume`."""
+        return remember(self._archive(source), positions, resume)
 
     def streamed(self, view: WindowedView) -> dict[str, int]:
         """How far each lane and partition is in a view's streamed tiles."""
@@ -77,7 +90,9 @@ class Offline:
         """Make the events and dead letters of some chunks of one source durable, and mark what they make wrong."""
         source = chunks[0].batch.source
         now_us, cut_us = self.now_us(), self.cut_us(source)
-        late = [(source.name, day, LATE) for chunk in chunks for day in chunk.late_dates]
+        lates = [self._late(chunk) for chunk in chunks]
+        days = {day for chunk, late in zip(chunks, lates, strict=True) for day in dates_of(chunk.ts[late])}
+        late = [(source.name, day, LATE) for day in days]
         before = self._marks_before(cut_us, chunks)
         self.store.repairs().append(sorted({*late, *before}), now_us)
         letters = [letter for chunk in chunks for letter in chunk.dead]
@@ -87,8 +102,24 @@ class Offline:
         if moved_us > cut_us:
             self.store.repairs().append(sorted({*self._marks_before(moved_us, chunks)} - {*before}), now_us)
         for chunk in chunks:
-            self._archived[source.name, chunk.batch.partition] = chunk.batch.next_offset
-        return _added(chunks, appended)
+            self._note(chunk)
+        return _added(chunks, appended, sum(int(late.sum()) for late in lates))
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Move the partitions that were quiet for IDLE_AFTER, and of which all is archived, on with their source."""
+        source = heartbeat.source
+        instants = [known.watermark_us for (name, _), known in self._known.items() if name == source.name]
+        newest_us = max((us for us in instants if us is not None), default=INT64_MIN)
+        to_us, moved = clock_us(newest_us, heartbeat.seen_us), dict[str, int]()
+        for name, quiet in heartbeat.ends.items():
+            known = self._known.get((source.name, name), PartitionPosition())
+            idle = heartbeat.seen_us - quiet.since_us >= IDLE_AFTER_US and known.next_offset >= quiet.next_offset
+            if idle and known.watermark_us is not None and to_us > known.watermark_us:
+                moved[name] = to_us
+        if moved:
+            self._archive(source).beat(moved)
+        for name, us in moved.items():
+            self._known[source.name, name] = replace(self._known[source.name, name], heartbeat_us=us)
 
     def append_partials(self, partials: Sequence[Partials]) -> None:
         """Append the tiles that a view's table lacks, with the positions that they bring it to."""
@@ -107,6 +138,24 @@ class Offline:
                 self._positions[key] = known | after
                 return
 
+    def _late(self, chunk: Decoded) -> npt.NDArray[np.bool_]:
+        """Which events are late: behind the newest before them, or behind a heartbeat that was archived before them."""
+        known = self._known.get((chunk.batch.source.name, chunk.batch.partition), PartitionPosition())
+        if known.heartbeat_us is None or not len(chunk.ts):
+            return chunk.late
+        new = np.asarray(chunk.batch.table[SOURCE_OFFSET]) >= known.next_offset
+        return chunk.late | (new & (chunk.ts < known.heartbeat_us - chunk.batch.source.lateness_us))
+
+    def _note(self, chunk: Decoded) -> None:
+        """A chunk is archived."""
+        where = (chunk.batch.source.name, chunk.batch.partition)
+        known = self._known.get(where, PartitionPosition())
+        newest_us = known.newest_us
+        if len(chunk.ts):
+            newest_us = chunk.newest_us if newest_us is None else max(newest_us, chunk.newest_us)
+        next_offset = max(known.next_offset, chunk.batch.next_offset)
+        self._known[where] = PartitionPosition(next_offset, newest_us, known.heartbeat_us)
+
     def _archive(self, source: EventSource) -> Archive:
         if source.name not in self._archives:
             self._archives[source.name] = self.store.archive(source)
@@ -119,16 +168,17 @@ class Offline:
             source, partition = chunk.batch.source.name, chunk.batch.partition
             early = chunk.ts < cut_us
             if early.any():
-                early &= np.asarray(chunk.batch.table[SOURCE_OFFSET]) >= self._archived.get((source, partition), 0)
+                known = self._known.get((source, partition), PartitionPosition())
+                early &= np.asarray(chunk.batch.table[SOURCE_OFFSET]) >= known.next_offset
                 marks += [(source, day, BEFORE_CUT) for day in dates_of(chunk.ts[early])]
         return marks
 
 
-def _added(chunks: Sequence[Decoded], appended: Appended) -> Added:
+def _added(chunks: Sequence[Decoded], appended: Appended, late: int) -> Added:
     dead = [
         letter.reason
         for chunk in chunks
         for letter in chunk.dead
         if letter.offset >= appended.since.get(letter.partition, 0)
     ]
-    return Added(appended.rows, sum(chunk.late for chunk in chunks), dead)
+    return Added(appended.rows, late, sum(chunk.duplicates for chunk in chunks), dead)

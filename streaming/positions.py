@@ -18,12 +18,13 @@ from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
+from forebay.stores.archive import PartitionPosition
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
-from streaming.lateness import INT64_MIN
 from streaming.offline import Offline
 from streaming.partials import app_id
+from streaming.remembered import Remembered
 from streaming.routing import LANES
 
 
@@ -31,9 +32,10 @@ from streaming.routing import LANES
 class Positions:
     """What the stores said when the flow began, after it had fenced its predecessors."""
 
+    sources: Sequence[EventSource]
     views: Sequence[WindowedView]
     offline: Offline
-    archived: Mapping[tuple[str, str], tuple[int, int]]
+    archived: Mapping[tuple[str, str], PartitionPosition]
     streamed: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, Sequence[Progress]]
     cuts: Mapping[str, int]
@@ -41,15 +43,24 @@ class Positions:
 
     def resume(self, source: EventSource, partition: str) -> int:
         """The offset at which a partition is read on."""
-        offsets = [self.archived_to(source, partition)[0]]
+        offsets = [self._archived_to(source, partition)]
         for view in self.views:
             if view.source.name == source.name:
                 offsets += self._of_view(view, partition)
         return min(offsets)
 
-    def archived_to(self, source: EventSource, partition: str) -> tuple[int, int]:
-        """How far a partition is in the archive: the next offset, and the newest event before it."""
-        return self.archived.get((source.name, partition), (0, INT64_MIN))
+    def remembered(self) -> Callable[[EventSource, str], Remembered]:
+        """Asks what the archive remembers of a partition; it is read now, from where each partition is resumed on."""
+        known: dict[tuple[str, str], Remembered] = {}
+        for source in self.sources:
+            mine = {name: position for (of, name), position in self.archived.items() if of == source.name}
+            found = self.offline.remembered(source, mine, {name: self.resume(source, name) for name in mine})
+            known |= {(source.name, name): one for name, one in found.items()}
+        return lambda source, partition: known.get((source.name, partition), Remembered())
+
+    def _archived_to(self, source: EventSource, partition: str) -> int:
+        """How far a partition is in the archive."""
+        return self.archived.get((source.name, partition), PartitionPosition()).next_offset
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
         slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
@@ -62,7 +73,7 @@ class Positions:
         cut_us = self.cuts[view.key]
         if cut_us == NO_CUT:
             return 0
-        return self._first_after(view.source, cut_us).get(partition, self.archived_to(view.source, partition)[0])
+        return self._first_after(view.source, cut_us).get(partition, self._archived_to(view.source, partition))
 
     def _first_after(self, source: EventSource, cut_us: int) -> Mapping[str, int]:
         if (source.name, cut_us) not in self._firsts:
@@ -101,4 +112,4 @@ def read_positions(
             blobs: list[Any] = online.mget(keys.slots("progress", view.key, range(SLOTS)))
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
         cuts[view.key] = min(cuts_of(online, keys, view))
-    return Positions(views, offline, archived, streamed, progress, cuts)
+    return Positions(sources, views, offline, archived, streamed, progress, cuts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.core.events import Events
 from forebay.ingest.select import Selector
@@ -16,6 +16,7 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from streaming.backlog import Backlog
 from streaming.decode import Decoded
+from streaming.heartbeat import Heartbeat
 from streaming.routing import split
 
 
@@ -44,8 +45,10 @@ class Splitter:
         self._views, self._writers, self._backlog = views, writers, backlog
         self._selectors: dict[int, dict[str, dict[str, Selector]]] = {}
 
-    def __call__(self, decoded: Decoded) -> list[Piece]:
+    def __call__(self, decoded: Decoded | Heartbeat) -> list[Piece | Heartbeat]:
         """A piece for each writer, in their order; none where the source has no windowed view."""
+        if isinstance(decoded, Heartbeat):
+            return [replace(decoded, writer=writer) for writer in range(self._writers)]
         batch = decoded.batch
         selectors = self._mine().get(batch.source.name, {})
         if not selectors:

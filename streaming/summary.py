@@ -20,17 +20,19 @@ class Summary:
 
     events: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
     commits: dict[str, int] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     seconds: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def archived(self, source: str, events: int, late: int, dead: Iterable[str]) -> None:
-        """Events and dead letters of a source are durable."""
+    def archived(self, source: str, events: int, late: int, duplicates: int, dead: Iterable[str]) -> None:
+        """Events and dead letters of a source are durable; duplicates of events were dropped."""
         with self.lock:
             self.events[source] += events
             self.late[source] += late
+            self.duplicates[source] += duplicates
             self.dead.update(dead)
 
     def committed(self, view: str, commit: int) -> None:
@@ -49,10 +51,14 @@ class Summary:
         return {
             "events": total,
             "late": sum(self.late.values()),
+            "duplicates": sum(self.duplicates.values()),
             "dead": dict(sorted(self.dead.items())),
             "seconds": round(self.seconds, 3),
             "events_per_s": round(total / self.seconds) if self.seconds > 0 else 0,
-            "sources": {source: {"events": n, "late": self.late[source]} for source, n in sorted(self.events.items())},
+            "sources": {
+                source: {"events": n, "late": self.late[source], "duplicates": self.duplicates[source]}
+                for source, n in sorted(self.events.items())
+            },
             "commits": dict(sorted(self.commits.items())),
             "unfinished": sorted(self.unfinished),
         }
@@ -68,6 +74,7 @@ class Summary:
         lines = [
             f"{said['events']:,} events in {said['seconds']:.1f} s ({said['events_per_s']:,} a second)",
             f"late: {said['late'] or 'none'}",
+            f"duplicates: {said['duplicates'] or 'none'}",
             f"dead letters: {dead}",
             *(f"{view}: commit {commit}" for view, commit in said["commits"].items()),
             *(f"not read: {name} ends in something half written" for name in said["unfinished"]),

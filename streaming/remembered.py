@@ -1,0 +1,72 @@
+"""What the archive remembers of a partition, and the decoder goes on from.
+
+    log        ├────────────┬───────────────┬──────────▶
+            resume       archived         end            offsets
+    decided by            the archive       the decoder: late against the newest event, duplicate within the horizon
+
+Lives here: reading that memory from the archive when a flow begins: which offsets it holds between where the partition
+is resumed and where it is archived to, and the events of the last `dedupe` before that (docs/adr/0023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
+from forebay.ingest.dedupe import Dedupe
+from forebay.language.source import EventSource
+from forebay.stores.archive import Archive, PartitionPosition
+from forebay.stores.archived_offsets import NONE, ArchivedOffsets
+from streaming.lateness import INT64_MIN
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """How far a partition was archived when the flow began, the newest event up to there (INT64_MIN: none), which
+    offsets of those that are read again are events, and what is known of duplicates (`None`: nothing yet).
+    """
+
+    next_offset: int = 0
+    newest_us: int = INT64_MIN
+    held: ArchivedOffsets = NONE
+    dedupe: Dedupe | None = None
+
+
+def remember(
+    archive: Archive, positions: Mapping[str, PartitionPosition], resume: Mapping[str, int]
+) -> dict[str, Remembered]:
+    """What an archive at `positions` remembers of its partitions, which are read again from `resume` on."""
+    again = {name: offset for name, offset in resume.items() if offset < positions[name].next_offset}
+    held, dedupes = archive.offsets_from(again), _dedupes(archive, positions)
+    return {
+        name: Remembered(position.next_offset, newest_of(position), held.get(name, NONE), dedupes.get(name))
+        for name, position in positions.items()
+    }
+
+
+def newest_of(position: PartitionPosition) -> int:
+    """The newest archived event of a partition; INT64_MIN where there is none."""
+    return INT64_MIN if position.newest_us is None else position.newest_us
+
+
+def fresh_dedupe(source: EventSource) -> Dedupe | None:
+    """The memory of a partition of which nothing was read; `None` where the source declares none."""
+    return None if source.dedupe_us is None else Dedupe(source.dedupe_us)
+
+
+def _dedupes(archive: Archive, positions: Mapping[str, PartitionPosition]) -> dict[str, Dedupe]:
+    horizon_us, instant = archive.source.dedupe_us, archive.source.timestamp
+    if horizon_us is None:
+        return {}
+    begun = {name: position for name, position in positions.items() if position.newest_us is not None}
+    dedupes = {name: Dedupe(horizon_us, newest_of(position)) for name, position in begun.items()}
+    since = {name: max(dedupe.newest_us - horizon_us, INT64_MIN) for name, dedupe in dedupes.items()}
+    for name, rows in archive.recent(since):
+        rows = rows.filter(pc.field(SOURCE_OFFSET) < positions[name].next_offset)
+        dedupes[name](np.asarray(rows[instant].cast(pa.int64())), rows[EVENT_ID])
+    return dedupes
