@@ -1,8 +1,8 @@
 """What a reader hands to the flow: a run of raw events of one partition, and the offsets that it covers.
 
 Lives here: the value and nothing else. Offsets are 64-bit numbers that only grow along a partition; they may have
-gaps (Redis Streams) and then say so one by one. Invariant: the chunks of a partition join without a gap: each begins
-where the one before it ended, in `[first_offset, next_offset)`.
+gaps (Kafka, Redis Streams) and then say so one by one. Invariant: the chunks of a partition join without a gap: each
+begins where the one before it ended, in `[first_offset, next_offset)`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ BYTES_MAX = 2 << 20
 
 @dataclass(frozen=True)
 class Chunk:
-    """Raw events of one partition: either JSON `lines` or rows of a `table`, in the order of their offsets."""
+    """Raw events of one partition: either `lines` (messages) or rows of a `table`, in the order of their offsets.
+
+    One without any only moves positions over offsets that hold no event.
+    """
 
     source: EventSource
     partition: str
     first_offset: int
     next_offset: int
-    lines: Sequence[bytes] = ()
+    lines: Sequence[bytes | None] = ()
+    """`None` where a message has no value."""
     table: pa.Table | None = None
     offsets: npt.NDArray[np.int64] | None = None
     """The offset of each event; `None` where they are `first_offset`, `first_offset + 1`, …"""

@@ -33,8 +33,9 @@ from streaming.backlog import Backlog
 from streaming.decode import Decoder
 from streaming.delta_writer import DeltaWriter
 from streaming.flow import Steps, build
-from streaming.heartbeat import interval_us
+from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
+from streaming.lateness import INT64_MIN
 from streaming.offline import Offline
 from streaming.positions import published_cut, read_positions
 from streaming.retry import GIVE_UP_AFTER_S, Patience
@@ -76,16 +77,19 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     positions = read_positions(online, settings.namespace, offline, sources, views)
     backlog = Backlog()
     delta = DeltaWriter(offline, patience, stop, backlog, summary)
-    logs = Logs(sources, settings.home, lambda: connect_online(settings), positions.resume, options.until_end)
-    by_key, beat_us = {view.key: view for view in views}, interval_us(views)
+    topics = Topics(
+        settings.kafka, patience, lambda source: offline.first_offsets(source, INT64_MIN), options.accept_loss
+    )
+    logs = Logs(sources, settings.home, lambda: connect_online(settings), topics, positions.resume, options.until_end)
+    by_key = {view.key: view for view in views}
 
     def writer(n: int) -> LaneWriter:
         mine = lanes_of(n, options.workers)
         return LaneWriter(lanes[n], mine, by_key, patience, delta.streamed, summary.committed, backlog.done)
 
     steps = Steps(
-        reader=lambda n: Reader(logs, n, options.workers, stop, backlog, summary.ended, beat_us),
-        decode=Decoder({source.name: definitions.limits(source) for source in sources}, positions.remembered()),
+        reader=lambda n: Reader(logs, n, options.workers, stop, backlog, summary.ended),
+        decode=Decoder({source.name: definitions.limits(source) for source in sources}, positions.archived_to),
         archive=delta.archive,
         split=Splitter(views, options.workers, backlog),
         writer=writer if views else None,
@@ -164,6 +168,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=GIVE_UP_AFTER_S,
         metavar="SECONDS",
         help="how long a store that is away is waited for",
+    )
+    parser.add_argument(
+        "--accept-loss",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="read this source on where its log begins, although events before that were deleted unread",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON")
     return parser.parse_args(arguments)

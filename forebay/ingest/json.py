@@ -19,7 +19,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.ingest.admit import Offered, admit
-from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, MALFORMED, TOO_LARGE, WRONG_TYPE, DeadLetter, EventBatch
+from forebay.ingest.batch import (
+    EVENT_BYTES_MAX,
+    INFINITE,
+    MALFORMED,
+    TOMBSTONE,
+    TOO_LARGE,
+    WRONG_TYPE,
+    DeadLetter,
+    EventBatch,
+)
 from forebay.ingest.convert import Converted, convert, merged
 from forebay.language.source import EventSource
 from forebay.language.types import AnyType
@@ -34,7 +43,7 @@ def decode_json(
     source: EventSource,
     partition: str,
     first_offset: int,
-    lines: Sequence[bytes],
+    lines: Sequence[bytes | None],
     now_us: int,
     limits: Mapping[str, int] | None = None,
     *,
@@ -43,7 +52,8 @@ def decode_json(
     """The events of some lines of a partition, and a dead letter for every line that is none.
 
     Offsets count from `first_offset`, unless `offsets` names those of the lines, ascending (they may have gaps).
-    `limits` bounds the units of columns (see `Definitions.limits`). Never raises for what the lines hold.
+    A line that is `None` is a message without a value. `limits` bounds the units of columns (see `Definitions.limits`).
+    Never raises for what the lines hold.
     """
     if offsets is None:
         offsets = np.arange(first_offset, first_offset + len(lines), dtype=np.int64)
@@ -52,7 +62,7 @@ def decode_json(
     kept = offsets if readable is None else offsets[readable]
 
     def raw(row: int) -> bytes:
-        return lines[row if readable is None else readable[row]]
+        return lines[row if readable is None else readable[row]] or b""
 
     offered = Offered(source, partition, kept, raw, lambda row, name: getattr(rows[row], f"c{names.index(name)}"))
     columns = {
@@ -60,7 +70,7 @@ def decode_json(
         for i, (name, kind) in enumerate(source.schema.items())
     }
     table, dead = admit(offered, columns, now_us, limits or {})
-    lost = Offered(source, partition, offsets, lambda row: lines[row], lambda row, name: None)
+    lost = Offered(source, partition, offsets, lambda row: lines[row] or b"", lambda row, name: None)
     dead = sorted([*dead, *(lost.letter(*letter) for letter in unreadable)], key=lambda letter: letter.offset)
     next_offset = int(offsets[-1]) + 1 if len(offsets) else first_offset
     return EventBatch(source, partition, table, first_offset, next_offset), dead
@@ -79,18 +89,21 @@ def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
 
 
 def _rows(
-    decode: Callable[[bytes], Any], lines: Sequence[bytes]
+    decode: Callable[[bytes], Any], lines: Sequence[bytes | None]
 ) -> tuple[list[Any], list[int] | None, list[tuple[int, str, str]]]:
     """The decoded rows, the numbers of their lines (`None`: all), and (line, reason, detail) of the others."""
     try:
-        if max(map(len, lines), default=0) <= EVENT_BYTES_MAX:
-            return list(map(decode, lines)), None, []
-    except _UNREADABLE:
+        if max(map(len, lines), default=0) <= EVENT_BYTES_MAX:  # type: ignore[arg-type]  # None raises: below
+            return list(map(decode, lines)), None, []  # type: ignore[arg-type]  # it raises for None
+    except (*_UNREADABLE, TypeError):
         pass
     rows: list[Any] = []
     readable: list[int] = []
     unreadable: list[tuple[int, str, str]] = []
     for number, line in enumerate(lines):
+        if line is None:
+            unreadable.append((number, TOMBSTONE, "the message has no value"))
+            continue
         if len(line) > EVENT_BYTES_MAX:
             unreadable.append((number, TOO_LARGE, f"{len(line)} bytes; an event has at most {EVENT_BYTES_MAX}"))
             continue

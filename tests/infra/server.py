@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,10 +35,12 @@ def listens(port: int) -> bool:
 class Server:
     """A running process with a folder for its data and its log; it is not ready before ``await_ready`` says so."""
 
-    def __init__(self, command: Sequence[str], *, folder: Path) -> None:
+    def __init__(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = folder / "log"
         with self._log.open("ab") as sink:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment
+            )
         watch = 'read -r _; kill -9 "$1"; rm -rf "$2"'
         leash = ["sh", "-c", watch, "leash", str(self.pid), str(folder)]
         self._leash = subprocess.Popen(leash, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -1,0 +1,276 @@
+"""Kafka as a log: partition `<topic>:<i>` is a partition of the topic, offsets are Kafka's own.
+
+Lives here: reading a topic's partitions from an offset on. Rules:
+
+- Offsets may have gaps (compaction, transactions); a chunk covers them, so the positions of the stores move over them,
+  also over a gap at the end.
+- Events that were deleted before they were read are an error, unless that loss was accepted for the source. Nothing is
+  lost where a partition that no store has begun starts behind offset 0: the archive never held what is gone.
+- Offsets beyond the end mean that the topic was made anew, or that its cluster lost acknowledged events: an error.
+- A value that is null (a tombstone) is no event: the decoder makes it a dead letter.
+- The end of a topic (`until_end`) is where a partition ended when its first events arrived, or where the cluster said
+  that it ends. High watermarks are taken from fetches alone: what a cluster lists may be behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from confluent_kafka import KafkaError, Message, TopicPartition
+
+from forebay.errors import StoreError, StoreUnavailableError
+from forebay.language.source import EventSource, KafkaTopic
+from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.kafka_client import Cluster, fatal
+from streaming.retry import Patience
+
+LOOK_INTERVAL_S = 1.0
+"""How often the cluster is asked for new partitions, and whether it is there."""
+ELSEWHERE = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+)
+"""Errors of a fetch that the next look at the cluster judges, or of the consumer group, which is not used."""
+MOVED = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """How the topics of a flow are opened."""
+
+    settings: Mapping[str, str]
+    patience: Patience
+    archived_from: Callable[[EventSource], Mapping[str, int]]
+    """The first offset of each partition that the archive holds."""
+    accepted: Collection[str]
+    """Sources of which events may be lost: they are read on where their log begins."""
+
+    def open(
+        self,
+        source: EventSource,
+        mine: Callable[[str], bool],
+        resume: Callable[[EventSource, str], int],
+        *,
+        until_end: bool,
+    ) -> TopicReader:
+        """A reader of some partitions of a source's topic."""
+        return TopicReader(source, self, mine, lambda name: resume(source, name), until_end=until_end)
+
+
+def partition_name(topic: KafkaTopic, partition: int) -> str:
+    """A partition's name in the stores.
+
+    >>> partition_name(KafkaTopic("shop"), 3), partition_name(KafkaTopic("shop", epoch=1), 3)
+    ('shop:3', 'shop~1:3')
+    """
+    return f"{topic.topic}{f'~{topic.epoch}' if topic.epoch else ''}:{partition}"
+
+
+@dataclass
+class _Part:
+    """One partition: what was handed on of it, and what is known of its end."""
+
+    number: int
+    name: str
+    next_offset: int
+    eof: int = -1
+    """Where it ended when the cluster last said so."""
+    end: int | None = None
+    """Where it ended when its first events arrived."""
+
+    @property
+    def at_end(self) -> bool:
+        return self.eof >= 0 or (self.end is not None and self.next_offset >= self.end)
+
+
+class TopicReader:
+    """Some partitions of one topic, read together by one client."""
+
+    def __init__(
+        self,
+        source: EventSource,
+        topics: Topics,
+        mine: Callable[[str], bool],
+        resume: Callable[[str], int],
+        *,
+        until_end: bool,
+    ) -> None:
+        assert isinstance(source.stream, KafkaTopic)
+        self._source, self._topic, self._topics = source, source.stream, topics
+        self._mine, self._resume, self._until_end = mine, resume, until_end
+        self._cluster = Cluster(source, topics.settings, topics.patience.give_up_after_s)
+        self._consumer = self._cluster.consumer()
+        self._parts: dict[int, _Part] = {}
+        self._looked_s = time.monotonic()
+        self._asked: Future[Any] | None = None
+        self._trouble_s: dict[str, float] = {}
+        self._take_up(topics.patience(self._cluster.partitions))
+
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Messages are whole: none."""
+        return ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all partitions were read to where they ended."""
+        return all(part.at_end for part in self._parts.values())
+
+    def poll(self) -> list[Chunk]:
+        """The next events of each partition that has some now."""
+        messages = self._consumer.consume(EVENTS_MAX, 0)
+        faults = [message for message in messages if message.error() is not None]
+        events = [message for message in messages if message.error() is None] if faults else messages
+        chunks = [self._chunk(self._parts[number], some) for number, some in _by_partition(events).items()]
+        for message in faults:
+            self._on_fault(message)
+        due = time.monotonic() - self._looked_s >= LOOK_INTERVAL_S
+        if due:
+            self._look()
+        return chunks + self._gaps() if due or self._until_end else chunks
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+    def _chunk(self, part: _Part, messages: Sequence[Message]) -> Chunk:
+        offsets = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+        first, end = int(offsets[0]), int(offsets[-1]) + 1
+        begin = part.next_offset
+        if first < begin:
+            raise self._made_anew(part, f"offset {first} came after {begin - 1}")
+        if part.end is None:
+            part.end = self._high(part)
+        part.next_offset = end
+        dense = first == begin and end - first == len(messages)
+        lines = list(map(Message.value, messages))
+        return Chunk(self._source, part.name, begin, end, lines=lines, offsets=None if dense else offsets)
+
+    def _gaps(self) -> list[Chunk]:
+        """Offsets at the end of partitions that hold no event (the marks of transactions): positions pass them."""
+        chunks = []
+        for part in self._parts.values():
+            if part.eof > part.next_offset:
+                chunks.append(Chunk(self._source, part.name, part.next_offset, part.eof))
+                part.next_offset = part.eof
+        return chunks
+
+    def _on_fault(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        part = self._parts.get(message.partition() or 0)
+        if part is not None and error.code() == KafkaError._PARTITION_EOF:
+            part.eof = max(part.eof, message.offset() or 0)
+        elif part is not None and error.code() in MOVED:
+            self._seek(part)
+        elif error.code() not in ELSEWHERE:
+            raise fatal(self._cluster, self._topic.topic if part is None else part.name, error)
+
+    def _look(self) -> None:
+        """Take up new partitions; notice that the cluster is away, or holds less than was read from it."""
+        if self._asked is None:
+            self._asked = self._cluster.ask()
+            self._asked_s = time.monotonic()
+        if not self._asked.done():
+            return
+        asked, self._asked = self._asked, None
+        self._looked_s = time.monotonic()
+        try:
+            numbers = self._cluster.answer(asked)
+        except StoreUnavailableError as error:
+            self._bear("away", error)
+            return
+        self._trouble_s.pop("away", None)
+        if not self._until_end:
+            self._take_up(numbers)
+        self._compare_ends()
+
+    def _take_up(self, numbers: Sequence[int]) -> None:
+        """Begin to read the partitions that are this reader's and not read yet."""
+        for number in numbers:
+            name = partition_name(self._topic, number)
+            if number not in self._parts and self._mine(name):
+                part = _Part(number, name, self._resume(name))
+                self._parts[number] = part
+                self._consumer.incremental_assign([TopicPartition(self._topic.topic, number, part.next_offset)])
+
+    def _seek(self, part: _Part) -> None:
+        """The cluster does not have the offset that comes next: read on where the partition begins, or refuse."""
+        first, end = self._topics.patience(lambda: self._cluster.bounds(part.number))
+        if part.next_offset > end:
+            raise self._made_anew(part, f"it ends at offset {end}")
+        if part.next_offset < first:
+            self._check_lost(part, first)
+        where = TopicPartition(self._topic.topic, part.number, max(first, part.next_offset))
+        self._consumer.incremental_unassign([where])
+        self._consumer.incremental_assign([where])
+
+    def _check_lost(self, part: _Part, first: int) -> None:
+        """Refuse to pass over events that were there."""
+        if self._source.name in self._topics.accepted:
+            return
+        where = f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}"
+        remedy = (
+            "Backfill its views from the archive and publish them, then start with "
+            f"--accept-loss {self._source.name} to read on where the log begins"
+        )
+        if part.next_offset > 0:
+            raise StoreError(
+                f"{where}, but offset {part.next_offset} is the next that its stores need: "
+                f"the events between were deleted before they were read. {remedy}"
+            )
+        held = self._topics.archived_from(self._source).get(part.name)
+        if held is not None and held < first:
+            raise StoreError(f"{where}, but a view of it needs the log from its beginning. {remedy}")
+
+    def _compare_ends(self) -> None:
+        """A cluster may answer a fetch beyond the end with nothing: notice that the end stays behind what was read."""
+        for part in self._parts.values():
+            high = self._high(part)
+            if high is not None and high < part.next_offset:
+                self._bear(part.name, self._made_anew(part, f"it ends at offset {high}"))
+            else:
+                self._trouble_s.pop(part.name, None)
+
+    def _high(self, part: _Part) -> int | None:
+        """Where a partition ended at the newest fetch; `None` before the first."""
+        where = TopicPartition(self._topic.topic, part.number)
+        high = self._consumer.get_watermark_offsets(where, cached=True)[1]
+        return high if high >= 0 else None
+
+    def _bear(self, what: str, error: StoreError) -> None:
+        """Raise what has been wrong for too long; `_trouble_s` says since when."""
+        since_s = self._trouble_s.setdefault(what, self._asked_s)
+        if time.monotonic() - since_s >= self._topics.patience.give_up_after_s:
+            raise error
+
+    def _made_anew(self, part: _Part, found: str) -> StoreError:
+        return StoreError(
+            f"Partition {part.name!r} of {self._cluster.where} was read up to offset {part.next_offset}, but {found}: "
+            "the topic was made anew, or its cluster lost events. If it was made anew, declare "
+            f"KafkaTopic({self._topic.topic!r}, epoch={self._topic.epoch + 1}) and apply that: its offsets begin again"
+        )
+
+
+def _by_partition(messages: Sequence[Message]) -> Mapping[int, Sequence[Message]]:
+    """Messages of each partition, in their order."""
+    numbers = [number or 0 for number in map(Message.partition, messages)]
+    if len(set(numbers)) <= 1:
+        return {numbers[0]: messages} if messages else {}
+    found: dict[int, list[Message]] = {}
+    for number, message in zip(numbers, messages, strict=True):
+        found.setdefault(number, []).append(message)
+    return found

