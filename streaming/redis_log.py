@@ -17,6 +17,7 @@ from forebay.errors import StoreError
 from forebay.language.source import EventSource
 from forebay.stores.connection import translated
 from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.heartbeat import End
 
 SEQUENCE_BITS = 20
 """A million entries of one millisecond; milliseconds then fit until the year 2248."""
@@ -52,8 +53,9 @@ class StreamReader:
     """Some partitions of one source, read together: one XREAD for all of them."""
 
     def __init__(self, source: EventSource, client: redis.Redis, offsets: Mapping[str, int]) -> None:
-        self._source, self._client = source, client
+        self.source, self._client = source, client
         self._next = dict(offsets)
+        self._at_end: set[str] = set()
         for partition, offset in self._next.items():
             self._check_trimmed(partition, offset)
 
@@ -61,6 +63,10 @@ class StreamReader:
     def ended(self) -> bool:
         """A stream ends where nothing is left to read."""
         return True
+
+    def ends(self) -> Sequence[End]:
+        """The streams of which the last reply held nothing."""
+        return [End(name, self._next[name]) for name in sorted(self._at_end)]
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -73,20 +79,21 @@ class StreamReader:
         with translated(self._client):
             reply: Any = self._client.xread(asked, count=EVENTS_MAX) or []
         streams = reply.items() if isinstance(reply, dict) else reply
+        self._at_end = self._next.keys() - {_text(name) for name, _ in streams}
         return [self._chunk(_text(name), entries) for name, entries in streams]
 
     def _chunk(self, partition: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Chunk:
         offsets = np.fromiter((offset_of(entry_id) for entry_id, _ in entries), np.int64, len(entries))
         lines = [fields.get(FIELD, b"") for _, fields in entries]
         first, self._next[partition] = self._next[partition], int(offsets[-1]) + 1
-        return Chunk(self._source, partition, first, self._next[partition], lines=lines, offsets=offsets)
+        return Chunk(self.source, partition, first, self._next[partition], lines=lines, offsets=offsets)
 
     def _check_trimmed(self, partition: str, offset: int) -> None:
         """Refuse to resume where an entry at or after `offset` may be gone: trimming takes the oldest first."""
         with translated(self._client):
             if not offset or (self._client.exists(partition) and self._oldest(partition) <= offset):
                 return
-        where = f"Stream {partition!r} of {self._source.name!r}"
+        where = f"Stream {partition!r} of {self.source.name!r}"
         raise StoreError(
             f"{where} no longer holds entry {id_before(offset)}, the last that was applied, so events after it may be "
             "lost. Trim a stream only behind that entry; restore it, or rebuild its views from the archive"

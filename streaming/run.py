@@ -33,6 +33,7 @@ from streaming.backlog import Backlog
 from streaming.decode import Decoder
 from streaming.delta_writer import DeltaWriter
 from streaming.flow import Steps, build
+from streaming.heartbeat import interval_us
 from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
 from streaming.lateness import INT64_MIN
@@ -81,15 +82,15 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
         settings.kafka, patience, lambda source: offline.first_offsets(source, INT64_MIN), options.accept_loss
     )
     logs = Logs(sources, settings.home, lambda: connect_online(settings), topics, positions.resume, options.until_end)
-    by_key = {view.key: view for view in views}
+    by_key, beat_us = {view.key: view for view in views}, interval_us(views)
 
     def writer(n: int) -> LaneWriter:
         mine = lanes_of(n, options.workers)
         return LaneWriter(lanes[n], mine, by_key, patience, delta.streamed, summary.committed, backlog.done)
 
     steps = Steps(
-        reader=lambda n: Reader(logs, n, options.workers, stop, backlog, summary.ended),
-        decode=Decoder({source.name: definitions.limits(source) for source in sources}, positions.archived_to),
+        reader=lambda n: Reader(logs, n, options.workers, stop, backlog, summary.ended, beat_us),
+        decode=Decoder({source.name: definitions.limits(source) for source in sources}, positions.remembered()),
         archive=delta.archive,
         split=Splitter(views, options.workers, backlog),
         writer=writer if views else None,

@@ -24,6 +24,7 @@ from forebay.stores.table_source import expand_path
 from streaming.backlog import Backlog
 from streaming.chunk import Chunk
 from streaming.file_log import LineFile, RowFile, files_of, open_file
+from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
 from streaming.redis_log import StreamReader
 from streaming.routing import part_names, reader_of
@@ -43,12 +44,17 @@ Resume = Callable[[EventSource, str], int]
 class LogReader(Protocol):
     """Some partitions of one source."""
 
+    source: EventSource
+
     def poll(self) -> Sequence[Chunk]:
         """What there is now."""
 
     @property
     def ended(self) -> bool:
         """Whether a poll without chunks was the end of all partitions."""
+
+    def ends(self) -> Sequence[End]:
+        """The partitions that held nothing more at the last poll; none while the log does not answer."""
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -64,9 +70,11 @@ class FileReader:
     def __init__(
         self, source: EventSource, path: str, mine: Callable[[str], bool], resume: Resume, *, until_end: bool
     ) -> None:
-        self._source, self._path, self._mine, self._resume, self._until_end = source, path, mine, resume, until_end
+        self.source = source
+        self._path, self._mine, self._resume, self._until_end = path, mine, resume, until_end
         self._files: dict[str, LineFile | RowFile] = {}
         self._turn: deque[LineFile | RowFile] = deque()
+        self._at_end: list[LineFile | RowFile] = []
         self._looked_s = 0.0
         self._discover()
 
@@ -74,6 +82,11 @@ class FileReader:
     def ended(self) -> bool:
         """A file ends where nothing is left to read."""
         return True
+
+    def ends(self) -> Sequence[End]:
+        """The files that were looked at and had no more."""
+        ends = [file.end() for file in self._at_end]
+        return [end for end in ends if end is not None]
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -85,11 +98,14 @@ class FileReader:
         if not self._until_end and time.monotonic() - self._looked_s > DISCOVERY_INTERVAL_S:
             self._discover()
         chunks: list[Chunk] = []
+        self._at_end = []
         for _ in range(len(self._turn)):
             file = self._turn[0]
             self._turn.rotate(-1)
             chunk = file.poll()
-            if chunk is not None:
+            if chunk is None:
+                self._at_end.append(file)
+            else:
                 chunks.append(chunk)
             if len(chunks) == CHUNKS_MAX:
                 break
@@ -97,10 +113,10 @@ class FileReader:
 
     def _discover(self) -> None:
         self._looked_s = time.monotonic()
-        for path in files_of(self._source, self._path):
+        for path in files_of(self.source, self._path):
             if path.name not in self._files and self._mine(path.name):
-                offset = self._resume(self._source, path.name)
-                file = open_file(self._source, path, offset, until_end=self._until_end)
+                offset = self._resume(self.source, path.name)
+                file = open_file(self.source, path, offset, until_end=self._until_end)
                 self._files[path.name] = file
                 self._turn.append(file)
 
@@ -145,7 +161,7 @@ class Logs:
         return StreamReader(source, client, {name: self.resume(source, name) for name in names})
 
 
-class Reader(StatefulSourcePartition[Chunk, None]):
+class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
     """One reader of the flow, as Bytewax sees it. It never raises: an error stops the flow through `stop`."""
 
     def __init__(
@@ -156,26 +172,40 @@ class Reader(StatefulSourcePartition[Chunk, None]):
         stop: Stop,
         backlog: Backlog,
         ended: Callable[[Sequence[str]], None],
+        beat_interval_us: int = INTERVAL_MAX_US,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._stop, self._backlog, self._ended, self._until_end = stop, backlog, ended, logs.until_end
         self._logs: list[LogReader] = []
         self._awake: datetime | None = None
+        self._pulse, self._now_us, self._done = Pulse(beat_interval_us, reader), now_us, False
         with stop.failing():
             self._logs = logs.open(reader, readers)
 
-    def next_batch(self) -> list[Chunk]:
+    def next_batch(self) -> list[Chunk | Heartbeat]:
         """What there is now. Raises `StopIteration` at the end, or when the flow stops."""
-        chunks: list[Chunk] = []
-        if not self._stop.requested and not self._backlog.full():
+        if self._stop.requested or self._done:
+            raise StopIteration
+        items: list[Chunk | Heartbeat] = []
+        if not self._backlog.full():
             with self._stop.failing():
-                chunks = [chunk for log in self._logs for chunk in log.poll()]
-            if self._until_end and not chunks and all(log.ended for log in self._logs):
-                self._ended([name for log in self._logs for name in log.unfinished])
-                raise StopIteration
+                items = self._poll()
         if self._stop.requested:
             raise StopIteration
-        self._awake = None if chunks else datetime.now(UTC) + POLL_INTERVAL
-        return chunks
+        self._awake = None if items else datetime.now(UTC) + POLL_INTERVAL
+        return items
+
+    def _poll(self) -> list[Chunk | Heartbeat]:
+        """Chunks, and behind them, when it is time or at the end of everything, what their partitions ended at."""
+        seen_us = self._now_us()  # before the poll: what is written during it may be missed by it
+        chunks = [chunk for log in self._logs for chunk in log.poll()]
+        if self._until_end and not chunks and all(log.ended for log in self._logs):
+            self._ended([name for log in self._logs for name in log.unfinished])
+            self._done = True
+        if not (self._done or self._pulse.is_due(seen_us, busy=bool(chunks))):
+            return [*chunks]
+        beats = [self._pulse.beat(log.source, log.ends(), seen_us) for log in self._logs]
+        return [*chunks, *(beat for beat in beats if beat is not None)]
 
     def next_awake(self) -> datetime | None:
         """At once after a chunk, a little later after nothing."""
@@ -190,7 +220,7 @@ class Reader(StatefulSourcePartition[Chunk, None]):
             log.close()
 
 
-class Readers(FixedPartitionedSource[Chunk, None]):
+class Readers(FixedPartitionedSource[Chunk | Heartbeat, None]):
     """All readers of a flow, one a worker."""
 
     def __init__(self, build: Callable[[int], Reader], workers: int) -> None:
