@@ -32,7 +32,7 @@ class Settings:
     """
 
     home: Path
-    online_url: str
+    online_url: str = field(repr=False)  # may hold a password
     offline_url: str
     definitions: str = "feature_defs"
     namespace: str = "forebay"

@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from forebay.errors import StoreError, StoreUnavailableError
+from forebay.errors import ConfigError, StoreError, StoreUnavailableError
 from forebay.settings import EMBEDDED, Settings, check_online_url
 
 CONNECT_TIMEOUT_S = 5.0
@@ -76,10 +76,19 @@ def address(client: redis.Redis) -> str:
 
 def _client(url: str) -> redis.Redis:
     # RESP2: what the bulk paths parse themselves (forebay.stores.wire) has no push messages in it.
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=REPLY_TIMEOUT_S,
-        retry=Retry(NoBackoff(), RECONNECTS),
-    )
+    try:
+        client = redis.Redis.from_url(
+            url,
+            protocol=2,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            retry=Retry(NoBackoff(), RECONNECTS),
+        )
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not connected yet: this is what refuses an unknown option
+    except (TypeError, ValueError):  # their messages may quote a part of the password
+        raise ConfigError(
+            "FOREBAY_ONLINE_URL cannot be read as a URL; expected redis://user:password@host:6379/0 with a number as "
+            "port, options that redis-py knows, and '/', '@', ':', '#' and '?' of a password percent-encoded"
+        ) from None
+    return client

@@ -14,6 +14,7 @@ import pytest
 
 from forebay.cli import main
 from tests.conftest import Deployment
+from tests.infra.valkey import Valkey
 
 CHECKOUT = Path(__file__).parents[2]
 DEFINITIONS = """
@@ -217,6 +218,16 @@ def test_doctor_says_what_is_wrong(
     assert ended.code == 1
     wrong = [finding["what"] for finding in json.loads(ended.out) if finding["ok"] is False]
     assert wrong == ["online store"]
+
+
+def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Valkey("--requirepass", "hunter2") as server:
+        monkeypatch.setenv("FOREBAY_ONLINE_URL", server.url.replace("redis://", "redis://:hunter2@"))
+        ended = cli("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(ended.out)}
+    assert findings["online store"]["ok"] is True
+    assert f"127.0.0.1:{server.port}: Valkey" in findings["online store"]["detail"]
+    assert "hunter2" not in ended.out + ended.err
 
 
 def test_a_dead_redis_is_one_line(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,16 @@ def test_a_bad_value_names_its_variable_and_what_is_expected(variable: str, valu
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "rest", ["hunter2@127.0.0.1:port/0", "hunter2/x@127.0.0.1:6379/0", "hunter2@h:1/0?bogus=1", "hunter2@h:1/0?db=x"]
+)
+def test_a_url_that_cannot_be_one_is_a_config_error_without_the_password(rest: str) -> None:
+    wrong = settings(FOREBAY_ONLINE_URL=f"redis://ann:{rest}")
+    with pytest.raises(ConfigError, match="FOREBAY_ONLINE_URL cannot be read as a URL; expected redis://") as caught:
+        connect_online(wrong)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + repr(wrong)
+
+
 def test_a_dead_redis_is_one_line_without_the_password() -> None:
     port = free_port()
     dead = settings(FOREBAY_ONLINE_URL=f"redis://ann:hunter2@127.0.0.1:{port}/0")
