@@ -72,10 +72,9 @@ def _read(store: FeatureStore, request: Request) -> dict[str, Any]:
     if len(request.url.query) > QUERY_BYTES_MAX:
         raise RequestError(f"The query has {len(request.url.query)} bytes. At most {QUERY_BYTES_MAX} are read")
     at = request.query_params.get("at")
-    definitions = store.definitions
-    entity = definitions.entity(request.path_params["entity"])
+    entity = store.find(lambda known: known.entity(request.path_params["entity"]))
     row = entity_row(entity, request.path_params["id"])
-    names = feature_names(definitions, entity, request.query_params.get("names"))
+    names = store.find(lambda known: feature_names(known, entity, request.query_params.get("names")))
     response = store.get_online_features(
         list(dict.fromkeys(names.values())), entity_rows=[row], at=None if at is None else instant_us(at)
     )

@@ -61,7 +61,7 @@ def history(
     if at is not None and (start, end, every) != (None, None, None):
         raise RequestError("--at names one instant; leave out --start, --end and --every, or leave out --at")
     with FeatureStore.connect() as store:
-        declared = store.definitions.view(view)
+        declared = store.find(lambda known: known.view(view))
         entity = parse_keys(keys, declared.entity.keys)
         if at is not None:
             found = store.feature_history(view, entity, start=at, end=instant_us(at) + 1)

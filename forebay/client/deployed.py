@@ -7,8 +7,9 @@ service finds what `forebay apply` has just deployed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forebay.client.asked import Asked, Features
 from forebay.errors import ConfigError, UnknownNameError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from forebay.stores.read import OnlineReader
     from forebay.stores.tables import OfflineStore
 
+Found = TypeVar("Found")
 REREAD_AFTER_S = 1.0
 ASKED_KEPT = 256
 """Requests whose resolution is remembered."""
@@ -88,14 +90,18 @@ class Deployed:
         if "redis" in self.__dict__:
             self.redis.close()
 
-    def _resolve(self, features: Features, full_feature_names: bool) -> Asked:
+    def find(self, question: Callable[[Definitions], Found]) -> Found:
+        """What `question` finds in the definitions; they are read again for a name that they do not hold."""
         try:
-            return Asked.of(self.definitions, features, full_feature_names=full_feature_names)
+            return question(self.definitions)
         except UnknownNameError:
             if self._given is not None or time.monotonic() - self._read_at < REREAD_AFTER_S:
                 raise
             self._definitions = self._read()
-            return Asked.of(self._definitions, features, full_feature_names=full_feature_names)
+            return question(self._definitions)
+
+    def _resolve(self, features: Features, full_feature_names: bool) -> Asked:
+        return self.find(lambda known: Asked.of(known, features, full_feature_names=full_feature_names))
 
     def _read(self) -> Definitions:
         from forebay.language.manifest import from_manifest

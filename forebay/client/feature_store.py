@@ -7,14 +7,14 @@ it is needed; the heavy half (Delta, DuckDB, pandas) is loaded only by the calls
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from forebay.client.asked import Asked, Features
-from forebay.client.deployed import Deployed
+from forebay.client.deployed import Deployed, Found
 from forebay.instants import instant_us
 from forebay.language.definitions import Definitions
 from forebay.language.types import AnyType
@@ -67,6 +67,14 @@ class FeatureStore:
         """The definitions that requests are resolved against."""
         return self._deployed.definitions
 
+    def find(self, question: Callable[[Definitions], Found]) -> Found:
+        """What `question` finds in the definitions; where a name is not in them, those deployed are read again first.
+
+        At most once a second, so that a running server answers for what `forebay apply` has just deployed. Raises
+        `UnknownNameError` where the name is not deployed either.
+        """
+        return self._deployed.find(question)
+
     def keys_of(self, features: Features) -> dict[str, AnyType]:
         """The key columns that a row must bring along for these features, with their types."""
         return self._ask(features, False).keys
@@ -118,7 +126,7 @@ class FeatureStore:
         With `every="1h"` it is asked on that grid instead. `start` is by default where the view's history starts,
         `end` now. Columns: the entity's keys, `instant`, the features.
         """
-        offline, declared = self._deployed.offline, self.definitions.view(view)
+        offline, declared = self._deployed.offline, self.find(lambda known: known.view(view))
         from forebay.client.history import feature_history
 
         return feature_history(

@@ -110,6 +110,8 @@ def test_a_deployed_manifest_comes_before_the_module_and_is_read_again_for_a_new
         with pytest.raises(UnknownNameError):
             store.get_online_features("everything@1", entity_rows=[{"user": "ann"}])
         client.set(Keys(namespace).manifest(), to_manifest(DEFINITIONS))
+        view = next(iter(DEFINITIONS.views))
+        assert store.find(lambda known: known.view(view)).key == view
         answer = store.get_online_features("everything@1", entity_rows=[{"user": "ann"}])
         assert answer.statuses["city"] == ["DEFAULT_MISSING"]
         with pytest.raises(UnknownNameError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,8 @@ from forebay.core.events import Column, Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
 from forebay.instants import HOUR_US, day_us
+from forebay.language.definitions import Definitions
+from forebay.language.manifest import to_manifest
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from forebay.stores.keys import Keys
@@ -82,9 +85,6 @@ def server(valkey: Valkey, namespace: str, tmp_path_factory: pytest.TempPathFact
     moment = pa.array([DAY - HOUR_US], pa.timestamp("us", "UTC"))
     row = {"user_id": ["u1"], "tier": [3], "event_timestamp": moment, "created_timestamp": moment}
     publish_rows(redis, namespace, shop.user_tier, pa.table(row), now_us=DAY)
-    from forebay.language.definitions import Definitions
-    from forebay.language.manifest import to_manifest
-
     redis.set(Keys(namespace).manifest(), to_manifest(Definitions.load("tests.backfill.shop")))
     with serving(FOREBAY_HOME=str(home), FOREBAY_ONLINE_URL=valkey.url, FOREBAY_NAMESPACE=namespace) as client:
         yield client
@@ -169,6 +169,17 @@ def test_a_dead_store_is_unavailable_and_comes_back(own_valkey: Valkey) -> None:
             assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
         own_valkey.restart()
         assert client.get("/features/user/u1").status_code == 200
+
+
+def test_what_is_deployed_while_it_runs_is_served(valkey: Valkey, tmp_path: Path) -> None:
+    environment = {"FOREBAY_HOME": str(tmp_path), "FOREBAY_ONLINE_URL": valkey.url, "FOREBAY_NAMESPACE": "later"}
+    with serving(**environment | {"FOREBAY_DEFINITIONS": "feature_defs"}) as client, valkey.connect() as redis:
+        assert client.get("/features/user/u1").status_code == 404
+        redis.set(Keys("later").manifest(), to_manifest(Definitions.load("tests.backfill.shop")))
+        deadline = time.monotonic() + 20.0  # it looks again at most once a second
+        while (answer := client.get("/features/user/u1", params={"names": "tier"})).status_code == 404:
+            assert time.monotonic() < deadline, answer.text
+        assert answer.json()["features"]["tier"]["status"] == "DEFAULT_MISSING"
 
 
 def test_a_port_that_cannot_be_used_is_one_clear_line() -> None:
