@@ -14,25 +14,20 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from forebay.client.archived import read_events
 from forebay.client.asked import Asked
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.client.spine import Spine
-from forebay.core.events import Events
-from forebay.core.identity import parse_entity_key
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, Rows, batch_answer
-from forebay.core.values import FeatureColumn, arrow_type
-from forebay.ingest.select import Selector
+from forebay.core.values import FeatureColumn
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
-LOOKED_UP_MAX = 1_000
-"""So few entities are looked up in the archive; of more, everything within reach is read."""
 EVENTS_AT_ONCE = 50_000_000
 """Events in memory: some 100 bytes each. A larger archive is read once for each group of entities."""
 
@@ -79,17 +74,6 @@ def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | N
     return code[chosen], us[chosen], inverse
 
 
-def read_events(
-    store: OfflineStore, view: WindowedView, keys: Sequence[str] | None, start_us: int, end_us: int
-) -> Events:
-    """The events that count at instants in `[start_us, end_us]`, of the entities `keys` (and maybe others), or all."""
-    lookback_us = Layout.of(view).lookback_us
-    first_us = None if lookback_us is None else start_us - lookback_us
-    selector = Selector(view)
-    entities = None if keys is None else _looked_up(view, keys)
-    return selector.select(store.archive(view.source).scan(selector.columns, first_us, end_us, entities))
-
-
 def read_rows(store: OfflineStore, view: BatchView, end_us: int, names: Sequence[str]) -> Rows:
     """The rows of a batch view that hold at some instant up to `end_us`."""
     columns = [*view.entity.keys, *names, EVENT_TIMESTAMP, CREATED_TIMESTAMP]
@@ -113,15 +97,16 @@ def _answer(
     if isinstance(view, BatchView):
         rows = read_rows(store, view, end_us, names)
         return batch_answer(view, rows, recoded(keyed, rows.keys), instants_us, names)
+    chunks = list(_chunks(store, view, keyed))
+    if len(chunks) == 1:
+        events = read_events(store, view, keyed.keys, start_us, end_us, names)
+        return answer_events(Layout.of(view), events, keyed.code, instants_us, names)
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
-    for chunk in _chunks(store, view, keyed):
-        everybody = chunk is keyed and len(keyed.keys) > LOOKED_UP_MAX
-        events = read_events(store, view, None if everybody else chunk.keys, start_us, end_us)
+    for chunk in chunks:
+        events = read_events(store, view, chunk.keys, start_us, end_us, names)
         asked = np.flatnonzero(chunk.code >= 0)
-        codes = recoded(chunk, events.keys)[asked]
-        for whole, part in zip(
-            columns, answer_events(Layout.of(view), events, codes, instants_us[asked], names), strict=True
-        ):
+        parts = answer_events(Layout.of(view), events, chunk.code[asked], instants_us[asked], names)
+        for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)
     return columns
 
@@ -137,11 +122,3 @@ def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[K
     for low, high in pairwise(edges):
         mine = (keyed.code >= low) & (keyed.code < high)
         yield Keyed(keyed.keys[low:high], np.where(mine, keyed.code - low, -1))
-
-
-def _looked_up(view: AnyView, keys: Sequence[str]) -> pa.Table:
-    """The key columns of entities."""
-    rows = [parse_entity_key(view.entity, key) for key in keys]
-    return pa.table(
-        {name: pa.array([row[name] for row in rows], arrow_type(kind)) for name, kind in view.entity.keys.items()}
-    )

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.historical import answers, read_events, read_rows
+from forebay.client.archived import read_events
+from forebay.client.historical import answers, read_rows
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
 from forebay.client.tables import INSTANT
@@ -73,8 +74,7 @@ def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us
         rows = read_rows(store, view, end_us, [])
         found = rows.event_us[[rows.keys[code] == key for code in rows.code.tolist()]]
     else:
-        events = read_events(store, view, [key], start_us, end_us)
-        found = events.ts[[events.keys[code] == key for code in events.code.tolist()]] + 1
+        found = read_events(store, view, [key], start_us, end_us).ts + 1
     return np.unique(np.append(found[(found >= start_us) & (found < end_us)], start_us))
 
 

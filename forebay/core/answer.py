@@ -69,6 +69,12 @@ def partials_needed(layout: Layout, outputs: tuple[Output, ...]) -> tuple[Partia
     return tuple(partial for partial in layout.partials if partial in needed)
 
 
+def partials_of(layout: Layout, names: Sequence[str]) -> tuple[Partial, ...]:
+    """The partials that some features are finished from. Raises `UnknownNameError`."""
+    outputs = [output for outputs in by_window(layout, names).values() for output in outputs]
+    return partials_needed(layout, tuple(outputs))
+
+
 def edges_us(window: Window, instants_us: Ints) -> Ints:
     """The old edges of a window at many instants."""
     if window.length_us is None:

@@ -11,6 +11,12 @@ import numpy.typing as npt
 from forebay.algebra.partials import Lifted
 
 Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
+
+
+def unused(dtype: str, count: int) -> Array:
+    """A column that the reader has no use for: `count` zeros in the memory of one."""
+    return np.broadcast_to(np.zeros((), dtype), count)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Events:
     """Events of one windowed view: `where` is applied, events with a null key are left out.
 
     `keys` are the distinct entities, `code` an index into them; `ts` are instants, `ids` UTF-8 event ids, `offset`
-    positions in the source; `columns` are those that the view's aggregations need. All arrays have one length.
+    positions in the source; `columns` are those that the aggregations asked for need. All arrays have one length; ids
+    and positions that the reader has no use for are `unused`.
     """
 
     keys: list[str]
@@ -50,7 +57,41 @@ class Events:
         keys = [self.keys[i] for i in used.tolist()]
         return Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
 
+    def of(self, keys: list[str], places: Ints) -> Events:
+        """The events of some entities: `places` says for each of `self.keys` where it is in `keys`; −1: nowhere."""
+        code = np.append(places, -1)[self.code]
+        kept = slice(None) if (places >= 0).all() else np.flatnonzero(code >= 0)
+        columns = {name: Column(column.values[kept], column.valid[kept]) for name, column in self.columns.items()}
+        return Events(keys, code[kept], self.ts[kept], _taken(self.ids, kept), _taken(self.offset, kept), columns)
+
+    @staticmethod
+    def joined(pieces: list[Events]) -> Events:
+        """Pieces with the same `keys` as one. They are emptied on the way, to need little more than the whole."""
+        keys, names = pieces[0].keys, list(pieces[0].columns)
+        heads = [_end_to_end([getattr(piece, name) for piece in pieces]) for name in ("code", "ts", "ids", "offset")]
+        parts = [piece.columns for piece in pieces]
+        pieces.clear()
+        columns: dict[str, Column] = {}
+        for name in names:
+            mine = [part.pop(name) for part in parts]
+            columns[name] = Column(_end_to_end([c.values for c in mine]), _end_to_end([c.valid for c in mine]))
+        return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
+
     def lifted(self, name: str, rows: npt.NDArray[np.intp]) -> Lifted:
         """One column with the ts and ids of its events, ready to be lifted into partials."""
         column = self.columns[name]
         return Lifted(column.values[rows], column.valid[rows], self.ts[rows], self.ids[rows])
+
+
+def _is_unused(array: Array) -> bool:
+    return array.strides == (0,)
+
+
+def _taken(array: Array, rows: Any) -> Array:
+    return unused(array.dtype.str, len(array[rows])) if _is_unused(array) else array[rows]
+
+
+def _end_to_end(parts: list[Array]) -> Array:
+    if all(_is_unused(part) for part in parts):
+        return unused(parts[0].dtype.str, sum(map(len, parts)))
+    return np.concatenate(parts)

@@ -110,7 +110,7 @@ class _Sorted:
         self.origin = int(self.ts.min())
         self.span = int(self.ts.max()) - self.origin + 2
         self.keys = (events.code[order] - first_code) * self.span + (self.ts - self.origin)
-        self.columns = {name: events.lifted(name, order) for name in layout.columns}
+        self.columns = {name: events.lifted(name, order) for name in events.columns}
         ids = events.ids[order]
         self.repeated = np.append(False, (self.keys[1:] == self.keys[:-1]) & (ids[1:] == ids[:-1]))
         self.prepared: dict[Partial, _Ranges] = {}

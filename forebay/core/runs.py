@@ -89,13 +89,14 @@ class Runs:
 
     def answer(self, groups: Mapping[Window, tuple[Output, ...]]) -> Iterator[FeatureColumn]:
         """The features asked for, in the order of the spine rows here."""
-        if self.tied and any(partial.kind in ("earliest", "latest") for partial in self.layout.partials):
+        needed = {window: partials_needed(self.layout, groups[window]) for window in self.windows}
+        if self.tied and any(p.kind in ("earliest", "latest") for partials in needed.values() for p in partials):
             self._order_by_id()
         for w, window in enumerate(self.windows):
             rows = np.flatnonzero(self.high > self.low[w])
             ranges = Ranges(w, rows, self.low[w][rows], self.high[rows])
             fields: Fields = {}
-            for partial in partials_needed(self.layout, groups[window]):
+            for partial in needed[window]:
                 fields[_read(partial, self.layout)] = self._merge(partial)(ranges)
             newest = self.ts[ranges.high - 1]
             merged = Merged(fields, ranges.high - ranges.low, newest, self.instants[rows])

@@ -6,6 +6,7 @@ rules of ingest (`convert`): rounded half-even, null where they do not fit. A vi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.algebra.int128 import VARIANCE_UNITS_MAX
-from forebay.core.events import Column, Events
+from forebay.core.answer import partials_of
+from forebay.core.events import Column, Events, unused
 from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.core.layout import Layout
 from forebay.errors import FormatError
@@ -32,40 +34,74 @@ Mask = npt.NDArray[np.bool_]
 class Selector:
     """Selects the events of one view out of batches of its source. Belongs to one thread.
 
-    Raises `DefinitionError` for an expression that is not a function of one event.
+    With `features`, only what these are computed from: no positions, and ids only where they can decide a value (the
+    others are all the same). Raises `DefinitionError` for an expression that is not a function of one event.
     """
 
-    def __init__(self, view: WindowedView) -> None:
+    def __init__(self, view: WindowedView, features: Sequence[str] | None = None) -> None:
         self.view = view
-        self._layout = Layout.of(view)
+        layout = Layout.of(view)
         self._expressions = _expressions(view)
         computed = self._expressions.columns if self._expressions else []
-        needed = {*view.entity.keys, view.source.timestamp, *self._layout.columns, *computed}
+        partials = layout.partials if features is None else partials_of(layout, features)
+        self._columns = {name: kind for name, kind in layout.columns.items() if name in {p.column for p in partials}}
+        self._positions = features is None
+        self._ordered = features is None or any(partial.kind in ("earliest", "latest") for partial in partials)
+        needed = {*view.entity.keys, view.source.timestamp, *self._columns, *computed}
         self.columns: list[str] = [
             *(name for name in view.source.schema if name in needed and name != EVENT_ID),
-            EVENT_ID,
-            SOURCE_OFFSET,
+            *([EVENT_ID] if self._ordered or EVENT_ID in needed else []),
+            *([SOURCE_OFFSET] if self._positions else []),
         ]
-        self._squared = {p.column for p in self._layout.partials if p.kind == "squares"}
+        self._squared = {p.column for p in layout.partials if p.kind == "squares"}
         self._id_bytes = view.source.event_id_bytes
+
+    @property
+    def dictionaries(self) -> list[str]:
+        """The text columns that are welcome as dictionaries."""
+        keys = self.view.entity.keys
+        return [name for name, kind in keys.items() if isinstance(kind, StringType) and name not in self._columns]
 
     def select(self, table: pa.Table) -> Events:
         """The view's events among the rows of a table that has at least `columns`."""
         table = self._computed(table)
-        keys = entity_keys(self.view.entity, {name: table[name] for name in self.view.entity.keys})
-        keep = pc.and_(keys.is_valid(), pc.less_equal(pc.binary_length(keys), KEY_BYTES_MAX)).fill_null(False)
-        if pc.min(keep).as_py() is False:
-            table, keys = table.filter(keep), keys.filter(keep)
-        coded = keys.dictionary_encode()
-        table = table.combine_chunks()
+        keys, code = self._coded(table)
+        if (code < 0).any():
+            kept = code >= 0
+            table, code = table.filter(pa.array(kept)), code[kept]
         return Events(
-            keys=coded.dictionary.to_pylist(),
-            code=np.asarray(coded.indices).astype(np.int64),
+            keys=keys,
+            code=code,
             ts=np.asarray(_one(table[self.view.source.timestamp]).cast(pa.int64())),
-            ids=self._ids(_one(table[EVENT_ID])),
-            offset=np.asarray(_one(table[SOURCE_OFFSET])),
-            columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._layout.columns.items()},
+            ids=self._ids(_one(table[EVENT_ID])) if self._ordered else unused("S1", len(table)),
+            offset=np.asarray(_one(table[SOURCE_OFFSET])) if self._positions else unused("<i8", len(table)),
+            columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._columns.items()},
         )
+
+    def _coded(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The distinct keys, and which of them each row has; −1 where one is null or too long to be stored."""
+        entity = self.view.entity
+        columns = {name: table[name] for name in entity.keys}
+        if len(columns) == 1:  # the text of each distinct key is made once
+            ((name, column),) = columns.items()
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            coded = _one(column.unify_dictionaries())
+            texts = entity_keys(entity, {name: coded.dictionary})
+        else:
+            decoded = {
+                n: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()
+            }
+            coded = entity_keys(entity, decoded).dictionary_encode()
+            coded = _one(coded.unify_dictionaries()) if isinstance(coded, pa.ChunkedArray) else coded
+            texts = coded.dictionary
+        stored = np.asarray(pc.less_equal(pc.binary_length(texts), KEY_BYTES_MAX).fill_null(False))
+        used = np.zeros(len(texts) + 1, np.bool_)
+        indices = np.asarray(coded.indices.fill_null(-1))
+        used[indices] = True
+        kept = np.flatnonzero(stored & used[:-1])
+        place = np.full(len(texts) + 1, -1, np.int64)
+        place[kept] = np.arange(len(kept))
+        return texts.take(pa.array(kept)).to_pylist(), place[indices]
 
     def _computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns."""

@@ -9,6 +9,8 @@ is loaded is a partition `load:<hash of its bytes>` without a watermark.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,16 +164,19 @@ class Archive:
         `entities` (a few key columns, one row per entity) leaves out events of others where that spares reading; it may
         leave some in.
         """
-        instant = pc.field(self.source.timestamp)
-        conditions = [] if start_us is None else [instant >= pa.scalar(start_us, INSTANT)]
-        if end_us is not None:
-            conditions.append(instant < pa.scalar(end_us, INSTANT))
-        if entities is not None:
-            conditions += [pc.field(name).isin(entities[name].combine_chunks()) for name in entities.column_names]
-        where = None
-        for condition in conditions:
-            where = condition if where is None else where & condition
-        return self.table.read(columns, where, _dates(start_us, end_us))
+        return self.table.read(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
+
+    def pieces(
+        self,
+        columns: Sequence[str],
+        start_us: int | None = None,
+        end_us: int | None = None,
+        entities: pa.Table | None = None,
+        dictionaries: Sequence[str] = (),
+    ) -> Iterator[pa.Table]:
+        """As `scan`, piece by piece, with some text columns as dictionaries."""
+        where = self._where(start_us, end_us, entities)
+        return self.table.batches(columns, where, _dates(start_us, end_us), dictionaries)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was archived yet."""
@@ -186,6 +191,15 @@ class Archive:
         from forebay.stores.loading import load
 
         return load(self, file)
+
+    def _where(self, start_us: int | None, end_us: int | None, entities: pa.Table | None) -> pc.Expression | None:
+        instant = pc.field(self.source.timestamp)
+        conditions = [] if start_us is None else [instant >= pa.scalar(start_us, INSTANT)]
+        if end_us is not None:
+            conditions.append(instant < pa.scalar(end_us, INSTANT))
+        if entities is not None:
+            conditions += [pc.field(name).isin(entities[name].combine_chunks()) for name in entities.column_names]
+        return functools.reduce(operator.and_, conditions) if conditions else None
 
     def _by_partition(
         self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None

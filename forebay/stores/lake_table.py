@@ -152,21 +152,29 @@ class LakeTable:
             dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
             known = [name for name in columns if name in dataset.schema.names]
             table = dataset.to_table(columns=known, filter=where)
-        for name in columns:
-            if name not in known:
-                table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
-        return table.select(list(columns)).cast(schema)
+        return _with_columns(table, schema).select(list(columns)).cast(schema)
 
-    def batches(self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None) -> Iterator[pa.Table]:
-        """As `read`, piece by piece, for what may not fit in memory. Columns must be there since the table was made."""
+    def batches(
+        self,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        pruning: str | None = None,
+        dictionaries: Sequence[str] = (),
+    ) -> Iterator[pa.Table]:
+        """As `read`, piece by piece, for what may not fit in memory.
+
+        Text columns in `dictionaries` come as dictionaries, each piece with its own: files hold most of them so.
+        """
         snapshot = self.snapshot()
         if snapshot is None:
             return
-        schema = pa.schema([self.schema.field(name) for name in columns])
+        schema = pa.schema([_encoded(self.schema.field(name), name in dictionaries) for name in columns])
+        stored = pa.schema([_encoded(field_, field_.name in dictionaries) for field_ in pa.schema(snapshot.schema())])
         with self.location.reached(f"reading {self.path}"):
-            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
-            for batch in dataset.to_batches(columns=list(columns), filter=where):
-                yield pa.Table.from_batches([batch]).cast(schema)
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning, schema=stored)
+            known = [name for name in columns if name in stored.names]
+            for batch in dataset.to_batches(columns=known, filter=where):
+                yield _with_columns(pa.Table.from_batches([batch]), schema).select(list(columns)).cast(schema)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where there is no table yet."""
@@ -256,11 +264,15 @@ class LakeTable:
 
 
 def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with a null for each column that was declared once and is no more."""
+    """The rows with nulls for each column that they lack."""
     for field_ in schema:
         if field_.name not in rows.column_names:
             rows = rows.append_column(field_, pa.nulls(len(rows), field_.type))
     return rows
+
+
+def _encoded(field_: pa.Field, wanted: bool) -> pa.Field:
+    return field_.with_type(pa.dictionary(pa.int32(), pa.string())) if wanted else field_
 
 
 def between_dates(first: str, last: str) -> str:

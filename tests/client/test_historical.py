@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from forebay.client import historical
+from forebay.client import archived, historical
 from forebay.client.feature_store import FeatureStore
 from forebay.errors import RequestError, StoreError, UnknownNameError
 from forebay.instants import DAY_US, MINUTE_US, moment
@@ -116,7 +116,7 @@ def test_an_archive_that_does_not_fit_in_memory_is_read_by_groups_of_entities(
     monkeypatch.setattr(historical, "EVENTS_AT_ONCE", 1)
     assert store.get_historical_features(spine, features="everything@1").to_arrow().equals(whole)
     monkeypatch.setattr(historical, "EVENTS_AT_ONCE", 3)
-    monkeypatch.setattr(historical, "LOOKED_UP_MAX", 0)
+    monkeypatch.setattr(archived, "LOOKED_UP_MAX", 0)
     assert store.get_historical_features(spine, features="everything@1").to_arrow().equals(whole)
 
 
