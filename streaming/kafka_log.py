@@ -26,11 +26,14 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.language.source import EventSource, KafkaTopic
 from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.heartbeat import End
 from streaming.kafka_client import Cluster, fatal
 from streaming.retry import Patience
 
 LOOK_INTERVAL_S = 1.0
 """How often the cluster is asked for new partitions, and whether it is there."""
+ANSWERED_WITHIN_S = 3.0
+"""For so long a cluster that answered counts as one that would have sent what it had."""
 ELSEWHERE = (
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._TRANSPORT,
@@ -109,13 +112,13 @@ class TopicReader:
         until_end: bool,
     ) -> None:
         assert isinstance(source.stream, KafkaTopic)
-        self._source, self._topic, self._topics = source, source.stream, topics
+        self.source, self._topic, self._topics = source, source.stream, topics
         self._mine, self._resume, self._until_end = mine, resume, until_end
         self._cluster = Cluster(source, topics.settings, topics.patience.give_up_after_s)
         self._consumer = self._cluster.consumer()
         self._parts: dict[int, _Part] = {}
-        self._looked_s = time.monotonic()
         self._asked: Future[Any] | None = None
+        self._asked_s = self._looked_s = self._answered_s = time.monotonic()
         self._trouble_s: dict[str, float] = {}
         self._take_up(topics.patience(self._cluster.partitions))
 
@@ -128,6 +131,13 @@ class TopicReader:
     def ended(self) -> bool:
         """Whether all partitions were read to where they ended."""
         return all(part.at_end for part in self._parts.values())
+
+    def ends(self) -> Sequence[End]:
+        """The partitions of which the cluster said that they ended where they were read to; none while it is away."""
+        if time.monotonic() - self._answered_s > ANSWERED_WITHIN_S:
+            return []
+        parts = self._parts.values()
+        return [End(part.name, part.next_offset) for part in parts if part.eof == part.next_offset]
 
     def poll(self) -> list[Chunk]:
         """The next events of each partition that has some now."""
@@ -157,14 +167,14 @@ class TopicReader:
         part.next_offset = end
         dense = first == begin and end - first == len(messages)
         lines = list(map(Message.value, messages))
-        return Chunk(self._source, part.name, begin, end, lines=lines, offsets=None if dense else offsets)
+        return Chunk(self.source, part.name, begin, end, lines=lines, offsets=None if dense else offsets)
 
     def _gaps(self) -> list[Chunk]:
         """Offsets at the end of partitions that hold no event (the marks of transactions): positions pass them."""
         chunks = []
         for part in self._parts.values():
             if part.eof > part.next_offset:
-                chunks.append(Chunk(self._source, part.name, part.next_offset, part.eof))
+                chunks.append(Chunk(self.source, part.name, part.next_offset, part.eof))
                 part.next_offset = part.eof
         return chunks
 
@@ -193,6 +203,7 @@ class TopicReader:
         except StoreUnavailableError as error:
             self._bear("away", error)
             return
+        self._answered_s = self._asked_s
         self._trouble_s.pop("away", None)
         if not self._until_end:
             self._take_up(numbers)
@@ -220,19 +231,19 @@ class TopicReader:
 
     def _check_lost(self, part: _Part, first: int) -> None:
         """Refuse to pass over events that were there."""
-        if self._source.name in self._topics.accepted:
+        if self.source.name in self._topics.accepted:
             return
         where = f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}"
         remedy = (
             "Backfill its views from the archive and publish them, then start with "
-            f"--accept-loss {self._source.name} to read on where the log begins"
+            f"--accept-loss {self.source.name} to read on where the log begins"
         )
         if part.next_offset > 0:
             raise StoreError(
                 f"{where}, but offset {part.next_offset} is the next that its stores need: "
                 f"the events between were deleted before they were read. {remedy}"
             )
-        held = self._topics.archived_from(self._source).get(part.name)
+        held = self._topics.archived_from(self.source).get(part.name)
         if held is not None and held < first:
             raise StoreError(f"{where}, but a view of it needs the log from its beginning. {remedy}")
 

@@ -163,7 +163,7 @@ def imported_packages(node: ast.AST) -> set[str]:
 
 def test_the_lock_holds_all_that_pyproject_declares() -> None:
     """`make lock` was not forgotten: every declared package is locked, at a version that its declaration allows."""
-    locked = dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M))
+    locked = dict(re.findall(r"^([\w.-]+)(?:\[[\w, -]+\])?==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M))
     wanted = [Requirement(line) for line in declared_requirements()]
     missing = [
         str(requirement)

@@ -55,6 +55,11 @@ class SeaweedFs:
             "AWS_REGION": "us-east-1",
         }
 
+    def bucket(self, name: str) -> str:
+        """One more bucket, for what wants one of its own."""
+        self._client.create_bucket(Bucket=name)
+        return f"s3://{name}/"
+
     def close(self) -> None:
         """End it and remove its data."""
         self._server.kill()
