@@ -88,11 +88,12 @@ class DeltaWriter:
                 with self._wake:
                     self._wake.wait(FLUSH_INTERVAL_S)
                 if self._stop.error is None:
-                    self._flush()
+                    self.flush()
             if self._stop.error is None:
-                self._flush()
+                self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what there is; after it all that was taken before is durable."""
         with self._wake:
             pending, self._pending = self._pending, _Pending()
             closing = self._closing

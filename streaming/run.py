@@ -1,9 +1,9 @@
 """Running a flow: from the command line to its exit code.
 
-Lives here: what is streamed (the deployed definitions), in which order a flow begins and ends, and what is said. The
-order is what makes it exactly once:
+Lives here: what is streamed (the deployed definitions), how a flow ends, and what is said. The order is what makes it
+exactly once:
 
-    begin   take over the slots ─▶ read the positions of all stores ─▶ readers start at the least of them
+    begin   streaming/parts.py
     end     readers stop ─▶ writers commit what was read ─▶ the background writer makes it durable ─▶ say so
 
 Exit codes: 0 all that was read is durable (at the end, or after SIGTERM), 2 the flow failed, in one line on stderr.
@@ -24,25 +24,12 @@ from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, ForebayError
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
-from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
-from forebay.stores.lane import Lane
-from forebay.stores.tables import OfflineStore
-from streaming.backlog import Backlog
-from streaming.decode import Decoder
-from streaming.delta_writer import DeltaWriter
 from streaming.flow import Steps, build
-from streaming.heartbeat import interval_us
-from streaming.kafka_log import Topics
-from streaming.lane_writer import LaneWriter
-from streaming.lateness import INT64_MIN
-from streaming.offline import Offline
-from streaming.positions import published_cut, read_positions
+from streaming.parts import Parts, Task, take_over
 from streaming.retry import GIVE_UP_AFTER_S, Patience
-from streaming.routing import WORKERS_MAX, lanes_of, slots_of_worker
-from streaming.sources import Logs, Reader
-from streaming.split import Splitter
+from streaming.routing import WORKERS_MAX
 from streaming.stop import Stop
 from streaming.summary import Summary
 
@@ -70,34 +57,11 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
     online = connect_online(settings)
     definitions = _deployed(settings, online)
-    sources = streamed_sources(definitions, options.source)
-    views = [view for source in sources for view in definitions.windowed_views(source)]
-    offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views))
-    patience = Patience(options.give_up_after)
-    lanes = _take_over(online, settings.namespace, views, options.workers, patience)
-    positions = read_positions(online, settings.namespace, offline, sources, views)
-    backlog = Backlog()
-    delta = DeltaWriter(offline, patience, stop, backlog, summary)
-    topics = Topics(
-        settings.kafka, patience, lambda source: offline.first_offsets(source, INT64_MIN), options.accept_loss
-    )
-    logs = Logs(sources, settings.home, lambda: connect_online(settings), topics, positions.resume, options.until_end)
-    by_key, beat_us = {view.key: view for view in views}, interval_us(views)
-
-    def writer(n: int) -> LaneWriter:
-        mine = lanes_of(n, options.workers)
-        return LaneWriter(lanes[n], mine, by_key, patience, delta.streamed, summary.committed, backlog.done)
-
-    steps = Steps(
-        reader=lambda n: Reader(logs, n, options.workers, stop, backlog, summary.ended, beat_us),
-        decode=Decoder({source.name: definitions.limits(source) for source in sources}, positions.remembered()),
-        archive=delta.archive,
-        split=Splitter(views, options.workers, backlog),
-        writer=writer if views else None,
-        stop=stop,
-    )
+    sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after)
+    task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
+    parts = take_over(task, online, stop, summary)
     began_s = time.monotonic()
-    _run_to_the_end(steps, options.workers, delta)
+    _run_to_the_end(parts)
     summary.seconds = time.monotonic() - began_s
 
 
@@ -121,24 +85,17 @@ def _deployed(settings: Settings, online: redis.Redis) -> Definitions:
     return definitions
 
 
-def _take_over(
-    online: redis.Redis, namespace: str, views: Sequence[WindowedView], workers: int, patience: Patience
-) -> list[Lane]:
-    """The lanes of each worker, with every slot fenced against whoever wrote it before."""
-    lanes = [Lane(online, namespace, views, slots_of_worker(n, workers)) for n in range(workers if views else 0)]
-    for lane in lanes:
-        patience(lane.take_over)
-    return lanes
-
-
-def _run_to_the_end(steps: Steps, workers: int, delta: DeltaWriter) -> None:
+def _run_to_the_end(parts: Parts) -> None:
     """Run the dataflow until its readers end, then make what it read durable."""
     os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)  # its server would listen on every interface
     from bytewax._bytewax import cli_main
 
+    workers, delta, stop = parts.task.workers, parts.delta, parts.stop
+    writer = parts.writer if parts.lanes else None
+    steps = Steps(parts.reader, parts.decode, delta.archive, parts.split, writer, stop)
     delta.start()
     try:
-        with steps.stop.failing():
+        with stop.failing():
             cli_main(  # type: ignore[no-untyped-call]  # bytewax's stub does not say
                 build(steps, workers), workers_per_process=workers, epoch_interval=EPOCH
             )

@@ -1,0 +1,118 @@
+"""What a flow is made of, from the moment at which it takes over.
+
+    take over the slots ─▶ read the positions of all stores ─▶ readers start at the least of them
+
+Lives here: making the parts, in the order that makes it exactly once. `run.py` has Bytewax drive them; a simulation
+drives them step by step. Invariant: no position is read before the slots are taken, because until then a predecessor
+may move it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from forebay.language.definitions import Definitions
+from forebay.language.source import EventSource
+from forebay.language.view import WindowedView
+from forebay.settings import Settings
+from forebay.stores.connection import connect_online
+from forebay.stores.lane import Lane, wall_clock_us
+from forebay.stores.tables import OfflineStore
+from streaming.backlog import Backlog
+from streaming.decode import Decoder
+from streaming.delta_writer import DeltaWriter
+from streaming.heartbeat import interval_us
+from streaming.kafka_log import Topics
+from streaming.lane_writer import LaneWriter
+from streaming.lateness import INT64_MIN
+from streaming.offline import Offline
+from streaming.positions import published_cut, read_positions
+from streaming.retry import Patience
+from streaming.routing import lanes_of, slots_of_worker
+from streaming.sources import Logs, Reader
+from streaming.split import Splitter
+from streaming.stop import Stop
+from streaming.summary import Summary
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a flow is to do: sources of some definitions, until when, with how many workers and how patiently."""
+
+    settings: Settings
+    definitions: Definitions
+    sources: Sequence[EventSource]
+    workers: int = 1
+    until_end: bool = False
+    patience: Patience = Patience()
+    accepted: Collection[str] = ()
+    """Sources of which events may be lost."""
+    now_us: Callable[[], int] = wall_clock_us
+
+    @property
+    def views(self) -> list[WindowedView]:
+        """The views that it computes."""
+        return [view for source in self.sources for view in self.definitions.windowed_views(source)]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A flow that has taken over: readers and writers by the number of their worker, and what lies between them."""
+
+    task: Task
+    stop: Stop
+    summary: Summary
+    backlog: Backlog
+    logs: Logs
+    decode: Decoder
+    split: Splitter
+    delta: DeltaWriter
+    lanes: Sequence[Lane]
+    views: Mapping[str, WindowedView]
+
+    def reader(self, n: int) -> Reader:
+        """The reader of a worker, at the positions that were found."""
+        task = self.task
+        ended, beat_us = self.summary.ended, interval_us(task.views)
+        return Reader(self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us)
+
+    def writer(self, n: int) -> LaneWriter:
+        """The writer of a worker, which holds its slots."""
+        mine, committed, delta = lanes_of(n, self.task.workers), self.summary.committed, self.delta
+        patience, done = self.task.patience, self.backlog.done
+        return LaneWriter(self.lanes[n], mine, self.views, patience, delta.streamed, committed, done)
+
+
+def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> Parts:
+    """Become the writer of the task's slots, and find where everything is to be resumed."""
+    settings, views, patience = task.settings, task.views, task.patience
+    offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
+    lanes = _lanes(task, online)
+    for lane in lanes:
+        patience(lane.take_over)
+    positions = read_positions(online, settings.namespace, offline, task.sources, views)
+    topics = Topics(settings.kafka, patience, lambda one: offline.first_offsets(one, INT64_MIN), task.accepted)
+    logs = Logs(task.sources, settings.home, lambda: connect_online(settings), topics, positions.resume, task.until_end)
+    backlog, limits = Backlog(), {source.name: task.definitions.limits(source) for source in task.sources}
+    return Parts(
+        task,
+        stop,
+        summary,
+        backlog,
+        logs,
+        Decoder(limits, positions.remembered(), task.now_us),
+        Splitter(views, task.workers, backlog),
+        DeltaWriter(offline, patience, stop, backlog, summary),
+        lanes,
+        {view.key: view for view in views},
+    )
+
+
+def _lanes(task: Task, online: redis.Redis) -> list[Lane]:
+    """The lanes of each worker; none where there is nothing to write online."""
+    workers = range(task.workers if task.views else 0)
+    slots = [slots_of_worker(n, task.workers) for n in workers]
+    return [Lane(online, task.settings.namespace, task.views, mine, clock_us=task.now_us) for mine in slots]
