@@ -19,6 +19,8 @@ HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Years 1 to 9999, which every store and calendar can write."""
 _UNITS_US = {"ms": MILLISECOND_US, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d)")
 
@@ -60,6 +62,8 @@ def instant_us(moment: datetime | str | int) -> int:
     if isinstance(moment, bool) or not isinstance(moment, int | str | datetime):
         raise RequestError(f"{moment!r} is not an instant; expected an aware datetime or ISO 8601 text with an offset")
     if isinstance(moment, int):
+        if not EARLIEST_US <= moment <= LATEST_US:
+            raise RequestError(f"{moment} is not an instant; expected UTC microseconds within the years 1 to 9999")
         return moment
     if isinstance(moment, str):
         try:

@@ -82,6 +82,8 @@ def test_no_microsecond_is_lost_far_away() -> None:
         ("yesterday", "'yesterday' is not an instant; write ISO 8601 with an offset: '2013-12-15T00:00:00Z'"),
         (1.5, "1.5 is not an instant; expected an aware datetime or ISO 8601 text with an offset"),
         (True, "True is not an instant"),
+        (10**18, "1000000000000000000 is not an instant; expected UTC microseconds within the years 1 to 9999"),
+        (-(10**30), "-1000000000000000000000000000000 is not an instant; expected UTC microseconds"),
         (None, "None is not an instant"),
     ],
 )

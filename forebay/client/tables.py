@@ -42,6 +42,12 @@ def _to_arrow(rows: Rows, what: str) -> pa.Table:
     if isinstance(rows, str | Path):
         return read_file(Path(rows), what)
     if isinstance(rows, Mapping):
+        single = [name for name, column in rows.items() if isinstance(column, str) or not hasattr(column, "__len__")]
+        if single:
+            raise RequestError(
+                f"{what} is a dict in which {single[0]!r} is the one value {rows[single[0]]!r}; "
+                "expected a list of dicts, [{…}], or a dict of lists"
+            )
         lengths = {name: len(column) for name, column in rows.items()}
         if len(set(lengths.values())) > 1:
             raise RequestError(

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, INSTANT, TOO_LARGE, WRONG_TYPE, stored_type
+from forebay.instants import EARLIEST_US, LATEST_US
 from forebay.language.types import (
     DECIMAL_UNITS_MAX,
     AnyType,
@@ -41,8 +42,6 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 EXACT_MAX = 2**53
 """Beyond this a double is not one whole number but several."""
-EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Years 1 to 9999, which every store and calendar can write."""
 NEAR_TIE = 2.0**-51
 """Twice the relative error of (shortest decimal → double) · 10^scale: nearer to a tie than this, the text decides."""
 

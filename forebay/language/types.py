@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import decimal
 import math
+import re
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ DECIMAL_UNITS_MAX = 2**53
 STRING_BYTES_MAX = 256
 """A bounded string lies inline in every tile that remembers it."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Type(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
@@ -78,6 +80,8 @@ class StringType(Type, frozen=True, tag="String"):
         """The text itself. A bounded one lies inline, padded with NUL: it must fit and hold none."""
         if value is not None and not isinstance(value, str):
             raise RequestError(f"{value!r} is not a {self}; expected text")
+        if value and not value.isascii() and _LONE_SURROGATE.search(value):
+            raise RequestError(f"{value!r} is not a {self}; it has half a character, which UTF-8 cannot hold")
         if value and self.max_bytes is not None and ("\0" in value or _utf8_length(value) > self.max_bytes):
             raise RequestError(f"{value!r} is not a {self}; expected at most {self.max_bytes} UTF-8 bytes and no NUL")
         return value
