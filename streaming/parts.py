@@ -10,7 +10,7 @@ may move it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 
@@ -47,7 +47,7 @@ class Task:
     sources: Sequence[EventSource]
     workers: int = 1
     until_end: bool = False
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     accepted: Collection[str] = ()
     """Sources of which events may be lost."""
     now_us: Callable[[], int] = wall_clock_us
