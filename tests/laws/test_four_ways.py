@@ -2,8 +2,8 @@
 meanwhile.
 
 A seeded little world: three days are loaded as history, three more arrive through two stream partitions, out of order
-within their lateness. Stream commits, takeovers with a replay from too far back, folds and publications of whole days
-happen in random order; after each of them every entity is read.
+within their lateness and some of them twice. Stream commits, takeovers with a replay from too far back, folds and
+publications of whole days happen in random order; after each of them every entity is read.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from forebay import (
 )
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
+from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS, slots_of
-from forebay.ingest.json import decode_json
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, floor_us, instant_text, moment
 from forebay.language.definitions import Definitions
@@ -51,11 +51,17 @@ from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from forebay.stores.lane import Lane, Piece
 from forebay.stores.tables import OfflineStore
+from streaming.chunk import Chunk
+from streaming.decode import Decoder
+from streaming.offline import Offline
+from streaming.remembered import Remembered
 from tests.oracle import oracle
 
 START_US = day_us("2024-03-01")
 HISTORY_DAYS, STREAM_DAYS = 3, 3
 LATENESS_US = 10 * MINUTE_US
+DEDUPE_US = 5 * MINUTE_US
+PARTITIONS = ("p0", "p1")
 WINDOWS = ["30m", "6h", "2d", None]
 
 sales = EventSource(
@@ -73,6 +79,7 @@ sales = EventSource(
     event_id="id",
     stream=FileStream("unused"),
     lateness="10m",
+    dedupe="5m",
     history_start="2024-03-01",
 )
 by_buyer = WindowedView(
@@ -112,18 +119,20 @@ TILLS = [("x", 1), ("x", -2), ("y|", 1)]
 
 @dataclass
 class World:
-    """The events so far, and the stores that hold them."""
+    """The logs and how far they were read, and the stores that hold the events so far."""
 
     store: OfflineStore
     settings: Settings
     chance: random.Random
+    history: list[dict[str, Any]]
     logs: list[list[dict[str, Any]]]
-    seen: list[dict[str, Any]] = field(default_factory=list)
     read_to: list[int] = field(default_factory=lambda: [0, 0])
+    applied_to: list[int] = field(default_factory=lambda: [0, 0])
 
     def __post_init__(self) -> None:
         self.client = connect_online(self.settings)
         self.archive = self.store.archive(sales)
+        self.distinct = [_distinct(events) for events in (self.history, *self.logs)]
         self.selectors = [Selector(view) for view in VIEWS]
         self.features = FeatureStore(self.settings, Definitions.of(service))
         self.take_over()
@@ -133,6 +142,19 @@ class World:
         self.lane = Lane(self.client, self.settings.namespace, VIEWS, range(SLOTS))
         self.lane.take_over()
         self.read_to = [self.chance.randint(0, end) for end in self.read_to]
+        offline = Offline(self.store, lambda source: NO_CUT)
+        archived = offline.archived(sales)
+        again = {name: offset for name, offset in zip(PARTITIONS, self.read_to, strict=True) if name in archived}
+        remembered = offline.remembered(sales, archived, again)
+        now_us = START_US + 400 * DAY_US
+        self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)
+
+    @property
+    def seen(self) -> list[dict[str, Any]]:
+        """The events that count: those of the history and those of the logs that were applied, each once."""
+        ends = (len(self.history), *self.applied_to)
+        logs = zip((self.history, *self.logs), self.distinct, ends, strict=True)
+        return [event for log, counts, end in logs for event, once in zip(log[:end], counts, strict=False) if once]
 
     def stream(self) -> None:
         """The next batch of one partition, into both stores in either order."""
@@ -142,15 +164,16 @@ class World:
         if not events:
             return
         lines = [json.dumps(event).encode() for event in events]
-        batch, dead = decode_json(sales, f"p{part}", first, lines, START_US + 400 * DAY_US)
-        assert not dead
+        decoded = self.decode(Chunk(sales, PARTITIONS[part], first, first + len(lines), lines=lines))
+        assert not decoded.dead
+        batch = decoded.batch
         self.archive.append([batch], START_US)
         newest_us = max(_us(event) for event in self.logs[part][: batch.next_offset])
         chosen = {view.key: one.select(batch.table) for view, one in zip(VIEWS, self.selectors, strict=True)}
         assert all(len(slots_of(events.keys)) == len(events.keys) for events in chosen.values())
-        self.lane.commit([Piece(f"p{part}", batch.next_offset, newest_us, chosen)])
-        self.seen += [event for event in events if event not in self.seen]
+        self.lane.commit([Piece(PARTITIONS[part], batch.next_offset, newest_us, chosen)])
         self.read_to[part] = batch.next_offset
+        self.applied_to[part] = max(self.applied_to[part], batch.next_offset)
 
     def publish(self) -> None:
         """Fold the days that have ended, or some of them, and publish."""
@@ -181,6 +204,16 @@ class World:
         )
         names = [name for _, name in service.columns()]
         _check(self.seen, rows, ats, found, {name: found[f"{name}__status"] for name in names})
+
+
+def _distinct(log: list[dict[str, Any]]) -> list[bool]:
+    """Which events of a partition count: those that are no duplicate, by the definition in words."""
+    counts = []
+    for n, event in enumerate(log):
+        newest_us = max((_us(other) for other in log[:n]), default=None)
+        known = any((other["id"], _us(other)) == (event["id"], _us(event)) for other in log[:n])
+        counts.append(not known or newest_us is None or _us(event) < newest_us - DEDUPE_US)
+    return counts
 
 
 def _us(event: dict[str, Any]) -> int:
@@ -256,7 +289,18 @@ def _events(chance: random.Random) -> tuple[list[dict[str, Any]], list[list[dict
     history = [event for event in events if _us(event) < split_us]
     late = {event["id"]: chance.choice([0, 0, chance.randrange(LATENESS_US)]) for event in events}
     arriving = sorted((e for e in events if _us(e) >= split_us), key=lambda e: _us(e) + late[e["id"]])
-    return history, [arriving[0::2], arriving[1::2]]
+    return _repeated(chance, history), [_repeated(chance, arriving[part::2]) for part in range(2)]
+
+
+def _repeated(chance: random.Random, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A log with some of its events sent again, within their lateness: most are duplicates, the others count again."""
+    repeated: list[dict[str, Any]] = []
+    for event in log:
+        repeated.append(event)
+        newest_us = max(map(_us, repeated))
+        again = [event for event in repeated[-4:] if _us(event) >= newest_us - LATENESS_US and chance.random() < 0.3]
+        repeated += again
+    return repeated
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -270,11 +314,12 @@ def test_online_training_and_oracle_agree(seed: int, online_url: str, namespace:
         definitions="feature_defs",
         namespace=namespace,
     )
-    world = World(OfflineStore(settings), settings, chance, logs)
+    world = World(OfflineStore(settings), settings, chance, history, logs)
     file = tmp_path / "history.ndjson"
     file.write_text("".join(json.dumps(event) + "\n" for event in history))
-    assert world.archive.load(file).rows == len(history)
-    world.seen += history
+    loaded = world.archive.load(file)
+    assert (loaded.rows, loaded.rows + loaded.duplicates) == (sum(world.distinct[0]), len(history))
+    assert loaded.duplicates > 0
     for view in VIEWS:
         fold_dates(world.store, view, START_US, START_US + HISTORY_DAYS * DAY_US)
         publish_view(world.client, namespace, world.store, view)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import redis
+from msgspec.structs import replace
 
 from forebay import Count, Decimal, Entity, EventSource, FileStream, Last, Max, String, Sum, Timestamp, WindowedView
 from forebay.core.identity import SLOTS, entity_key
@@ -30,7 +31,7 @@ from forebay.core.tiles import fold, merge
 from forebay.core.values import Status
 from forebay.deploy.registry import Registry
 from forebay.ingest.select import Selector
-from forebay.instants import HOUR_US, MINUTE_US, day_us, instant_text, instant_us
+from forebay.instants import HOUR_US, MINUTE_US, day_us, duration_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
@@ -91,6 +92,11 @@ merchant_orders = WindowedView(
 VIEWS = (user_orders, merchant_orders)
 
 
+def deduped(views: Sequence[WindowedView], dedupe: str) -> list[WindowedView]:
+    """The same views of a source that drops duplicates."""
+    return [replace(view, source=replace(view.source, dedupe=dedupe)) for view in views]
+
+
 def lines(seed: int, count: int, *, first: int = 0, rate: float = 4) -> list[bytes]:
     """Events of a log, `rate` a second: some out of order, some late, some twice, some that are none."""
     rng = random.Random(seed)
@@ -120,6 +126,17 @@ def lines(seed: int, count: int, *, first: int = 0, rate: float = 4) -> list[byt
     return out
 
 
+def with_repeats(seed: int, out: Sequence[bytes], share: float = 0.1) -> list[bytes]:
+    """Events of a log, some of them sent again: at once, a little later, long after, or twice more."""
+    rng = random.Random(seed)
+    repeated: list[tuple[float, bytes]] = []
+    for n, line in enumerate(out):
+        repeated.append((n, line))
+        while rng.random() < share:
+            repeated.append((n + rng.choice([0.5, rng.randrange(1, 60), rng.randrange(1, 4000)]), line))
+    return [line for _, line in sorted(repeated, key=lambda one: one[0])]
+
+
 @dataclass
 class World:
     """One deployment of the views, its log and its flows."""
@@ -128,15 +145,18 @@ class World:
     settings: Settings
     online: redis.Redis
     log: dict[str, list[bytes]] = field(default_factory=dict)
+    dedupe: str | None = None
 
     @classmethod
-    def make(cls, home: Path, online_url: str, namespace: str, offline_url: str = "") -> World:
+    def make(
+        cls, home: Path, online_url: str, namespace: str, offline_url: str = "", *, dedupe: str | None = None
+    ) -> World:
         """A deployment with the views applied and an empty log."""
         settings = Settings(home, online_url, offline_url or str(home / "offline"), namespace=namespace)
         online = connect_online(settings)
-        Registry.open(settings, online).apply(Definitions.of(*VIEWS))
+        Registry.open(settings, online).apply(Definitions.of(*(VIEWS if dedupe is None else deduped(VIEWS, dedupe))))
         (home / "orders").mkdir()
-        return cls(home, settings, online)
+        return cls(home, settings, online, dedupe=dedupe)
 
     @property
     def offline(self) -> OfflineStore:
@@ -211,7 +231,21 @@ class World:
         return set(zip(*(table[name].to_pylist() for name in ("source", "day", "reason")), strict=True))
 
     def valid(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The events of the log by (partition, offset)."""
+        """The events of the log by (partition, offset), less the duplicates where the source drops them."""
+        if self.dedupe is None:
+            return self.offered()
+        horizon_us, events = duration_us(self.dedupe), {}
+        seen, newest_us = set[tuple[str, str, int]](), defaultdict[str, int](lambda: -(2**63))
+        for (partition, offset), event in self.offered().items():
+            ts, identity = _ts(event), (partition, event["event_id"], _ts(event))
+            if identity not in seen or ts < newest_us[partition] - horizon_us:
+                events[partition, offset] = event
+            seen.add(identity)
+            newest_us[partition] = max(ts, newest_us[partition])
+        return events
+
+    def offered(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """The events of the log by (partition, offset), duplicates among them."""
         events = {}
         for partition, all_lines in self.log.items():
             for offset, line in enumerate(all_lines):
@@ -262,7 +296,7 @@ def check_dead_letters(world: World) -> None:
             strict=True,
         )
     )
-    events = world.valid()
+    events = world.offered()
     expected = [
         (name, n, line)
         for name, all_lines in world.log.items()
