@@ -24,6 +24,7 @@ KEEP_ALIVE_S = 30
 def main() -> int:
     """Serve until told to stop; 2 where it cannot begin."""
     try:
+        _check_arguments(sys.argv[1:])
         listening = _listen(os.environ.get("FOREBAY_HTTP_PORT", ""))
         app = make_app(Settings.from_env())
     except ForebayError as error:
@@ -42,6 +43,11 @@ def main() -> int:
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _check_arguments(given: list[str]) -> None:
+    if given:
+        raise ConfigError(f"forebay serve takes no arguments, but got {given[0]!r}; the port is FOREBAY_HTTP_PORT")
 
 
 def _listen(text: str) -> socket.socket:

@@ -31,7 +31,7 @@ def stream(
 
 
 def serve(context: typer.Context) -> None:
-    """Serve features over HTTP; arguments are passed on to `python -m serving`."""
+    """Serve features over HTTP, on 127.0.0.1 and the port FOREBAY_HTTP_PORT (default 6566)."""
     run_module("serving", context.args)
 
 

@@ -184,12 +184,23 @@ def test_what_is_deployed_while_it_runs_is_served(valkey: Valkey, tmp_path: Path
 
 def test_a_port_that_cannot_be_used_is_one_clear_line() -> None:
     for port, words in (("70000", "65535"), ("x", "65535")):
-        run = subprocess.run(
-            [sys.executable, "-m", "serving"],
-            cwd=CHECKOUT,
-            env={**_environ(), "FOREBAY_HTTP_PORT": port},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = ended(FOREBAY_HTTP_PORT=port)
         assert (run.returncode, run.stderr.count("\n"), words in run.stderr) == (2, 1, True)
+
+
+def test_an_argument_is_not_ignored() -> None:
+    run = ended("--port", "80")
+    assert (run.returncode, run.stderr.count("\n"), "the port is FOREBAY_HTTP_PORT" in run.stderr) == (2, 1, True)
+
+
+def ended(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A server that cannot begin."""
+    return subprocess.run(
+        [sys.executable, "-m", "serving", *arguments],
+        cwd=CHECKOUT,
+        env={**_environ(), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
