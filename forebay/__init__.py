@@ -1,7 +1,7 @@
 """Forebay: a real-time feature store in which four ways to a feature's value are one function.
 
-Everything that a declaration or an inference service needs is importable from here; `FeatureStore` is loaded on first use,
-so that `import forebay` stays light.
+Everything that a declaration or an inference service needs is importable from here; `FeatureStore` is loaded on first
+use, so that `import forebay` stays light.
 """
 
 from __future__ import annotations
