@@ -16,26 +16,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from forebay.ingest.admit import Offered, admit
-from forebay.ingest.batch import (
-    EVENT_BYTES_MAX,
-    INFINITE,
-    MALFORMED,
-    TOMBSTONE,
-    TOO_LARGE,
-    WRONG_TYPE,
-    DeadLetter,
-    EventBatch,
-)
-from forebay.ingest.convert import Converted, convert, merged
+from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, MALFORMED, WRONG_TYPE, DeadLetter, EventBatch
+from forebay.ingest.rows import Messages, Unreadable, assembled, obstacle
+from forebay.ingest.scalars import column_of
 from forebay.language.source import EventSource
-from forebay.language.types import AnyType
 
 Ints = npt.NDArray[np.int64]
 Scalar = int | float | str | bool | None
-_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 _UNREADABLE = (ValueError, RecursionError)
 
 
@@ -55,29 +43,18 @@ def decode_json(
     A line that is `None` is a message without a value. `limits` bounds the units of columns (see `Definitions.limits`).
     Never raises for what the lines hold.
     """
-    if offsets is None:
-        offsets = np.arange(first_offset, first_offset + len(lines), dtype=np.int64)
-    names = _columns(source)
+    messages = Messages(source, partition, first_offset, lines, offsets)
+    names = tuple(source.schema)
     rows, readable, unreadable = _rows(_decoder(names), lines)
-    kept = offsets if readable is None else offsets[readable]
-
-    def raw(row: int) -> bytes:
-        return lines[row if readable is None else readable[row]] or b""
-
-    offered = Offered(source, partition, kept, raw, lambda row, name: getattr(rows[row], f"c{names.index(name)}"))
     columns = {
-        name: _column(kind, list(map(operator.attrgetter(f"c{i}"), rows)))
+        name: column_of(kind, list(map(operator.attrgetter(f"c{i}"), rows)))
         for i, (name, kind) in enumerate(source.schema.items())
     }
-    table, dead = admit(offered, columns, now_us, limits or {})
-    lost = Offered(source, partition, offsets, lambda row: lines[row] or b"", lambda row, name: None)
-    dead = sorted([*dead, *(lost.letter(*letter) for letter in unreadable)], key=lambda letter: letter.offset)
-    next_offset = int(offsets[-1]) + 1 if len(offsets) else first_offset
-    return EventBatch(source, partition, table, first_offset, next_offset), dead
 
+    def value(row: int, name: str) -> Any:
+        return getattr(rows[row], f"c{names.index(name)}")
 
-def _columns(source: EventSource) -> tuple[str, ...]:
-    return tuple(source.schema)
+    return assembled(messages, columns, value, readable, unreadable, now_us, limits or {})
 
 
 @functools.lru_cache(maxsize=256)
@@ -90,8 +67,8 @@ def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
 
 def _rows(
     decode: Callable[[bytes], Any], lines: Sequence[bytes | None]
-) -> tuple[list[Any], list[int] | None, list[tuple[int, str, str]]]:
-    """The decoded rows, the numbers of their lines (`None`: all), and (line, reason, detail) of the others."""
+) -> tuple[list[Any], list[int] | None, list[tuple[int, Unreadable]]]:
+    """The decoded rows, the numbers of their lines (`None`: all), and those of the others with the reasons."""
     try:
         if max(map(len, lines), default=0) <= EVENT_BYTES_MAX:  # type: ignore[arg-type]  # None raises: below
             return list(map(decode, lines)), None, []  # type: ignore[arg-type]  # it raises for None
@@ -99,20 +76,26 @@ def _rows(
         pass
     rows: list[Any] = []
     readable: list[int] = []
-    unreadable: list[tuple[int, str, str]] = []
+    unreadable: list[tuple[int, Unreadable]] = []
     for number, line in enumerate(lines):
-        if line is None:
-            unreadable.append((number, TOMBSTONE, "the message has no value"))
-            continue
-        if len(line) > EVENT_BYTES_MAX:
-            unreadable.append((number, TOO_LARGE, f"{len(line)} bytes; an event has at most {EVENT_BYTES_MAX}"))
-            continue
-        try:
-            rows.append(decode(line))
+        row = _row(decode, line)
+        if isinstance(row, Unreadable):
+            unreadable.append((number, row))
+        else:
+            rows.append(row)
             readable.append(number)
-        except _UNREADABLE as error:
-            unreadable.append((number, *_reason(error)))
     return rows, readable, unreadable
+
+
+def _row(decode: Callable[[bytes], Any], line: bytes | None) -> Any:
+    """One decoded row, or why there is none."""
+    why = obstacle(line)
+    if why is not None or line is None:
+        return why
+    try:
+        return decode(line)
+    except _UNREADABLE as error:
+        return Unreadable(*_reason(error))
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -122,37 +105,3 @@ def _reason(error: Exception) -> tuple[str, str]:
     if "out of range" in str(error):
         return INFINITE, str(error)
     return (WRONG_TYPE if "$." in str(error) else MALFORMED), str(error)
-
-
-def _column(kind: AnyType, values: list[Any]) -> Converted:
-    """A column of scalars: as one Arrow array where they are of one type, by type and merged otherwise."""
-    types = set(map(type, values)) - {type(None)}
-    if types == {int, float}:
-        try:
-            return convert(kind, pa.array(values, pa.float64()))
-        except (pa.ArrowInvalid, OverflowError):  # a whole number that no double is
-            pass
-    if len(types) == 1:
-        return _of_type(kind, next(iter(types)), values)
-    parts = [_of_type(kind, t, [v if type(v) is t else None for v in values]) for t in sorted(types, key=str)]
-    return merged(parts) if parts else convert(kind, pa.nulls(len(values)))
-
-
-def _of_type(kind: AnyType, python: type, values: list[Any]) -> Converted:
-    try:
-        return convert(kind, pa.array(values, _ARROW[python]))
-    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-        return _one_by_one(kind, python, values)
-
-
-def _one_by_one(kind: AnyType, python: type, values: list[Any]) -> Converted:
-    """A column with a whole number beyond 64 bits or text that is no UTF-8."""
-    bad = np.zeros(len(values), np.bool_)
-    for row, value in enumerate(values):
-        try:
-            pa.scalar(value, _ARROW[python])
-        except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-            bad[row] = True
-    kept = [None if broken else value for value, broken in zip(values, bad.tolist(), strict=True)]
-    rest = convert(kind, pa.array(kept, _ARROW[python]))
-    return merged([rest, Converted(rest.array, {TOO_LARGE if python is int else MALFORMED: bad})])
