@@ -109,8 +109,8 @@ class DeltaWriter:
 
     def _beat(self, beat: Heartbeat, closing: bool) -> None:
         where = (beat.source.name, beat.reader)
-        if closing or beat.seen_us - self._beaten_us.get(where, 0) >= BEAT_INTERVAL_US:
-            self._patience(partial(self._offline.beat, beat))
+        due = closing or beat.seen_us - self._beaten_us.get(where, 0) >= BEAT_INTERVAL_US
+        if due and self._patience(partial(self._offline.beat, beat)):
             self._beaten_us[where] = beat.seen_us
 
     def _keep(self, key: str, partials: list[Partials]) -> None:

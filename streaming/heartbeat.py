@@ -71,6 +71,8 @@ class Pulse:
 
     def beat(self, source: EventSource, ends: Sequence[End], seen_us: int) -> Heartbeat | None:
         """The beat of a source whose partitions ended like this; `None` where none did."""
+        if not ends:
+            return None
         self._beaten_us = seen_us
         for end in ends:
             where = (source.name, end.partition)
@@ -80,7 +82,7 @@ class Pulse:
             elif known is None or known.next_offset != end.next_offset:
                 self._quiet[where] = Quiet(end.next_offset, seen_us)
         quiet = {end.partition: self._quiet[source.name, end.partition] for end in ends}
-        return Heartbeat(source, seen_us, quiet, self._reader) if quiet else None
+        return Heartbeat(source, seen_us, quiet, self._reader)
 
 
 def interval_us(views: Sequence[WindowedView]) -> int:

@@ -105,8 +105,11 @@ class Offline:
             self._note(chunk)
         return _added(chunks, appended, sum(int(late.sum()) for late in lates))
 
-    def beat(self, heartbeat: Heartbeat) -> None:
-        """Move the partitions that were quiet for IDLE_AFTER, and of which all is archived, on with their source."""
+    def beat(self, heartbeat: Heartbeat) -> bool:
+        """Move the partitions that were quiet for IDLE_AFTER, and of which all is archived, on with their source.
+
+        False where there is none to be moved.
+        """
         source = heartbeat.source
         instants = [known.watermark_us for (name, _), known in self._known.items() if name == source.name]
         newest_us = max((us for us in instants if us is not None), default=INT64_MIN)
@@ -120,6 +123,7 @@ class Offline:
             self._archive(source).beat(moved)
         for name, us in moved.items():
             self._known[source.name, name] = replace(self._known[source.name, name], heartbeat_us=us)
+        return bool(moved)
 
     def append_partials(self, partials: Sequence[Partials]) -> None:
         """Append the tiles that a view's table lacks, with the positions that they bring it to."""
