@@ -19,7 +19,7 @@ def test_pauses_are_in_order_and_end_at_the_end(history_days: int, days: int) ->
 
 def test_pauses_differ_in_their_time_of_day() -> None:
     line = timeline()
-    assert len({us % DAY_US for us in line.pauses_us}) == len(line.pauses_us) == 5
+    assert len({us % DAY_US for us in line.pauses_us}) == len(line.pauses_us) == 4
 
 
 def test_partitions_are_named_as_dagster_names_them() -> None:
