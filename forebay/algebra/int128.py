@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from forebay.algebra import rounding
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Wide = npt.NDArray[Any]
@@ -28,6 +30,10 @@ VARIANCE_UNITS_MAX = 2**47
 EXACT_FLOAT_MAX = 2**53
 """Up to here every integer is a float64, so one float division rounds once."""
 
+FEW = 200
+"""So few rows are divided in Python's integers faster than in the many array operations of `rounding`."""
+_SQUARES_HI_MAX = 2**31
+"""A sum of squares below 2^95 times a count of at most 2^31 keeps 127 bits."""
 _MASK = np.int64(0xFFFFFFFF)
 
 
@@ -102,8 +108,14 @@ def quotients(numerators: Wide, denominators: Ints, scale: int) -> Floats:
     unit = 10**scale
     if fits.all() and _largest(low) <= EXACT_FLOAT_MAX and (denominators <= EXACT_FLOAT_MAX // unit).all():
         return np.asarray(low / (denominators * unit), np.float64)
-    pairs = zip(integers(numerators), denominators.tolist(), strict=True)
-    return np.array([number / (count * unit) for number, count in pairs], np.float64)
+    if len(numerators) <= FEW:
+        return _divided(integers(numerators), denominators.tolist(), unit)
+    whole = rounding.product((denominators.astype(np.float64), 0.0), rounding.of_integer(unit))
+    rounded, sure = rounding.quotients(rounding.of_words(*_magnitudes(numerators)), whole)
+    rounded = np.where(numerators["hi"] < 0, -rounded, rounded)
+    rest = ~sure | (denominators > EVENTS_MAX)
+    rounded[rest] = _divided(integers(numerators[rest]), denominators[rest].tolist(), unit)
+    return rounded
 
 
 def variances(counts: Ints, totals: Wide, square_totals: Wide, scale: int) -> Floats:
@@ -114,15 +126,67 @@ def variances(counts: Ints, totals: Wide, square_totals: Wide, scale: int) -> Fl
     total, fits = narrow(totals)
     square, square_fits = narrow(square_totals)
     unit = 10 ** (2 * scale)
-    small = fits.all() and square_fits.all() and len(counts) > 0
-    if (
-        small
-        and int(counts.max()) * int(square.max()) <= EXACT_FLOAT_MAX
-        and int(counts.max()) ** 2 * unit <= EXACT_FLOAT_MAX
-    ):
-        return np.asarray((counts * square - total * total) / (counts * counts * unit), np.float64)
-    rows = zip(counts.tolist(), integers(totals), integers(square_totals), strict=True)
-    return np.array([(n * q - s * s) / (n * n * unit) for n, s, q in rows], np.float64)
+    count = counts.astype(np.float64)
+    divisors = count * count * unit
+    small = (count * square <= EXACT_FLOAT_MAX / 2) & (divisors <= EXACT_FLOAT_MAX / 2)  # far from where they round
+    small &= fits & square_fits
+    if small.all():
+        return np.asarray((counts * square - total * total) / divisors, np.float64)
+    rounded = np.empty(len(counts), np.float64)
+    rounded[small] = (counts[small] * square[small] - total[small] * total[small]) / divisors[small]
+    rest = np.flatnonzero(~small)
+    rounded[rest] = _large_variances(counts[rest], totals[rest], square_totals[rest], unit)
+    return rounded
+
+
+def _large_variances(counts: Ints, totals: Wide, square_totals: Wide, unit: int) -> Floats:
+    if len(counts) <= FEW:
+        rows = zip(counts.tolist(), integers(totals), integers(square_totals), strict=True)
+        return np.array([(n * q - s * s) / (n * n * unit) for n, s, q in rows], np.float64)
+    total, fits = narrow(totals)
+    numerators = subtract(_times(counts, square_totals), _squared(total))
+    once = (counts.astype(np.float64), 0.0)
+    whole = rounding.product(rounding.product(once, once), rounding.of_integer(unit))
+    rounded, sure = rounding.quotients(rounding.of_words(*_magnitudes(numerators)), whole)
+    rest = np.flatnonzero(~(sure & fits & (square_totals["hi"] < _SQUARES_HI_MAX) & (counts <= EVENTS_MAX)))
+    for some in np.split(rest, range(FEW, len(rest), FEW)):
+        rounded[some] = _large_variances(counts[some], totals[some], square_totals[some], unit)
+    return rounded
+
+
+def _divided(numerators: list[int], denominators: list[int], unit: int) -> Floats:
+    return np.array([n / (count * unit) for n, count in zip(numerators, denominators, strict=True)], np.float64)
+
+
+def _times(counts: Ints, numbers: Wide) -> Wide:
+    """count · number, for counts below 2^32 and numbers in [0, 2^95)."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    count = counts.astype(np.uint64)
+    low, middle = count * (numbers["lo"] & mask), count * (numbers["lo"] >> half)
+    out = np.empty(len(numbers), INT128)
+    out["lo"] = low + (middle << half)
+    out["hi"] = (count * numbers["hi"].view(np.uint64) + (middle >> half) + (out["lo"] < low)).view(np.int64)
+    return out
+
+
+def _squared(values: Ints) -> Wide:
+    """The square of any int64 but −2^63."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    size = np.abs(values).astype(np.uint64)
+    low, high = size & mask, size >> half
+    cross = low * high  # below 2^63, and counts twice
+    out = np.empty(len(values), INT128)
+    out["lo"] = low * low + (cross << np.uint64(33))
+    carry = out["lo"] < low * low
+    out["hi"] = (high * high + (cross >> np.uint64(31)) + carry).view(np.int64)
+    return out
+
+
+def _magnitudes(numbers: Wide) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """The sizes of numbers, as a low and a high word."""
+    negative = numbers["hi"] < 0
+    size = np.where(negative, subtract(zeros(len(numbers)), numbers), numbers)
+    return size["lo"].copy(), size["hi"].astype(np.uint64)
 
 
 def _largest(values: Ints) -> int:

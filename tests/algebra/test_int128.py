@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -56,3 +58,46 @@ def test_narrow_says_which_fit(numbers: list[int]) -> None:
     for number, value, fit in zip(numbers, values.tolist(), fits.tolist(), strict=True):
         assert fit == (-(2**63) <= 2 * number < 2**63)
         assert not fit or value == 2 * number
+
+
+@given(st.lists(st.tuples(st.integers(-(2**126), 2**126) | INT64, st.integers(1, 2**31)), min_size=1, max_size=20))
+def test_quotients_of_large_numbers_are_rounded_once(pairs: list[tuple[int, int]]) -> None:
+    numerators = words([number for number, _ in pairs])
+    denominators = np.array([count for _, count in pairs])
+    for scale in (0, 2, 12):
+        expected = [number / (count * 10**scale) for number, count in pairs]
+        assert few_and_many(int128.quotients, numerators, denominators, scale) == [expected] * 2
+
+
+@given(st.integers(2**52, 2**53), st.integers(0, 40), st.sampled_from([-1, 0, 1]), st.integers(1, 2**20))
+def test_quotients_in_the_middle_of_two_doubles_go_to_the_even_one(odd: int, shift: int, off: int, count: int) -> None:
+    number = (2 * odd + 1) * 2**shift * count + off
+    assert few_and_many(int128.quotients, words([number]), np.array([count]), 0) == [[number / count]] * 2
+
+
+SAMPLES = st.lists(
+    st.tuples(st.integers(1, 2**31), st.integers(-(2**47), 2**47), st.integers(0, 2**50)), min_size=1, max_size=20
+)
+
+
+@given(SAMPLES)
+def test_variances_of_many_large_values_are_rounded_once(samples: list[tuple[int, int, int]]) -> None:
+    """A sample of `count` values about `mean` has at least count · mean² as its sum of squares."""
+    rows = [(n, n * mean, n * mean * mean + more) for n, mean, more in samples]
+    counts, totals, squares = (np.array([row[0] for row in rows]), *(words([row[i] for row in rows]) for i in (1, 2)))
+    for scale in (0, 2, 12):
+        expected = [(n * q - s * s) / (n * n * 10 ** (2 * scale)) for n, s, q in rows]
+        assert few_and_many(int128.variances, counts, totals, squares, scale) == [expected] * 2
+
+
+def few_and_many(compute: Callable[..., np.ndarray], *arguments: Any) -> list[list[float]]:
+    """What is computed of some rows, and of so many like them that they are computed in another way."""
+    times = int128.FEW + 1
+    many = [np.repeat(a, times) if isinstance(a, np.ndarray) else a for a in arguments]
+    return [compute(*arguments).tolist(), compute(*many)[::times].tolist()]
+
+
+def words(numbers: list[int]) -> int128.Wide:
+    out = int128.zeros(len(numbers))
+    out["lo"], out["hi"] = [number & 2**64 - 1 for number in numbers], [number >> 64 for number in numbers]
+    return out
