@@ -19,6 +19,7 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch, event_schema
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
+from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.language.source import EventSource
 from forebay.stores.archived_offsets import ArchivedOffsets
 from streaming.chunk import Chunk
@@ -64,8 +65,10 @@ class Decoder:
         limits: Mapping[str, Mapping[str, int]],
         remembered: Callable[[EventSource, str], Remembered],
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        codecs: Mapping[str, Codec] | None = None,
     ) -> None:
         self._limits, self._remembered, self._now_us = limits, remembered, now_us
+        self._codecs = codecs or {}
         self._seen: dict[tuple[str, str], _Seen] = {}
 
     def __call__(self, chunk: Chunk) -> Decoded:
@@ -89,6 +92,10 @@ class Decoder:
             return EventBatch(source, chunk.partition, nothing, chunk.first_offset, chunk.next_offset), []
         if chunk.table is not None:
             return conform(source, chunk.partition, chunk.first_offset, chunk.table, self._now_us(), limits)
+        if source.name in self._codecs:
+            rows = self._codecs[source.name](chunk.lines)
+            messages = Messages(source, chunk.partition, chunk.first_offset, chunk.lines, chunk.offsets)
+            return decode_rows(messages, rows, self._now_us(), limits)
         return decode_json(
             source, chunk.partition, chunk.first_offset, chunk.lines, self._now_us(), limits, offsets=chunk.offsets
         )

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import redis
 
+from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
-from forebay.language.source import EventSource
+from forebay.language.source import EventSource, KafkaTopic
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
@@ -103,12 +104,22 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
         summary,
         backlog,
         logs,
-        Decoder(limits, positions.remembered(), task.now_us),
+        Decoder(limits, positions.remembered(), task.now_us, _codecs(task)),
         Splitter(views, task.workers, backlog),
         DeltaWriter(offline, patience, stop, backlog, summary),
         lanes,
         {view.key: view for view in views},
     )
+
+
+def _codecs(task: Task) -> Mapping[str, Codec]:
+    """What makes rows of messages that are not JSON."""
+    streams = [source.stream for source in task.sources]
+    if all(not isinstance(stream, KafkaTopic) or stream.format == "json" for stream in streams):
+        return {}
+    from streaming.kafka_codec import codecs_of  # half a second of imports that few flows need
+
+    return codecs_of(task.sources, task.settings.registry, task.patience)
 
 
 def _lanes(task: Task, online: redis.Redis) -> list[Lane]:

@@ -32,6 +32,10 @@ class Unreadable:
     detail: str
 
 
+Codec = Callable[[Sequence[bytes | None]], Sequence[Row | Unreadable]]
+"""What a format makes of messages: a row of each, or why there is none."""
+
+
 @dataclass(frozen=True)
 class Messages:
     """Messages of a partition as they came, with their offsets; `None` where a message has no value."""

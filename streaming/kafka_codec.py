@@ -1,0 +1,235 @@
+"""Avro and Protobuf messages become rows, through confluent-kafka's deserializers and a schema registry.
+
+Lives here: what a topic's format means for the bytes of a message; what a value means is decided in `forebay.ingest`.
+Rules:
+
+- A message is read by the schema that it was written with, so the classes of Protobuf messages are not needed here.
+- Whatever cannot be decoded is that message's fault and a dead letter, also a schema that the registry does not have.
+- A registry that does not answer is nobody's fault: it is waited for as a store is, then the flow stops.
+- Secrets come from the environment (`FOREBAY_SCHEMA_REGISTRY_…`) and are in no message.
+"""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from confluent_kafka.schema_registry import (
+    SchemaRegistryClient,
+    dual_schema_id_deserializer,
+    topic_subject_name_strategy,
+)
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
+from confluent_kafka.schema_registry.serde import SchemaId
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from forebay.errors import ConfigError, ForebayError, StoreUnavailableError
+from forebay.ingest.batch import MALFORMED
+from forebay.ingest.rows import Codec, Row, Unreadable, obstacle
+from forebay.language.source import EventSource, KafkaTopic
+from forebay.settings import REGISTRY
+from streaming.retry import Patience
+
+DEFAULTS = {"timeout": 5.0, "max.retries": 0}  # a registry is waited for by the flow's own patience
+NUMBERS = ("timeout", "cache.capacity", "cache.latest.ttl.sec", "max.retries", "retries.wait.ms", "retries.max.wait.ms")
+BY_TOPIC = {"subject.name.strategy": topic_subject_name_strategy}
+REFUSED, LATER = (401, 403), (408, 429)
+WRAPPERS = {
+    f"google.protobuf.{kind}Value"
+    for kind in ("Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64")
+}
+FRAME_BYTES = 5
+"""A zero and the number of a schema: what messages of one schema begin with."""
+
+T = TypeVar("T")
+
+
+def codecs_of(sources: Sequence[EventSource], given: Mapping[str, str], patience: Patience) -> dict[str, Codec]:
+    """The codec of each source whose messages are not JSON."""
+    return {
+        source.name: _codec(source, source.stream, given, patience)
+        for source in sources
+        if isinstance(source.stream, KafkaTopic) and source.stream.format != "json"
+    }
+
+
+def _codec(source: EventSource, topic: KafkaTopic, given: Mapping[str, str], patience: Patience) -> Codec:
+    registry = Registry(f"Stream of {source.name!r}", topic, given, patience)
+    context = SerializationContext(topic.topic, MessageField.VALUE)
+    if topic.format == "avro":
+        return _Each(_avro(registry, context))
+    return _Each(_Protobuf(registry, context, [*source.schema]))
+
+
+class Registry(SchemaRegistryClient):
+    """A schema registry that is waited for when it does not answer; what it answers is not judged here."""
+
+    def __init__(self, where: str, topic: KafkaTopic, given: Mapping[str, str], patience: Patience) -> None:
+        if not given.get("url"):
+            raise ConfigError(f"{where}: topic {topic.topic!r} is {topic.format}; set {REGISTRY}URL to its registry")
+        self._patience = patience
+        self._where = f"the schema registry at {_without_user(given['url'])}"
+        try:
+            super().__init__(DEFAULTS | {name: _number(name, value) for name, value in given.items()})
+        except (ValueError, TypeError, OSError) as error:
+            names = ", ".join(REGISTRY + name.upper().replace(".", "_") for name in given)
+            said = f"{type(error).__name__}: {error}"
+            for value in given.values():
+                said = said.replace(value, "…")
+            raise ConfigError(f"{where}: the settings of its schema registry ({names}) are refused: {said}") from None
+
+    def get_schema(self, *arguments: Any, **named: Any) -> Any:
+        """A schema by its number."""
+        return self._patience(lambda: self._asked(lambda: super(Registry, self).get_schema(*arguments, **named)))
+
+    def get_schema_by_guid(self, *arguments: Any, **named: Any) -> Any:
+        """A schema by its universal name."""
+        return self._patience(
+            lambda: self._asked(lambda: super(Registry, self).get_schema_by_guid(*arguments, **named))
+        )
+
+    def get_version(self, *arguments: Any, **named: Any) -> Any:
+        """A schema that another refers to."""
+        return self._patience(lambda: self._asked(lambda: super(Registry, self).get_version(*arguments, **named)))
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except SchemaRegistryError as error:
+            if error.http_status_code in REFUSED:
+                raise ConfigError(
+                    f"Not let in to {self._where} (HTTP {error.http_status_code}); look at "
+                    f"{REGISTRY}BASIC_AUTH_USER_INFO and its like"
+                ) from None
+            if error.http_status_code >= 500 or error.http_status_code in LATER:
+                raise StoreUnavailableError(f"{self._where} answers HTTP {error.http_status_code}") from None
+            raise
+        except Exception as error:  # noqa: BLE001  its HTTP client's errors have no common root with a stable name
+            raise StoreUnavailableError(f"{self._where} cannot be reached ({type(error).__name__})") from None
+
+
+class _Each:
+    """Decodes messages one by one. A schema that the registry lacks is asked for once a call."""
+
+    def __init__(self, decode: Callable[[bytes], Row]) -> None:
+        self._decode = decode
+
+    def __call__(self, values: Sequence[bytes | None]) -> list[Row | Unreadable]:
+        lacking: dict[bytes, Unreadable] = {}
+        return [self._row(value, lacking) for value in values]
+
+    def _row(self, value: bytes | None, lacking: dict[bytes, Unreadable]) -> Row | Unreadable:
+        why = obstacle(value)
+        if why is not None or value is None:
+            return why or Unreadable(MALFORMED, "")
+        if value[:FRAME_BYTES] in lacking:
+            return lacking[value[:FRAME_BYTES]]
+        try:
+            return self._decode(value)
+        except ForebayError:
+            raise
+        except SchemaRegistryError as error:
+            why = Unreadable(MALFORMED, f"the schema registry has no schema for it: {error.error_message}")
+            lacking[value[:FRAME_BYTES]] = why
+        except Exception as error:  # noqa: BLE001  whatever a decoder stumbles over is the message's fault
+            why = Unreadable(MALFORMED, f"{type(error).__name__}: {error}")
+        return why
+
+
+def _avro(registry: Registry, context: SerializationContext) -> Callable[[bytes], Row]:
+    deserialize: Any = AvroDeserializer(registry, conf=BY_TOPIC)
+
+    def decode(value: bytes) -> Row:
+        record = deserialize(value, context)
+        if not isinstance(record, dict):
+            raise ValueError(f"it is a {type(record).__name__}, not a record")
+        return {name: str(one) if isinstance(one, UUID) else one for name, one in record.items()}
+
+    return decode
+
+
+class _Writers(ProtobufDeserializer):
+    """Finds the class of a message by the schema that it was written with."""
+
+    def message_class(self, schema_id: SchemaId, subject: str | None) -> type[Message]:
+        """The class of the messages of a schema that have these indexes in it."""
+        schema = self._get_writer_schema(schema_id, subject, fmt="serialized")
+        proto, pool = self._get_parsed_schema(schema)
+        file = pool.FindFileByName(proto.name)
+        return GetMessageClass(self._get_message_desc(pool, file, schema_id.message_indexes or [0]))
+
+
+class _Protobuf:
+    """Decodes Protobuf messages of any schema that the registry has."""
+
+    def __init__(self, registry: Registry, context: SerializationContext, names: Sequence[str]) -> None:
+        self._registry, self._context, self._names = registry, context, frozenset(names)
+        self._subject = topic_subject_name_strategy(context, None)
+        self._writers = _Writers(cast("Any", Empty), BY_TOPIC, registry)
+        self._known: dict[tuple[Any, ...], tuple[Callable[..., Any], list[FieldDescriptor]]] = {}
+
+    def __call__(self, value: bytes) -> Row:
+        schema_id = SchemaId("PROTOBUF")
+        dual_schema_id_deserializer(value, self._context, schema_id)
+        key = (schema_id.id, schema_id.guid, *(schema_id.message_indexes or ()))
+        if key not in self._known:
+            written = self._writers.message_class(schema_id, self._subject)
+            self._known[key] = (
+                ProtobufDeserializer(cast("Any", written), BY_TOPIC, self._registry),
+                self._fields(written.DESCRIPTOR),
+            )
+        deserialize, fields = self._known[key]
+        message = deserialize(value, self._context)
+        return {field.name: _value(message, field) for field in fields}
+
+    def _fields(self, descriptor: Descriptor) -> list[FieldDescriptor]:
+        return [field for field in descriptor.fields if field.name in self._names]
+
+
+def _value(message: Message, field: FieldDescriptor) -> Any:
+    """A field's value: what is not there is null, an enum is the name of its value."""
+    if field.is_repeated or (field.has_presence and not message.HasField(field.name)):
+        return [] if field.is_repeated else None
+    value = getattr(message, field.name)
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return value if known is None else known.name
+    return value if field.message_type is None else _known_message(value, field.message_type.full_name)
+
+
+def _known_message(value: Any, name: str) -> Any:
+    """Messages that stand for one value; any other is what no column can be."""
+    if name == "google.protobuf.Timestamp":
+        return value.ToDatetime(UTC)
+    if name in WRAPPERS:
+        return value.value
+    if name == "google.type.Decimal":
+        number = decimal.Decimal(value.value)
+        return number if number.is_finite() else value
+    if name == "confluent.type.Decimal":
+        units = int.from_bytes(value.value, "big", signed=True)
+        return decimal.Decimal(units).scaleb(-value.scale, decimal.Context(prec=max(1, len(str(units)))))
+    return value
+
+
+def _number(name: str, value: str) -> str | float:
+    try:
+        return float(value) if name in NUMBERS else value
+    except ValueError:
+        variable = REGISTRY + name.upper().replace(".", "_")
+        raise ConfigError(f"{variable} is {value!r}; expected a number") from None
+
+
+def _without_user(url: str) -> str:
+    parts = [urlsplit(one.strip()) for one in url.split(",")]
+    return ", ".join(f"{part.scheme}://{part.netloc.rpartition('@')[2]}" for part in parts)

@@ -1,0 +1,228 @@
+"""Avro and Protobuf messages: the same columns as of JSON, and what a registry may say or not say."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf import descriptor_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from msgspec.structs import replace as but
+
+from forebay import KafkaTopic
+from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.ingest.batch import DeadLetter, EventBatch
+from forebay.ingest.json import decode_json
+from forebay.ingest.rows import Codec, Messages, decode_rows
+from streaming.kafka_codec import codecs_of
+from streaming.retry import Patience
+from tests.infra.kafka import Broker
+from tests.infra.schema_registry import SchemaRegistry
+from tests.streaming.kafka_world import KafkaWorld
+from tests.streaming.world import check_archive, check_dead_letters, check_online, check_streamed, lines, orders
+
+NOW_US = 1_709_400_000_000_000
+Coded = Literal["avro", "protobuf"]
+Serialize = Callable[[dict[str, Any]], bytes]
+
+NULLABLE = ("user", "merchant", "kind")
+AVRO = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "event_id", "type": "string"},
+        *({"name": name, "type": ["null", "string"], "default": None} for name in NULLABLE),
+        {"name": "amount", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 3}]},
+        {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        {"name": "unknown", "type": "int", "default": 1},
+    ],
+}
+
+
+def protobuf_file() -> descriptor_pb2.FileDescriptorProto:
+    """message Other {}  message Order {…}: what protoc would make of a .proto file."""
+    file = descriptor_pb2.FileDescriptorProto(name="order.proto", package="shop", syntax="proto3")
+    file.dependency.extend(["google/protobuf/timestamp.proto", "google/protobuf/wrappers.proto"])
+    file.message_type.add(name="Other")
+    order = file.message_type.add(name="Order")
+    text, message = descriptor_pb2.FieldDescriptorProto.TYPE_STRING, descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
+    order.field.add(name="event_id", number=1, type=text, label=1)
+    for n, name in enumerate(NULLABLE):
+        order.oneof_decl.add(name=f"_{name}")
+        order.field.add(name=name, number=2 + n, type=text, label=1, proto3_optional=True, oneof_index=n)
+    order.field.add(name="amount", number=5, type=message, type_name=".google.protobuf.DoubleValue", label=1)
+    order.field.add(name="ts", number=6, type=message, type_name=".google.protobuf.Timestamp", label=1)
+    order.field.add(name="unknown", number=7, type=descriptor_pb2.FieldDescriptorProto.TYPE_INT32, label=3)
+    return file
+
+
+def order_class() -> Any:
+    pool = DescriptorPool()
+    for known in (timestamp_pb2, wrappers_pb2):
+        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
+    pool.Add(protobuf_file())
+    return GetMessageClass(pool.FindMessageTypeByName("shop.Order"))
+
+
+def serializer(coded: Coded, url: str, topic: str) -> Serialize:
+    """What a producer has: events in, framed bytes out."""
+    client = SchemaRegistryClient({"url": url})
+    context = SerializationContext(topic, MessageField.VALUE)
+    if coded == "avro":
+        to_avro = AvroSerializer(client, json.dumps(AVRO))
+        return lambda event: to_avro(_for_avro(event), context) or b""
+    order = order_class()
+    to_protobuf = ProtobufSerializer(order, client, {"use.deprecated.format": False})
+    return lambda event: to_protobuf(_for_protobuf(order(), event), context) or b""
+
+
+def _for_avro(event: dict[str, Any]) -> dict[str, Any]:
+    amount = event["amount"]
+    exact = None if amount is None else decimal.Decimal(str(amount))
+    return event | {"amount": exact, "ts": datetime.datetime.fromisoformat(event["ts"]), "unknown": 5}
+
+
+def _for_protobuf(message: Any, event: dict[str, Any]) -> Any:
+    message.event_id = event["event_id"]
+    for name in NULLABLE:
+        if event[name] is not None:
+            setattr(message, name, event[name])
+    if event["amount"] is not None:
+        message.amount.value = float(event["amount"])
+    message.ts.FromDatetime(datetime.datetime.fromisoformat(event["ts"]))
+    message.unknown.extend([1, 2])
+    return message
+
+
+@pytest.fixture
+def registry() -> Iterator[SchemaRegistry]:
+    """A registry of this test's own."""
+    with SchemaRegistry() as server:
+        yield server
+
+
+@pytest.fixture(params=["avro", "protobuf"])
+def coded(request: pytest.FixtureRequest) -> Coded:
+    """A format: the test runs on each."""
+    return request.param
+
+
+SOURCE = but(orders, stream=KafkaTopic("orders"))
+
+
+def codec(coded: Coded, registry: SchemaRegistry, give_up_after_s: float = 20.0, **settings: str) -> Codec:
+    source = but(SOURCE, stream=KafkaTopic("orders", format=coded))
+    given = {"url": registry.url} | {name.replace("_", "."): value for name, value in settings.items()}
+    return codecs_of([source], given, Patience(give_up_after_s))["orders"]
+
+
+def decoded(decode: Codec, values: Sequence[bytes | None]) -> tuple[EventBatch, list[DeadLetter]]:
+    return decode_rows(Messages(SOURCE, "p", 0, values), decode(values), NOW_US)
+
+
+def events(count: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines(5, count) if line.startswith(b'{"event_id"')]
+
+
+def test_messages_are_the_columns_that_their_json_is(coded: Coded, registry: SchemaRegistry) -> None:
+    serialize, some = serializer(coded, registry.url, "orders"), events(300)
+    batch, dead = decoded(codec(coded, registry), [serialize(event) for event in some])
+    expected, none = decode_json(SOURCE, "p", 0, [json.dumps(event).encode() for event in some], NOW_US)
+    assert dead == none == []
+    assert batch.table.equals(expected.table)
+    assert len([path for path in registry.asked if path.startswith("/schemas/ids/")]) <= 2, "a schema is asked for once"
+
+
+def test_what_cannot_be_decoded_is_a_dead_letter_with_its_bytes(coded: Coded, registry: SchemaRegistry) -> None:
+    good = serializer(coded, registry.url, "orders")(events(1)[0])
+    values = [
+        good,
+        None,
+        b"",
+        b"{}",
+        b"\x00",
+        b"\x00\x00\x00\x00\x63\x00garbage",
+        b"\x00\x00\x00\x00\x63\x00more garbage",
+        good[:-3],
+        good[:5],
+        b"\x00" + bytes(70_000),
+        good,
+    ]
+    batch, dead = decoded(codec(coded, registry), values)
+    assert batch.table["source_offset"].to_pylist() == [0, 10]
+    reasons = {letter.offset: letter.reason for letter in dead}
+    assert reasons == {n: {1: "tombstone", 9: "too_large"}.get(n, "malformed") for n in range(1, 10)}
+    assert [letter.raw for letter in dead] == [(value or b"")[:65_536] for value in values[1:-1]]
+    assert "no schema" in next(letter.detail for letter in dead if letter.offset == 5)
+    assert registry.asked.count("/schemas/ids/99") == 1, "a schema that is not there is asked for once a chunk"
+
+
+def test_a_registry_that_is_away_is_waited_for_and_nothing_becomes_a_dead_letter(
+    coded: Coded, registry: SchemaRegistry
+) -> None:
+    good = serializer(coded, registry.url, "orders")(events(1)[0])
+    registry.status = 503
+    with pytest.raises(StoreUnavailableError, match=rf"registry at {registry.url} answers HTTP 503"):
+        codec(coded, registry, give_up_after_s=0.1)([good])
+    registry.close()
+    with pytest.raises(StoreUnavailableError, match=rf"registry at {registry.url} cannot be reached \(Connect"):
+        codec(coded, registry, give_up_after_s=0.1)([good])
+    registry.status = 200
+    registry.reopen()
+    batch, dead = decoded(codec(coded, registry), [good])
+    assert (len(batch), dead) == (1, [])
+
+
+def test_a_registry_that_lets_nobody_in_says_so_without_secrets(registry: SchemaRegistry) -> None:
+    good = serializer("avro", registry.url, "orders")(events(1)[0])
+    registry.status = 401
+    with pytest.raises(
+        ConfigError, match=r"Not let in to .* \(HTTP 401\); look at FOREBAY_SCHEMA_REGISTRY_BASIC"
+    ) as no:
+        codec("avro", registry, basic_auth_user_info="me:hunter2")([good])
+    assert "hunter2" not in str(no.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": ""}, "topic 'orders' is avro; set FOREBAY_SCHEMA_REGISTRY_URL"),
+        ({"url": "ftp://me:hunter2@x"}, "FOREBAY_SCHEMA_REGISTRY_URL.* are refused"),
+        ({"basic_auth_user_info": "hunter2"}, "FOREBAY_SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO.* are refused"),
+        ({"nonsense": "hunter2"}, "Unrecognized properties: nonsense"),
+        ({"timeout": "soon"}, "FOREBAY_SCHEMA_REGISTRY_TIMEOUT is 'soon'; expected a number"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_without_their_secrets(
+    registry: SchemaRegistry, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        codec("avro", registry, **settings)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_topic_of_a_format_is_in_both_stores_once(
+    coded: Coded, broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
+) -> None:
+    world = KafkaWorld.on(broker, home, online_url, namespace, coded=coded, registry={"url": registry.url})
+    serialize = serializer(coded, registry.url, world.topic)
+    for partition in range(3):
+        some = lines(partition, 300)
+        framed = [serialize(json.loads(line)) if line.startswith(b'{"event_id"') else line for line in some]
+        world.append(str(partition), framed)
+        world.log[f"{world.topic}:{partition}"] = some
+    world.run("--workers", "2")
+    check_archive(world)
+    check_dead_letters(world)
+    check_streamed(world)
+    assert check_online(world) > 200
