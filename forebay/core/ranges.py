@@ -66,10 +66,22 @@ def answer_ranges(
     layout: Layout, events: Events, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
 ) -> list[FeatureColumn]:
     """As `answer_events`, in NumPy."""
-    wanted = list(names) if names is not None else [output.name for output in layout.outputs]
-    groups = by_window(layout, wanted)
+    groups = by_window(layout, names)
     features = {output.name: output.feature for outputs in groups.values() for output in outputs}
     columns = {name: FeatureColumn.of_defaults(feature, len(row_code)) for name, feature in features.items()}
+    for window, rows, merged in merge_ranges(layout, events, row_code, row_us, names):
+        for output in groups[window]:
+            columns[output.name].put(rows, finish(layout, output, merged, np.arange(len(rows)), row_us[rows]))
+    return [columns[name] for name in names or [output.name for output in layout.outputs]]
+
+
+def merge_ranges(
+    layout: Layout, events: Events, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
+) -> Iterator[tuple[Window, Rows, Merged]]:
+    """What is behind some features: windows, rows that have an event in the window, and what those events merge to.
+
+    A window may come several times, each time with other rows.
+    """
     order = np.lexsort((events.ids, events.ts, events.code))
     row_order = np.argsort(row_code, kind="stable")
     sorted_rows = row_code[row_order]
@@ -78,9 +90,8 @@ def answer_ranges(
         rows = row_order[np.searchsorted(sorted_rows, first) : np.searchsorted(sorted_rows, last)]
         if high > low and len(rows):
             chunk = _Sorted(layout, events, order[low:high], first)
-            for column in chunk.answer(row_code[rows], row_us[rows], wanted):
-                columns[column.feature.name].put(rows, column)
-    return [columns[name] for name in wanted]
+            for window, mine, merged in chunk.merged(row_code[rows], row_us[rows], names):
+                yield window, rows[mine], merged
 
 
 def _chunks(events: Events) -> Iterator[tuple[int, int]]:
@@ -115,29 +126,26 @@ class _Sorted:
         self.repeated = np.append(False, (self.keys[1:] == self.keys[:-1]) & (ids[1:] == ids[:-1]))
         self.prepared: dict[Partial, _Ranges] = {}
 
-    def answer(self, codes: Ints, instants_us: Ints, names: Sequence[str]) -> Iterator[FeatureColumn]:
+    def merged(
+        self, codes: Ints, instants_us: Ints, names: Sequence[str] | None
+    ) -> Iterator[tuple[Window, Rows, Merged]]:
         high = self._search(codes, instants_us)
         for window, outputs in by_window(self.layout, names).items():
-            yield from self._window(window, outputs, codes, instants_us, high)
+            low = self._search(codes, edges_us(window, instants_us))
+            rows = np.flatnonzero(high > low)
+            if len(rows):
+                yield window, rows, self._merged(outputs, low[rows], high[rows], instants_us[rows])
 
     def _search(self, codes: Ints, instants_us: Ints) -> Rows:
         """The first row of each entity that is not before its instant."""
         within = np.clip(instants_us, self.origin, self.origin + self.span - 1) - self.origin
         return np.searchsorted(self.keys, (codes - self.first_code) * self.span + within)
 
-    def _window(
-        self, window: Window, outputs: tuple[Output, ...], codes: Ints, instants_us: Ints, high: Rows
-    ) -> Iterator[FeatureColumn]:
-        low = self._search(codes, edges_us(window, instants_us))
-        rows = np.flatnonzero(high > low)
-        low, high = low[rows], high[rows]
+    def _merged(self, outputs: tuple[Output, ...], low: Rows, high: Rows, instants_us: Ints) -> Merged:
         fields: Fields = {}
         for partial in partials_needed(self.layout, outputs):
             fields |= self._ranges(partial).merge(low, high)
-        newest = self.ts[high - 1] if len(rows) else np.empty(0, np.int64)
-        merged = Merged(fields, (high - low).astype(np.int64), newest, instants_us[rows])
-        for output in outputs:
-            yield finish(self.layout, output, merged, rows, instants_us)
+        return Merged(fields, (high - low).astype(np.int64), self.ts[high - 1], instants_us)
 
     def _ranges(self, partial: Partial) -> _Ranges:
         if partial not in self.prepared:

@@ -6,7 +6,7 @@ rules of ingest (`convert`): rounded half-even, null where they do not fit. A vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from forebay.core.answer import partials_of
 from forebay.core.events import Column, Events, unused
 from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.core.layout import Layout
+from forebay.core.lookup import KeyLookup
 from forebay.errors import FormatError
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, stored_type
 from forebay.ingest.convert import convert, units_of, whole_numbers
@@ -35,73 +36,55 @@ class Selector:
     """Selects the events of one view out of batches of its source. Belongs to one thread.
 
     With `features`, only what these are computed from: no positions, and ids only where they can decide a value (the
-    others are all the same). Raises `DefinitionError` for an expression that is not a function of one event.
+    others are all the same). With `position`, another column of the archive than the source's offset is the events'
+    position. Raises `DefinitionError` for an expression that is not a function of one event.
     """
 
-    def __init__(self, view: WindowedView, features: Sequence[str] | None = None) -> None:
+    def __init__(self, view: WindowedView, features: Sequence[str] | None = None, position: str | None = None) -> None:
         self.view = view
         layout = Layout.of(view)
         self._expressions = _expressions(view)
         computed = self._expressions.columns if self._expressions else []
         partials = layout.partials if features is None else partials_of(layout, features)
         self._columns = {name: kind for name, kind in layout.columns.items() if name in {p.column for p in partials}}
-        self._positions = features is None
+        self._position = SOURCE_OFFSET if features is None else position
         self._ordered = features is None or any(partial.kind in ("earliest", "latest") for partial in partials)
         needed = {*view.entity.keys, view.source.timestamp, *self._columns, *computed}
         self.columns: list[str] = [
             *(name for name in view.source.schema if name in needed and name != EVENT_ID),
             *([EVENT_ID] if self._ordered or EVENT_ID in needed else []),
-            *([SOURCE_OFFSET] if self._positions else []),
+            *([self._position] if self._position else []),
         ]
+        self._read = {view.source.timestamp, EVENT_ID, self._position, *self._columns}
         self._squared = {p.column for p in layout.partials if p.kind == "squares"}
         self._id_bytes = view.source.event_id_bytes
 
-    @property
-    def dictionaries(self) -> list[str]:
-        """The text columns that are welcome as dictionaries."""
-        keys = self.view.entity.keys
-        return [name for name, kind in keys.items() if isinstance(kind, StringType) and name not in self._columns]
-
-    def select(self, table: pa.Table) -> Events:
-        """The view's events among the rows of a table that has at least `columns`."""
+    def select(self, table: pa.Table, among: KeyLookup | None = None) -> Events:
+        """The view's events among the rows of a table that has at least `columns`; with `among`, of its entities."""
         table = self._computed(table)
-        keys, code = self._coded(table)
-        if (code < 0).any():
+        columns = {name: table[name] for name in self.view.entity.keys}
+        keys, code = self._coded(columns) if among is None else (among.keys, among.places(columns))
+        table = table.drop_columns([name for name in table.column_names if name not in self._read])
+        if len(code) and code.min() < 0:
             kept = code >= 0
             table, code = table.filter(pa.array(kept)), code[kept]
         return Events(
             keys=keys,
             code=code,
-            ts=np.asarray(_one(table[self.view.source.timestamp]).cast(pa.int64())),
+            ts=_whole(table[self.view.source.timestamp]),
             ids=self._ids(_one(table[EVENT_ID])) if self._ordered else unused("S1", len(table)),
-            offset=np.asarray(_one(table[SOURCE_OFFSET])) if self._positions else unused("<i8", len(table)),
+            offset=_whole(table[self._position]) if self._position else unused("<i8", len(table)),
             columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._columns.items()},
         )
 
-    def _coded(self, table: pa.Table) -> tuple[list[str], npt.NDArray[np.int64]]:
+    def _coded(self, columns: Mapping[str, pa.ChunkedArray]) -> tuple[list[str], npt.NDArray[np.int64]]:
         """The distinct keys, and which of them each row has; −1 where one is null or too long to be stored."""
-        entity = self.view.entity
-        columns = {name: table[name] for name in entity.keys}
-        if len(columns) == 1:  # the text of each distinct key is made once
-            ((name, column),) = columns.items()
-            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-            coded = _one(column.unify_dictionaries())
-            texts = entity_keys(entity, {name: coded.dictionary})
-        else:
-            decoded = {
-                n: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()
-            }
-            coded = entity_keys(entity, decoded).dictionary_encode()
-            coded = _one(coded.unify_dictionaries()) if isinstance(coded, pa.ChunkedArray) else coded
-            texts = coded.dictionary
-        stored = np.asarray(pc.less_equal(pc.binary_length(texts), KEY_BYTES_MAX).fill_null(False))
-        used = np.zeros(len(texts) + 1, np.bool_)
-        indices = np.asarray(coded.indices.fill_null(-1))
-        used[indices] = True
-        kept = np.flatnonzero(stored & used[:-1])
-        place = np.full(len(texts) + 1, -1, np.int64)
-        place[kept] = np.arange(len(kept))
-        return texts.take(pa.array(kept)).to_pylist(), place[indices]
+        texts = entity_keys(self.view.entity, columns)
+        stored = pc.less_equal(pc.binary_length(texts), KEY_BYTES_MAX)
+        if pc.min(stored).as_py() is False:
+            texts = pc.if_else(stored, texts, None)
+        coded = texts.dictionary_encode()
+        return coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1)).astype(np.int64)
 
     def _computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns."""
@@ -169,6 +152,11 @@ def _derived(kind: AnyType, result: pa.ChunkedArray) -> pa.Array:
     """A computed column as its declared type; what does not fit is null."""
     array = pa.concat_arrays(result.chunks) if result.num_chunks else pa.array([], result.type)
     return (whole_numbers(array) if isinstance(kind, Int64Type) else convert(kind, array)).array
+
+
+def _whole(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Whole numbers, or instants as such."""
+    return np.asarray(_one(column).cast(pa.int64()))
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
