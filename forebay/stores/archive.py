@@ -150,7 +150,9 @@ class Archive:
             start_us = min(group.values())
             where = pc.field(SOURCE_PARTITION).isin(list(group)) & (pc.field(instant) >= pa.scalar(start_us, INSTANT))
             for name, rows in self._by_partition(columns, where, _dates(start_us, None)):
-                yield name, rows.filter(pc.field(instant) >= pa.scalar(group[name], INSTANT))
+                if group[name] > start_us:
+                    rows = rows.filter(pc.greater_equal(rows[instant], pa.scalar(group[name], INSTANT)))
+                yield name, rows
 
     def scan(
         self,
@@ -206,8 +208,10 @@ class Archive:
     ) -> Iterator[tuple[str, pa.Table]]:
         """Rows piece by piece, each of one partition."""
         for rows in self.table.batches([*columns, SOURCE_PARTITION], where, pruning):
-            for name in pc.unique(rows[SOURCE_PARTITION]).to_pylist():
-                yield name, rows.filter(pc.field(SOURCE_PARTITION) == name).select(list(columns))
+            partition, rows = rows[SOURCE_PARTITION], rows.select(list(columns))
+            names = pc.unique(partition).to_pylist()
+            for name in names:
+                yield name, rows if len(names) == 1 else rows.filter(pc.equal(partition, name))
 
     def _watermarks(self, batches: Sequence[EventBatch], position: Position) -> dict[str, int]:
         newest: dict[str, int] = {}
