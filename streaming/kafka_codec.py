@@ -90,17 +90,22 @@ class Registry(SchemaRegistryClient):
 
     def get_schema(self, *arguments: Any, **named: Any) -> Any:
         """A schema by its number."""
-        return self._patience(lambda: self._asked(lambda: super(Registry, self).get_schema(*arguments, **named)))
+        return self._waited(lambda: super(Registry, self).get_schema(*arguments, **named))
 
     def get_schema_by_guid(self, *arguments: Any, **named: Any) -> Any:
         """A schema by its universal name."""
-        return self._patience(
-            lambda: self._asked(lambda: super(Registry, self).get_schema_by_guid(*arguments, **named))
-        )
+        return self._waited(lambda: super(Registry, self).get_schema_by_guid(*arguments, **named))
 
     def get_version(self, *arguments: Any, **named: Any) -> Any:
         """A schema that another refers to."""
-        return self._patience(lambda: self._asked(lambda: super(Registry, self).get_version(*arguments, **named)))
+        return self._waited(lambda: super(Registry, self).get_version(*arguments, **named))
+
+    def _waited(self, call: Callable[[], T]) -> T:
+        """What a call returns, which is at hand for all messages but the first."""
+        try:
+            return self._asked(call)
+        except StoreUnavailableError:
+            return self._patience(lambda: self._asked(call))
 
     def _asked(self, call: Callable[[], T]) -> T:
         try:
