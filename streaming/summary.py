@@ -74,7 +74,7 @@ class Summary:
         lines = [
             f"{said['events']:,} events in {said['seconds']:.1f} s ({said['events_per_s']:,} a second)",
             f"late: {said['late'] or 'none'}",
-            f"duplicates: {said['duplicates'] or 'none'}",
+            *([f"duplicates: {said['duplicates']}"] if said["duplicates"] else []),
             f"dead letters: {dead}",
             *(f"{view}: commit {commit}" for view, commit in said["commits"].items()),
             *(f"not read: {name} ends in something half written" for name in said["unfinished"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,10 +37,11 @@ def load(
     results: list[dict[str, Any]] = []
     for file in files:
         loaded = archive.load(file)
-        results.append({"file": str(file), "rows": loaded.rows, "dead": loaded.dead, "already": loaded.already})
+        results.append({"file": str(file), **asdict(loaded)})
         if not as_json:
+            twice = f", {counted(loaded.duplicates, 'duplicate')} dropped" if loaded.duplicates else ""
             dead = f", {counted(loaded.dead, 'dead letter')} (see forebay dead-letters)" if loaded.dead else ""
-            found = "was loaded before" if loaded.already else counted(loaded.rows, "event") + dead
+            found = "was loaded before" if loaded.already else counted(loaded.rows, "event") + twice + dead
             say(f"{file}: {found}")
     deployed.close()
     if as_json:

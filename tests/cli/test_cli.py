@@ -96,7 +96,7 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert "Nothing to do" in cli("apply").out
 
     loaded = json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)
-    assert loaded == [{"file": "clicks.ndjson", "rows": 3, "dead": 0, "already": False}]
+    assert loaded == [{"file": "clicks.ndjson", "rows": 3, "dead": 0, "already": False, "duplicates": 0}]
     assert json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)[0]["already"] is True
 
     asked = ("history", "user_clicks@1", "user_id=7", "shop=a b")

@@ -201,7 +201,7 @@ def test_an_idle_partition_does_not_hold_the_view_back(driven: Driven) -> None:
 
 
 def test_a_log_of_old_events_has_a_time_of_its_own(driven: Driven) -> None:
-    old_us = NOON_US - 300 * DAY_US
+    old_us = NOON_US - 35 * HOUR_US
     driven.write("a", "ann", old_us)
     driven.write("b", "bob", old_us + HOUR_US)
     driven.start()
