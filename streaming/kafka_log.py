@@ -32,7 +32,7 @@ from streaming.retry import Patience
 
 LOOK_INTERVAL_S = 1.0
 """How often the cluster is asked for new partitions, and whether it is there."""
-ANSWERED_WITHIN_S = 3.0
+ANSWERED_WITHIN_S = 2.0
 """For so long a cluster that answered counts as one that would have sent what it had."""
 ELSEWHERE = (
     KafkaError._ALL_BROKERS_DOWN,

@@ -75,12 +75,14 @@ def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(world: 
     check(world)
 
 
-def restarted(world: KafkaWorld) -> None:
+def restarted(world: KafkaWorld, *, durable: bool) -> None:
     """A flow that waits while its broker is away goes on when it is back."""
     world.append("0", lines(1, 300))
     with world.flow("--workers", "2") as process:
         await_that(lambda: world.applied() == len(world.log[f"{world.topic}:0"]), process)
         assert world.broker is not None
+        if durable:
+            world.broker.kill()
         world.broker.restart()
         world.append("0", lines(2, 300, first=300))
         world.append("1", lines(3, 300))
@@ -92,14 +94,14 @@ def restarted(world: KafkaWorld) -> None:
 
 def test_a_broker_that_restarts_is_waited_for(home: Path, online_url: str, namespace: str) -> None:
     with Noida() as broker:
-        restarted(KafkaWorld.on(broker, home, online_url, namespace))
+        restarted(KafkaWorld.on(broker, home, online_url, namespace), durable=False)
 
 
-def test_a_durable_broker_that_restarts_is_waited_for(
+def test_a_durable_broker_that_is_killed_and_comes_back_is_waited_for(
     home: Path, online_url: str, namespace: str, seaweedfs: SeaweedFs
 ) -> None:
     with Tansu(seaweedfs.bucket(namespace), seaweedfs.environment) as broker:
-        restarted(KafkaWorld.on(broker, home, online_url, namespace))
+        restarted(KafkaWorld.on(broker, home, online_url, namespace), durable=True)
 
 
 def test_partitions_that_are_added_while_the_flow_runs_are_read(

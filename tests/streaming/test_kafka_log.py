@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from forebay import EventSource, Int64, KafkaTopic, String, Timestamp
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
 from streaming.chunk import Chunk
+from streaming.heartbeat import End
 from streaming.kafka_log import TopicReader, Topics
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
@@ -67,13 +68,18 @@ class Following:
         return self.until(lambda: self.reader.ended)
 
     def until(self, condition: Callable[[], bool]) -> dict[str, list[bytes | None]]:
+        self.await_that(condition)
+        self.reader.close()
+        return self.values()
+
+    def await_that(self, condition: Callable[[], bool]) -> None:
+        """Poll until a condition holds."""
+
         def polled() -> bool:
             self.poll()
             return condition()
 
         await_that(polled)
-        self.reader.close()
-        return self.values()
 
     def values(self) -> dict[str, list[bytes | None]]:
         """The values of each partition; its chunks join."""
@@ -245,6 +251,19 @@ def test_a_broker_that_lost_its_topics_is_refused_after_a_while(namespace: str) 
         broker.append(namespace, 0, numbers(0, 3))
         with pytest.raises(StoreError, match="read up to offset 100, but it ends at offset 3"):
             following.read(101)
+
+
+def test_partitions_are_at_their_end_as_long_as_the_broker_says_so(namespace: str) -> None:
+    with Tansu() as broker:
+        broker.create(namespace, 2)
+        broker.append(namespace, 0, numbers(0, 3))
+        following = Following(broker.brokers, namespace)
+        assert following.reader.ends() == []
+        both = [End(f"{namespace}:0", 3), End(f"{namespace}:1", 0)]
+        following.await_that(lambda: sorted(following.reader.ends(), key=lambda end: end.partition) == both)
+        broker.kill()
+        following.await_that(lambda: following.reader.ends() == [])
+        following.reader.close()
 
 
 def test_a_broker_that_is_away_is_waited_for_and_then_said_in_one_line(namespace: str) -> None:
