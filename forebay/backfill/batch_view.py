@@ -74,7 +74,7 @@ def compute_batch_view(
         return Computed(0, 0, 0, 0, 0, time.perf_counter() - began)
     results = list(_results(store, view, partitions, home))
     rows = check_results(view, partitions, results, now_us)
-    _write(store, view, partitions, rows, end_us)
+    _write(store, view, partitions, rows, end_us, now_us)
     seconds = time.perf_counter() - began
     return Computed(len(partitions), rows.table.num_rows, rows.entities, rows.without_key, rows.table.nbytes, seconds)
 
@@ -129,13 +129,15 @@ def _compute(view: BatchView, partition: Partition, relations: Relations) -> pa.
         raise DefinitionError(f"{what}: its function failed with {type(error).__name__}: {error}") from error
 
 
-def _write(store: OfflineStore, view: BatchView, partitions: Sequence[Partition], rows: Rows, end_us: int) -> None:
+def _write(
+    store: OfflineStore, view: BatchView, partitions: Sequence[Partition], rows: Rows, end_us: int, now_us: int
+) -> None:
     """Replace the partitions' rows. An unpartitioned view adds a row set per refresh: its past must stay answerable."""
     table = store.rows(view)
     if view.partitions in GRAINS_US:
-        table.overwrite(partitions[0].start_us, end_us, rows.table)
+        table.overwrite(partitions[0].start_us, end_us, rows.table, now_us)
         return
     refreshed_us = partitions[0].end_us
     starts = pa.array([refreshed_us] * rows.table.num_rows, pa.timestamp("us", "UTC"))
     dated = rows.table.set_column(rows.table.column_names.index("partition_start"), "partition_start", starts)
-    table.overwrite(refreshed_us, refreshed_us + 1, dated)
+    table.overwrite(refreshed_us, refreshed_us + 1, dated, now_us)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,12 +15,16 @@ from forebay.language.types import AnyType, Int64Type
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from forebay.client.clock import Clock
     from forebay.client.responses import OnlineResponse
 
 ROWS_SHOWN, FEATURES_BESIDE, INSTANTS_BESIDE = 40, 6, 5
 """What of a history fits a screen; `--json` prints all."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ClockOption = Annotated[
+    str, typer.Option(help="as_of: by all events there are now; as_known: by what had arrived or been computed then.")
+]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="The entity's keys; `key=` is a null key.")]
 
 
@@ -52,6 +56,7 @@ def history(
     end: Annotated[str | None, typer.Option(help="Where to stop (excluded); default: now.")] = None,
     every: Annotated[str | None, typer.Option(help="A grid such as 1h, in place of each change.")] = None,
     at: Annotated[str | None, typer.Option(help="One instant only.")] = None,
+    clock: ClockOption = "as_of",
     as_json: Json = False,
 ) -> None:
     """Print what a view's features were, over time or at one instant, from the offline store."""
@@ -64,9 +69,9 @@ def history(
         declared = store.find(lambda known: known.view(view))
         entity = parse_keys(keys, declared.entity.keys)
         if at is not None:
-            found = store.feature_history(view, entity, start=at, end=instant_us(at) + 1)
+            found = store.feature_history(view, entity, start=at, end=instant_us(at) + 1, clock=cast("Clock", clock))
         else:
-            found = store.feature_history(view, entity, start=start, end=end, every=every)
+            found = store.feature_history(view, entity, start=start, end=end, every=every, clock=cast("Clock", clock))
     table = found.to_arrow()
     if as_json:
         _json(table.to_pylist())
@@ -80,6 +85,7 @@ def training_set(
         Path, typer.Option(help="Parquet, CSV or NDJSON: the keys and event_timestamp, other columns are kept.")
     ],
     out: Annotated[Path, typer.Option(help="Where to write it: .parquet, .csv or .ndjson.")],
+    clock: ClockOption = "as_of",
     with_statuses: Annotated[bool, typer.Option("--with-statuses", help="Add <feature>__status columns.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +98,9 @@ def training_set(
     started = time.monotonic()
     features = service.split(",") if ":" in service else service
     with FeatureStore.connect() as store:
-        training = store.get_historical_features(spine, features=features, with_statuses=with_statuses)
+        training = store.get_historical_features(
+            spine, features=features, clock=cast("Clock", clock), with_statuses=with_statuses
+        )
     write_file(training.to_arrow(), out)
     seconds = time.monotonic() - started
     if as_json:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from forebay.client.asked import Asked, Features
+from forebay.client.clock import Clock, is_known
 from forebay.client.deployed import Deployed, Found
 from forebay.instants import instant_us
 from forebay.language.definitions import Definitions
@@ -96,7 +97,13 @@ class FeatureStore:
         return read_online(self._deployed.reader, asked, entity_rows, at=at, now_us=_now_us())
 
     def get_historical_features(
-        self, entity_df: Any, *, features: Features, with_statuses: bool = False, full_feature_names: bool = False
+        self,
+        entity_df: Any,
+        *,
+        features: Features,
+        clock: Clock = "as_of",
+        with_statuses: bool = False,
+        full_feature_names: bool = False,
     ) -> TrainingSet:
         """The features of each row of `entity_df` as they were at its `event_timestamp`: a training set.
 
@@ -104,12 +111,17 @@ class FeatureStore:
         columns and an `event_timestamp` with a time zone; other columns are kept. The result has one row per row,
         in the same order. A row sees only what lies before its instant. A null key gives the defaults of that
         entity's features. `with_statuses` adds a column `<feature>__status` beside each feature.
+
+        With `clock="as_of"` a row gets the law over all events and rows that there are now, also those that came later
+        than they are dated; with `clock="as_known"` only what had arrived (events) or been computed (batch rows) by its
+        instant.
         """
         offline, asked = self._deployed.offline, self._ask(features, full_feature_names)
         from forebay.client.historical import training_set
         from forebay.client.spine import Spine
 
-        return training_set(offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses)
+        known = is_known(clock)
+        return training_set(offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses, known=known)
 
     def feature_history(
         self,
@@ -119,12 +131,13 @@ class FeatureStore:
         start: Instant | None = None,
         end: Instant | None = None,
         every: str | None = None,
+        clock: Clock = "as_of",
         with_statuses: bool = False,
     ) -> FeatureHistory:
         """What a view's features were for one entity, in `[start, end)`: at `start` and from each event (or row) on.
 
         With `every="1h"` it is asked on that grid instead. `start` is by default where the view's history starts,
-        `end` now. Columns: the entity's keys, `instant`, the features.
+        `end` now. `clock` is as for training sets. Columns: the entity's keys, `instant`, the features.
         """
         offline, declared = self._deployed.offline, self.find(lambda known: known.view(view))
         from forebay.client.history import feature_history
@@ -137,6 +150,7 @@ class FeatureStore:
             end_us=_now_us() if end is None else instant_us(end),
             every=every,
             with_statuses=with_statuses,
+            known=is_known(clock),
         )
 
     def close(self) -> None:

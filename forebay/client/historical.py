@@ -1,7 +1,7 @@
 """Training sets: for each row of a spine, the features as they were at its instant.
 
 May live here: which part of the offline store a request needs, and laying the answers beside the spine. The law
-itself is in `forebay.core.ranges` and `forebay.core.rows`.
+itself is in `forebay.core.ranges`, `forebay.core.known` and `forebay.core.asof`.
 
 Invariants: one row per row of the spine, in its order; a row sees nothing at or after its instant (of a batch view:
 nothing effective after it); views are computed one after another, so that memory holds the events of one view.
@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from forebay.client.archived import read_events
 from forebay.client.asked import Asked
+from forebay.client.effective import answer_rows
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.client.spine import Spine
+from forebay.core.known import answer_known
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
-from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, Rows, batch_answer
 from forebay.core.values import FeatureColumn
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.tables import OfflineStore
@@ -32,12 +33,14 @@ EVENTS_AT_ONCE = 50_000_000
 """Events in memory: some 100 bytes each. A larger archive is read once for each group of entities."""
 
 
-def training_set(store: OfflineStore, asked: Asked, spine: Spine, *, with_statuses: bool = False) -> TrainingSet:
-    """The spine with the asked features beside it."""
+def training_set(
+    store: OfflineStore, asked: Asked, spine: Spine, *, with_statuses: bool = False, known: bool = False
+) -> TrainingSet:
+    """The spine with the asked features beside it, as of each row's instant or as `known` then."""
     columns: dict[tuple[str, str], FeatureColumn] = {}
     for key, view in asked.views.items():
         keyed = spine.keyed[view.entity.name]
-        for column in answers(store, view, keyed, spine.instants_us, asked.names[key]):
+        for column in answers(store, view, keyed, spine.instants_us, asked.names[key], known=known):
             columns[key, column.feature.name] = column
     table = spine.table
     for wanted in asked.columns:
@@ -49,11 +52,11 @@ def training_set(store: OfflineStore, asked: Asked, spine: Spine, *, with_status
 
 
 def answers(
-    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str]
+    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
 ) -> list[FeatureColumn]:
     """The features of a view for rows of (entity, instant); equal rows are answered once."""
     code, us, inverse = distinct(keyed.code, instants_us)
-    columns = _answer(store, view, Keyed(keyed.keys, code), us, names)
+    columns = _answer(store, view, Keyed(keyed.keys, code), us, names, known=known)
     return columns if inverse is None else [column.take(inverse) for column in columns]
 
 
@@ -74,38 +77,25 @@ def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | N
     return code[chosen], us[chosen], inverse
 
 
-def read_rows(store: OfflineStore, view: BatchView, end_us: int, names: Sequence[str]) -> Rows:
-    """The rows of a batch view that hold at some instant up to `end_us`."""
-    columns = [*view.entity.keys, *names, EVENT_TIMESTAMP, CREATED_TIMESTAMP]
-    return Rows.of(view, store.rows(view).scan(columns, None, end_us + 1), names)
-
-
-def recoded(keyed: Keyed, keys: Sequence[str]) -> Ints:
-    """The rows' entities as indices into other `keys`; −1 where they are not among them."""
-    index = {key: code for code, key in enumerate(keys)}
-    codes = np.fromiter((index.get(key, -1) for key in keyed.keys), np.int64, len(keyed.keys))
-    return np.append(codes, -1)[keyed.code]
-
-
 def _answer(
-    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str]
+    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
 ) -> list[FeatureColumn]:
     asking = instants_us[keyed.code >= 0]
     if not len(asking):
         return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
     start_us, end_us = int(asking.min()), int(asking.max())
     if isinstance(view, BatchView):
-        rows = read_rows(store, view, end_us, names)
-        return batch_answer(view, rows, recoded(keyed, rows.keys), instants_us, names)
+        return answer_rows(store, view, keyed, instants_us, names, known=known)
+    answer = answer_known if known else answer_events
     chunks = list(_chunks(store, view, keyed))
     if len(chunks) == 1:
-        events = read_events(store, view, keyed.keys, start_us, end_us, names)
-        return answer_events(Layout.of(view), events, keyed.code, instants_us, names)
+        events = read_events(store, view, keyed.keys, start_us, end_us, names, arrivals=known)
+        return answer(Layout.of(view), events, keyed.code, instants_us, names)
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
     for chunk in chunks:
-        events = read_events(store, view, chunk.keys, start_us, end_us, names)
+        events = read_events(store, view, chunk.keys, start_us, end_us, names, arrivals=known)
         asked = np.flatnonzero(chunk.code >= 0)
-        parts = answer_events(Layout.of(view), events, chunk.code[asked], instants_us[asked], names)
+        parts = answer(Layout.of(view), events, chunk.code[asked], instants_us[asked], names)
         for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)
     return columns

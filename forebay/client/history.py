@@ -6,6 +6,8 @@ May live here: at which instants to ask. The answers come from the training path
     asked    |     |      |  |               |        start, and just after each event (ts + 1 µs)
            start                                 end (excluded)
 
+By the clock `as_known` an event is asked for when it has arrived, and a row when it had been computed.
+
 Between these instants a value still changes as events leave its windows (and as `SecondsSince` grows): a grid,
 `every`, shows that.
 """
@@ -20,7 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.client.archived import read_events
-from forebay.client.historical import answers, read_rows
+from forebay.client.effective import effective_instants
+from forebay.client.historical import answers
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
 from forebay.client.tables import INSTANT
@@ -45,6 +48,7 @@ def feature_history(
     end_us: int,
     every: str | None,
     with_statuses: bool,
+    known: bool,
 ) -> FeatureHistory:
     """The values in `[start_us, end_us)`, at each change or on a grid."""
     if start_us >= end_us:
@@ -53,7 +57,10 @@ def feature_history(
             "expected start before end"
         )
     key = entity_key(view.entity, entity)
-    instants = _changes(store, view, key, start_us, end_us) if every is None else _grid(start_us, end_us, every)
+    if every is None:
+        instants = _changes(store, view, key, start_us, end_us, known=known)
+    else:
+        instants = _grid(start_us, end_us, every)
     if len(instants) > INSTANTS_MAX:
         raise RequestError(f"That history has {len(instants)} rows; at most {INSTANTS_MAX} are given: ask for less")
     keyed = Keyed([key], np.zeros(len(instants), np.int64))
@@ -61,20 +68,20 @@ def feature_history(
         name: pa.array([entity[name]] * len(instants), arrow_type(kind)) for name, kind in view.entity.keys.items()
     }
     columns["instant"] = pa.array(instants, INSTANT)
-    for column in answers(store, view, keyed, instants, list(view.outputs())):
+    for column in answers(store, view, keyed, instants, list(view.outputs()), known=known):
         columns[column.feature.name] = column.to_arrow()
         if with_statuses:
             columns[column.feature.name + STATUS_SUFFIX] = status_array(column)
     return FeatureHistory(pa.table(columns), tuple(view.outputs()))
 
 
-def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us: int) -> Ints:
+def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us: int, *, known: bool) -> Ints:
     """`start_us`, and the instants in the interval from which on an event or a row counts."""
     if isinstance(view, BatchView):
-        rows = read_rows(store, view, end_us, [])
-        found = rows.event_us[[rows.keys[code] == key for code in rows.code.tolist()]]
+        found = effective_instants(store, view, key, end_us, known=known)
     else:
-        found = read_events(store, view, [key], start_us, end_us).ts + 1
+        events = read_events(store, view, [key], start_us, end_us, arrivals=known)
+        found = np.maximum(events.ts + 1, events.offset) if known else events.ts + 1
     return np.unique(np.append(found[(found >= start_us) & (found < end_us)], start_us))
 
 

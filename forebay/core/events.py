@@ -57,13 +57,6 @@ class Events:
         keys = [self.keys[i] for i in used.tolist()]
         return Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
 
-    def of(self, keys: list[str], places: Ints) -> Events:
-        """The events of some entities: `places` says for each of `self.keys` where it is in `keys`; −1: nowhere."""
-        code = np.append(places, -1)[self.code]
-        kept = slice(None) if (places >= 0).all() else np.flatnonzero(code >= 0)
-        columns = {name: Column(column.values[kept], column.valid[kept]) for name, column in self.columns.items()}
-        return Events(keys, code[kept], self.ts[kept], _taken(self.ids, kept), _taken(self.offset, kept), columns)
-
     @staticmethod
     def joined(pieces: list[Events]) -> Events:
         """Pieces with the same `keys` as one. They are emptied on the way, to need little more than the whole."""
@@ -85,10 +78,6 @@ class Events:
 
 def _is_unused(array: Array) -> bool:
     return array.strides == (0,)
-
-
-def _taken(array: Array, rows: Any) -> Array:
-    return unused(array.dtype.str, len(array[rows])) if _is_unused(array) else array[rows]
 
 
 def _end_to_end(parts: list[Array]) -> Array:

@@ -29,13 +29,13 @@ KEY_BYTES_MAX = 512
 
 _SAFE = "@+"
 _SPECIAL = r"[^A-Za-z0-9_.~@+-]"
-_SEPARATOR = "|"
+SEPARATOR = "|"
 
 
 def entity_keys(entity: Entity, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Array:
     """The key texts of many rows, as `pa.string()`; null where any key column is null."""
     parts = [_texts(columns[name]) for name in entity.keys]
-    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, _SEPARATOR)
+    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, SEPARATOR)
 
 
 def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
@@ -51,7 +51,7 @@ def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
             parts.append(_quote(str(kind.units(value))))
         except RequestError as error:
             raise RequestError(f"Key {name!r} of entity {entity.name!r}: {error}") from None
-    text = _SEPARATOR.join(parts)
+    text = SEPARATOR.join(parts)
     if len(text) > KEY_BYTES_MAX:
         raise RequestError(
             f"The key of entity {entity.name!r} has {len(text)} bytes; at most {KEY_BYTES_MAX} are stored"
@@ -61,7 +61,7 @@ def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
 
 def parse_entity_key(entity: Entity, key: str) -> dict[str, Any]:
     """The key columns of a key text."""
-    parts = [urllib.parse.unquote(part) for part in key.split(_SEPARATOR)]
+    parts = [urllib.parse.unquote(part) for part in key.split(SEPARATOR)]
     if len(parts) != len(entity.keys):
         raise RequestError(f"{key!r} has {len(parts)} parts; entity {entity.name!r} has keys {', '.join(entity.keys)}")
     return {

@@ -1,11 +1,10 @@
 """Rows of batch views and instants become values: the same two steps online and in training.
 
-    as_of    which row of its entity holds at an instant: the newest `event_timestamp` ≤ T and, of equal ones, the
-             latest `created_timestamp`, whenever it was created
+    as of    which row of its entity holds at an instant: `forebay.core.asof`
     finish   the row's values, with defaults and TTL: expired iff T − event_timestamp > ttl; a null in a row is the
              feature's default (`DEFAULT_MISSING`)
 
-The online store keeps only the newest row of an entity, so there `as_of` has been done by whoever published;
+The online store keeps only the newest row of an entity, so there the first step has been done by whoever published;
 `finish_rows` is called by both paths. Pure: nothing here opens or asks the time.
 """
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.core.asof import AsOf
 from forebay.core.events import Column
 from forebay.core.identity import entity_keys
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
@@ -28,6 +28,7 @@ from forebay.language.view import BatchView
 
 Ints = npt.NDArray[np.int64]
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
+LATEST_US = 2**61
 _INSTANT = pa.timestamp("us", "UTC")
 
 
@@ -64,23 +65,6 @@ class Rows:
         )
 
 
-def batch_answer(
-    view: BatchView, rows: Rows, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
-) -> list[FeatureColumn]:
-    """The features of m rows: `row_code` is each row's entity in `rows.keys` (−1: none), `row_us` its instant."""
-    chosen = as_of(rows, row_code, row_us)
-    found = chosen >= 0
-    event_us = np.full(len(chosen), NO_INSTANT, np.int64)
-    event_us[found] = rows.event_us[chosen[found]]
-    columns = {}
-    for name in wanted(view, names):
-        column, kind = rows.columns[name], view.outputs()[name].type
-        values, valid = np.zeros(len(chosen), kind.storage), np.zeros(len(chosen), np.bool_)
-        values[found], valid[found] = column.values[chosen[found]], column.valid[chosen[found]]
-        columns[name] = Column(values, valid)
-    return finish_rows(view, columns, event_us, row_us, names)
-
-
 def finish_rows(
     view: BatchView,
     columns: Mapping[str, Column],
@@ -107,25 +91,11 @@ def finish_rows(
     return finished
 
 
-def as_of(rows: Rows, row_code: Ints, row_us: Ints) -> npt.NDArray[np.intp]:
-    """For each (entity, instant) the row that holds, −1 where there is none.
-
-    Entity and instant become one ascending integer, so that one binary search answers all:
-
-        event_us     3      7      7'     9          (7' was created later than 7)
-        holds        [──────)      [──────[────…     at T = 7 it is 7', at T = 2 none
-    """
-    if not len(rows):
-        return np.full(len(row_code), -1, np.intp)
-    order = np.lexsort((rows.created_us, rows.event_us, rows.code))
-    instants = np.unique(rows.event_us)
-    width = len(instants) + 1
-    have = rows.code[order] * width + np.searchsorted(instants, rows.event_us[order], "right")
-    want = row_code * width + np.searchsorted(instants, row_us, "right")
-    found = np.searchsorted(have, want, "right") - 1
-    holds = (found >= 0) & (row_code >= 0)
-    holds[holds] = rows.code[order[found[holds]]] == row_code[holds]
-    return np.where(holds, order[found], -1)
+def newest(rows: Rows) -> npt.NDArray[np.int64]:
+    """The row of each entity that holds at the end of time."""
+    asked = AsOf(np.arange(len(rows.keys)), np.full(len(rows.keys), LATEST_US))
+    asked.offer(rows.code, rows.event_us, rows.event_us, rows.created_us, np.arange(len(rows)))
+    return asked.holding()[0]
 
 
 def stored(array: pa.Array | pa.ChunkedArray, kind: AnyType) -> Column:

@@ -174,11 +174,9 @@ class Archive:
         start_us: int | None = None,
         end_us: int | None = None,
         entities: pa.Table | None = None,
-        dictionaries: Sequence[str] = (),
     ) -> Iterator[pa.Table]:
-        """As `scan`, piece by piece, with some text columns as dictionaries."""
-        where = self._where(start_us, end_us, entities)
-        return self.table.batches(columns, where, _dates(start_us, end_us), dictionaries)
+        """As `scan`, piece by piece."""
+        return self.table.batches(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was archived yet."""

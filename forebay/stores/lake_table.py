@@ -29,6 +29,7 @@ from forebay.errors import StoreError
 from forebay.stores.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.stores.delta_log import read_transactions
 from forebay.stores.location import Location
+from forebay.stores.numbered import NumberedRows
 
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
@@ -135,9 +136,17 @@ class LakeTable:
 
         return bool(self._commit(write))
 
-    def overwrite(self, predicate: str, commit: Commit) -> None:
-        """Replace the rows that a SQL predicate is true for, atomically. All new rows must meet it."""
-        self._commit(lambda table: self._write(table, commit, mode="overwrite", predicate=predicate))
+    def overwrite(self, predicate: str, commit: Commit, before: Callable[[], None] = lambda: None) -> None:
+        """Replace the rows that a SQL predicate is true for, atomically. All new rows must meet it.
+
+        `before` is called ahead of every try: what it reads of the table is what this try replaces.
+        """
+
+        def write(table: DeltaTable) -> None:
+            before()
+            self._write(table, commit, mode="overwrite", predicate=predicate)
+
+        self._commit(write)
 
     def read(self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None) -> pa.Table:
         """Some columns of the rows that meet `where`, in declared types, in no particular order.
@@ -155,26 +164,25 @@ class LakeTable:
         return _with_columns(table, schema).select(list(columns)).cast(schema)
 
     def batches(
-        self,
-        columns: Sequence[str],
-        where: pc.Expression | None = None,
-        pruning: str | None = None,
-        dictionaries: Sequence[str] = (),
+        self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
     ) -> Iterator[pa.Table]:
-        """As `read`, piece by piece, for what may not fit in memory.
-
-        Text columns in `dictionaries` come as dictionaries, each piece with its own: files hold most of them so.
-        """
+        """As `read`, piece by piece, for what may not fit in memory."""
         snapshot = self.snapshot()
         if snapshot is None:
             return
-        schema = pa.schema([_encoded(self.schema.field(name), name in dictionaries) for name in columns])
-        stored = pa.schema([_encoded(field_, field_.name in dictionaries) for field_ in pa.schema(snapshot.schema())])
+        schema = pa.schema([self.schema.field(name) for name in columns])
         with self.location.reached(f"reading {self.path}"):
-            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning, schema=stored)
-            known = [name for name in columns if name in stored.names]
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            known = [name for name in columns if name in dataset.schema.names]
             for batch in dataset.to_batches(columns=known, filter=where):
                 yield _with_columns(pa.Table.from_batches([batch]), schema).select(list(columns)).cast(schema)
+
+    @contextlib.contextmanager
+    def numbered(self, where: pc.Expression | None = None) -> Iterator[NumberedRows]:
+        """The rows of the newest version that may meet `where`, and maybe others: a few columns first, more later."""
+        snapshot = self.snapshot()
+        with self.location.reached(f"reading {self.path}"):
+            yield NumberedRows(snapshot.to_pyarrow_dataset() if snapshot else None, where, self.schema)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where there is no table yet."""
@@ -269,10 +277,6 @@ def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         if field_.name not in rows.column_names:
             rows = rows.append_column(field_, pa.nulls(len(rows), field_.type))
     return rows
-
-
-def _encoded(field_: pa.Field, wanted: bool) -> pa.Field:
-    return field_.with_type(pa.dictionary(pa.int32(), pa.string())) if wanted else field_
 
 
 def between_dates(first: str, last: str) -> str:

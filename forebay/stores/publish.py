@@ -17,7 +17,7 @@ import redis
 from forebay.core import codec
 from forebay.core.identity import slots_of
 from forebay.core.layout import PENDING, Layout
-from forebay.core.rows import Rows, as_of
+from forebay.core.rows import Rows, newest
 from forebay.core.tiles import Tiles, expire
 from forebay.errors import RequestError, StoreError
 from forebay.instants import duration_text, instant_text
@@ -86,11 +86,11 @@ def publish_rows(
     another publisher is at it.
     """
     rows = Rows.of(view, table)
-    newest = as_of(rows, np.arange(len(rows.keys)), np.full(len(rows.keys), np.iinfo(np.int64).max))
+    chosen = newest(rows)
     now = wall_clock_us() if now_us is None else now_us
     with Publication(client, namespace, view.key) as publication:
         deleted = publication.begin(rows.keys)
-        publication.write(_row_commands(Keys(namespace), view, rows, newest, now))
+        publication.write(_row_commands(Keys(namespace), view, rows, chosen, now))
         publication.finish(ROW, None)
     return Published(len(rows.keys), deleted)
 

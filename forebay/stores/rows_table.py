@@ -3,10 +3,15 @@
 Columns: the entity's keys, the features, `event_timestamp`, `created_timestamp` (of the run), `partition_start` (the
 partition that computed the row; a row's `event_timestamp` may lie anywhere before the partition's end) and `date`,
 the UTC date of `partition_start`.
+
+`superseded/<view>@<v>`: the rows that a later computation of their partition replaced, with `superseded_timestamp`,
+when it was made. They are kept because they were known until then (ADR 0060). They are copied before they are replaced:
+what dies between the two leaves a row in both tables, which changes no answer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -23,6 +28,7 @@ from forebay.stores.lake_table import Commit, LakeTable, between_dates
 from forebay.stores.location import Location
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"
+SUPERSEDED_TIMESTAMP = "superseded_timestamp"
 
 
 class RowsTable:
@@ -33,14 +39,23 @@ class RowsTable:
         schema = rows_schema(view)
         own = [EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START]
         self.table = LakeTable(location, f"features/{view.key}", schema, statistics=own)
+        past = schema.append(pa.field(SUPERSEDED_TIMESTAMP, INSTANT))
+        self.superseded = LakeTable(location, f"superseded/{view.key}", past, statistics=[*own, SUPERSEDED_TIMESTAMP])
 
-    def overwrite(self, start_us: int, end_us: int, table: pa.Table) -> None:
-        """Replace the rows of the partitions that start in `[start, end)`, in one commit; `table` may have none."""
+    def overwrite(self, start_us: int, end_us: int, table: pa.Table, created_us: int | None = None) -> None:
+        """Replace the rows of the partitions that start in `[start, end)`, in one commit; `table` may have none.
+
+        `created_us` is the instant of the computation, by default the earliest `created_timestamp` of its rows, or now.
+        """
         table = self._rows(start_us, end_us, table)
         predicate = between_dates(day_text(start_us), day_text(end_us - 1))
         if start_us % DAY_US or end_us % DAY_US:
             predicate += f" AND {PARTITION_START} >= {_literal(start_us)} AND {PARTITION_START} < {_literal(end_us)}"
-        self.table.overwrite(predicate, Commit(table))
+        if created_us is None:
+            created = pc.min(table[CREATED_TIMESTAMP].cast(pa.int64())).as_py()
+            created_us = time.time_ns() // 1_000 if created is None else created
+        at_us = created_us
+        self.table.overwrite(predicate, Commit(table), before=lambda: self._keep(start_us, end_us, at_us))
 
     def scan(
         self, columns: Sequence[str] | None = None, start_us: int | None = None, end_us: int | None = None
@@ -57,6 +72,17 @@ class RowsTable:
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was computed yet."""
         return self.table.size()
+
+    def _keep(self, start_us: int, end_us: int, superseded_us: int) -> None:
+        """Copy the rows that are about to be replaced."""
+        start = pc.field(PARTITION_START)
+        where = (start >= pa.scalar(start_us, INSTANT)) & (start < pa.scalar(end_us, INSTANT))
+        dates = between_dates(day_text(start_us), day_text(end_us - 1))
+        past = self.table.read(self.table.schema.names, where, dates)
+        if len(past):
+            until = pa.repeat(pa.scalar(superseded_us, INSTANT), len(past))
+            rows = Commit(past.append_column(SUPERSEDED_TIMESTAMP, until))
+            self.superseded.append(lambda position: rows)
 
     def _rows(self, start_us: int, end_us: int, table: pa.Table) -> pa.Table:
         schema = self.table.schema

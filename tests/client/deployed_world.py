@@ -67,12 +67,12 @@ class World:
         self.store = FeatureStore(self.settings, DEFINITIONS)
         self.offset = 0
 
-    def archive(self, events: Sequence[Event]) -> EventBatch:
+    def archive(self, events: Sequence[Event], arrived_at_us: int = FAR_FUTURE_US) -> EventBatch:
         """Put events into the archive, as one more stretch of a partition."""
         batch, dead = conform(events_source, "0", self.offset, as_table(events), FAR_FUTURE_US)
         assert not dead
         self.offset = batch.next_offset
-        self.offline.archive(events_source).append([batch], arrived_at_us=FAR_FUTURE_US)
+        self.offline.archive(events_source).append([batch], arrived_at_us=arrived_at_us)
         return batch
 
     def stream(self, batch: EventBatch) -> None:

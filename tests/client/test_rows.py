@@ -1,4 +1,4 @@
-"""Batch rows as of an instant: against a loop that reads as the law does."""
+"""Rows of batch views: the newest of each entity, defaults and TTL, and how columns are stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, String, TableSource, Timestamp
-from forebay.core.rows import Rows, batch_answer, stored
+from forebay.core.asof import AsOf
+from forebay.core.events import Column
+from forebay.core.rows import Rows, finish_rows, newest, stored
 from forebay.core.values import NO_INSTANT, Status
 
 TTL_US = 1_000_000
@@ -41,43 +43,27 @@ def table(rows: list[tuple[str, int, int]]) -> pa.Table:
     )
 
 
-def expected(rows: list[tuple[str, int, int]], user: str, instant_us: int) -> tuple[int, Status]:
-    """The newest event_timestamp ≤ T and, of equal ones, the latest created_timestamp; then the TTL."""
-    held = [(event, created, i) for i, (u, event, created) in enumerate(rows) if u == user and event <= instant_us]
-    if not held:
-        return -1, Status.DEFAULT_MISSING
-    event_us, _, row = max(held)
-    return (-1, Status.DEFAULT_EXPIRED) if instant_us - event_us > TTL_US else (row, Status.PRESENT)
-
-
-@given(
-    st.lists(ROW, max_size=12, unique_by=lambda row: row),
-    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-1, 4_000_000)), max_size=12),
-)
-def test_as_of_is_the_loop(rows: list[tuple[str, int, int]], asked: list[tuple[str, int]]) -> None:
+@given(st.lists(ROW, max_size=12, unique_by=lambda row: row))
+def test_the_newest_row_is_published(rows: list[tuple[str, int, int]]) -> None:
     have = Rows.of(VIEW, table(rows))
-    code = np.array([have.keys.index(user) if user in have.keys else -1 for user, _ in asked], np.int64)
-    us = np.array([us for _, us in asked], np.int64)
-    score, rank = batch_answer(VIEW, have, code, us)
-    want = [expected(rows, user, at) for user, at in asked]
-    assert list(zip(score.to_python(), score.status.tolist(), strict=True)) == want
-    assert rank.to_python() == [None] * len(asked)
-    for (_, at), column_us, (_, status) in zip(asked, score.event_us.tolist(), want, strict=True):
-        assert column_us == NO_INSTANT if status == Status.DEFAULT_MISSING else 0 <= column_us <= at
+    for key, row in zip(have.keys, newest(have).tolist(), strict=True):
+        assert rows[row] == max(row for row in rows if row[0] == key)
 
 
 def test_a_row_holds_from_its_very_instant_and_expires_after_its_ttl() -> None:
     #        7 s               8 s
     #   ──────[────── ttl ──────]──
-    have = Rows.of(VIEW, table([("a", 7_000_000, 0)]))
     us = np.array([6_999_999, 7_000_000, 8_000_000, 8_000_001])
-    score, _ = batch_answer(VIEW, have, np.zeros(4, np.int64), us)
-    assert [Status(status).name for status in score.status] == [
-        "DEFAULT_MISSING",
-        "PRESENT",
-        "PRESENT",
-        "DEFAULT_EXPIRED",
-    ]
+    asked = AsOf(np.zeros(4, np.int64), us)
+    asked.offer(*(np.array([n]) for n in (0, 7_000_000, 7_000_000, 0, 0)))
+    found, event_us = asked.holding()
+    columns = {name: Column(np.full(4, 5), found >= 0) for name in ("score", "rank")}
+    score, rank = finish_rows(VIEW, columns, event_us, us)
+    missing, expired, present = Status.DEFAULT_MISSING, Status.DEFAULT_EXPIRED, Status.PRESENT
+    assert score.status.tolist() == rank.status.tolist() == [missing, present, present, expired]
+    assert score.to_python() == [-1, 5, 5, -1]
+    assert rank.to_python() == [None, 5, 5, None]
+    assert score.event_us.tolist() == [NO_INSTANT, 7_000_000, 7_000_000, 7_000_000]
 
 
 def test_rows_with_a_null_key_are_left_out() -> None:

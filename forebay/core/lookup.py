@@ -1,0 +1,74 @@
+"""Finding the entities of many rows among those of a call, by the values of key columns.
+
+The other way round than `forebay.core.identity`: no text is made of each row's key; values are made of each asked key's
+text, once. Rows are then found in hash tables of these values, a column at a time: what a row's first columns are is
+one number, which the next column's value makes a number of one more column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.core.identity import SEPARATOR, parse_entity_key
+from forebay.language.entity import Entity
+from forebay.language.types import Int64Type
+
+Ints = npt.NDArray[np.int64]
+
+
+class KeyLookup:
+    """The entities `keys` (distinct texts of their keys), to be found in columns of key values."""
+
+    def __init__(self, entity: Entity, keys: list[str]) -> None:
+        self.keys = keys
+        self.columns = _values(entity, keys)
+        self._levels: list[tuple[str, pa.Array, Ints]] = []
+        numbers = np.zeros(len(keys), np.int64)
+        for name, values in self.columns.items():
+            distinct = pc.unique(values)
+            pairs = numbers * max(len(distinct), 1) + _found(values, distinct)
+            known, numbers = np.unique(pairs, return_inverse=True)
+            self._levels.append((name, distinct, known))
+        self._places = np.argsort(numbers)
+
+    def places(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> Ints:
+        """Where each row's entity is in `keys`; −1: nowhere, as where a key is null."""
+        if len(self.columns) == 1:
+            ((name, values),) = self.columns.items()
+            return _found(columns[name], values)
+        numbers: Ints | None = None
+        for name, distinct, known in self._levels:
+            found = _found(columns[name], distinct)
+            if not len(known):
+                return found
+            pairs = found if numbers is None else numbers * len(distinct) + found
+            missing = found < 0 if numbers is None else (found < 0) | (numbers < 0)
+            near = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
+            numbers = np.where(missing | (known[near] != pairs), -1, near)
+        assert numbers is not None
+        return np.where(numbers < 0, -1, self._places[numbers])
+
+
+def _values(entity: Entity, keys: list[str]) -> dict[str, pa.Array]:
+    """The key columns of entities."""
+    texts = pa.array(keys, pa.string())
+    if len(texts) and pc.any(pc.match_substring(texts, "%")).as_py():
+        rows = [parse_entity_key(entity, key) for key in keys]
+        parts = [pa.array([str(row[name]) for row in rows], pa.string()) for name in entity.keys]
+    elif len(entity.keys) == 1:
+        parts = [texts]
+    else:
+        split = pc.split_pattern(texts, SEPARATOR)
+        parts = [pc.list_element(split, i) for i in range(len(entity.keys))]
+    kinds = [pa.int64() if isinstance(kind, Int64Type) else pa.string() for kind in entity.keys.values()]
+    return {name: part.cast(kind) for name, part, kind in zip(entity.keys, parts, kinds, strict=True)}
+
+
+def _found(column: pa.Array | pa.ChunkedArray, values: pa.Array) -> Ints:
+    places = pc.index_in(column, value_set=values).fill_null(-1)
+    return np.asarray(places).astype(np.int64)
