@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace as but
 
-from forebay import KafkaTopic
+from forebay import KafkaTopic, WindowedView
 from forebay.deploy.registry import Registry
 from forebay.language.definitions import Definitions
 from forebay.language.source import Format
@@ -41,10 +41,14 @@ class KafkaWorld(World):
         settings = replace(made.settings, kafka=kafka, registry=dict(registry or {}))
         world = cls(home, settings, made.online, broker=broker, topic=namespace)
         broker.create(world.topic, partitions)
-        source = but(orders, stream=KafkaTopic(world.topic, format=coded))
-        views = [but(view, source=source) for view in VIEWS]
-        Registry.open(settings, made.online).apply(Definitions.of(*views))
+        world.apply(*VIEWS, coded=coded)
         return world
+
+    def apply(self, *views: WindowedView, coded: Format = "json") -> None:
+        """Deploy views of the orders that are in the topic."""
+        source = but(orders, stream=KafkaTopic(self.topic, format=coded))
+        definitions = Definitions.of(*(but(view, source=source) for view in views))
+        Registry.open(self.settings, self.online).apply(definitions)
 
     def append(self, partition: str, more: Sequence[bytes | None]) -> None:
         """Append messages to a partition of the log; its raw bytes are what a dead letter has."""

@@ -15,7 +15,9 @@ from tests.infra.noida import Noida
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.tansu import Tansu
 from tests.streaming.kafka_world import KafkaWorld
+from tests.streaming.test_flow import LATER, MERCHANTS
 from tests.streaming.world import (
+    VIEWS,
     await_that,
     check_archive,
     check_dead_letters,
@@ -137,6 +139,22 @@ def test_events_that_were_deleted_unread_stop_the_flow_until_their_loss_is_accep
     check_streamed(world)
     assert check_online(world) > 100
     assert world.run()["events"] == 0, "the loss is behind the positions: it need not be accepted again"
+
+
+def test_a_view_that_needs_events_that_are_gone_is_refused_until_their_loss_is_accepted(
+    noida: Broker, home: Path, online_url: str, namespace: str
+) -> None:
+    world = KafkaWorld.on(noida, home, online_url, namespace, partitions=1)
+    world.append("0", lines(1, 300))
+    world.run()
+    noida.truncate(world.topic, 0, 40)
+    assert world.run()["events"] == 0, "what every store has may go"
+    world.apply(*VIEWS, LATER)
+    with pytest.raises(StoreError, match="begins at offset 40, but a view of it needs the log from its beginning"):
+        world.run()
+    world.run("--accept-loss", "orders")
+    assert sum(world.read(LATER, MERCHANTS)) == sum(offset >= 40 for _, offset in world.valid())
+    check(world)
 
 
 def test_a_broker_that_is_away_for_good_ends_the_flow_in_one_line(home: Path, online_url: str, namespace: str) -> None:
