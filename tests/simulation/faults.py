@@ -1,0 +1,118 @@
+"""What may happen at any operation on a store: nothing, a death, a lost reply, a store that is away, somebody else.
+
+    before ──┬── the operation ──┬── after          before: dies, or cannot reach the store: nothing has arrived
+             │                   │                  after:  dies, or never gets the reply: all of it has arrived
+             └ others act        └ others act       others: a reader, a writer, a publisher takes its turn in between
+
+Lives here: the hooks around the real sends (`Wire.ask`) and the real commits (`LakeTable._write`). Only operations of
+an actor of the simulation are touched; checks and preparations are not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from forebay.errors import StoreUnavailableError
+from forebay.stores.lake_table import Commit, LakeTable
+from forebay.stores.wire import Wire
+
+DEPTH_MAX = 3
+"""How many actors may stand in the middle of something."""
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class Faults:
+    """The hooks, and how often what happens at them."""
+
+    chance: random.Random
+    kill: float = 0.0
+    lose: float = 0.0
+    others: float = 0.0
+    away: int = 0
+    """Commits that the offline store still refuses."""
+    act: Callable[[], None] = lambda: None
+    """Let somebody else take a turn."""
+    saw: Callable[[str], None] = lambda what: None
+    """Look at what an operation of an actor has done."""
+    acting: list[object] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def as_actor(self, actor: object) -> Iterator[None]:
+        """Operations within the block are those of an actor."""
+        self.acting.append(actor)
+        try:
+            yield
+        finally:
+            self.acting.pop()
+
+    @contextmanager
+    def none(self) -> Iterator[None]:
+        """No operation within the block is touched."""
+        acting, self.acting = self.acting, []
+        try:
+            yield
+        finally:
+            self.acting = acting
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the hooks around sends and commits; call it after a `MemoryLake` was installed."""
+        send, write = Wire.ask, LakeTable._write
+
+        def ask(wire: Wire, commands: Sequence[bytes], count: int) -> list[Any]:
+            sent = list(commands)
+            self._before("online", wire.close)
+            replies = send(wire, sent, count)
+            self._after("online", wire.close)
+            return replies
+
+        def commit(table: LakeTable, snapshot: Any, prepared: Commit, **how: Any) -> None:
+            self._before(table.path, lambda: None)
+            write(table, snapshot, prepared, **how)
+            self._after(table.path, lambda: None)
+
+        patch.setattr(Wire, "ask", ask)
+        patch.setattr(LakeTable, "_write", commit)
+
+    def _before(self, what: str, forget: Callable[[], None]) -> None:
+        if not self.acting:
+            return
+        if what != "online" and self.away > 0:
+            self.away -= 1
+            self._count("away")
+            raise StoreUnavailableError(f"{what}: away")
+        self._maybe(what, forget, "before")
+
+    def _after(self, what: str, forget: Callable[[], None]) -> None:
+        if not self.acting:
+            return
+        self.saw(what)
+        self._maybe(what, forget, "after")
+
+    def _maybe(self, what: str, forget: Callable[[], None], when: str) -> None:
+        draw = self.chance.random()
+        if draw < self.kill:
+            self._count(f"killed {when}")
+            raise Killed
+        if draw < self.kill + self.lose:
+            self._count(f"lost {when}")
+            forget()
+            raise StoreUnavailableError(f"{what}: no reply")
+        if draw < self.kill + self.lose + self.others and len(self.acting) < DEPTH_MAX:
+            self._count("others")
+            self.act()
+            if getattr(self.acting[-1], "dead", False):
+                raise Killed
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1

@@ -1,0 +1,120 @@
+"""The offline store in memory: the contract of `LakeTable`, for runs in which hundreds of commits must cost nothing.
+
+Lives here: what `LakeTable` promises, on Arrow tables in a dictionary. `test_lake.py` runs the same suite on it and on
+Delta, and one seed in ten runs on Delta. Invariant: a commit is atomic, and prepared on the positions that it follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from forebay.stores.lake_table import Commit, LakeTable, Position
+
+_DATES = re.compile(r"date >= '(\S+)' AND date <= '(\S+)'")
+
+
+@dataclass
+class _Stored:
+    rows: pa.Table
+    positions: dict[str, int] = field(default_factory=dict)
+
+
+class _Files:
+    """Rows that are written now and committed later."""
+
+    def __init__(self) -> None:
+        self.written: list[pa.Table] = []
+
+    def write(self, rows: pa.Table) -> None:
+        self.written.append(rows)
+
+    def flush(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryLake:
+    """All tables of all locations; `install` puts it in the place of Delta."""
+
+    def __init__(self) -> None:
+        self.tables: dict[tuple[str, str], _Stored] = {}
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Let every `LakeTable` keep its rows here."""
+        lake = self
+
+        def of(table: LakeTable) -> _Stored | None:
+            return lake.tables.get((table.location.url, table.path))
+
+        def made(table: LakeTable) -> _Stored:
+            return lake.tables.setdefault((table.location.url, table.path), _Stored(table.schema.empty_table()))
+
+        def position(table: LakeTable, app_id: str) -> int | None:
+            stored = of(table)
+            return None if stored is None else stored.positions.get(app_id)
+
+        def positions(table: LakeTable) -> dict[str, int]:
+            stored = of(table)
+            return {} if stored is None else dict(stored.positions)
+
+        def commit(table: LakeTable, prepare: Callable[[Position], Commit | None], kept: Callable[[], Any]) -> bool:
+            prepared = prepare(lambda app_id: position(table, app_id))
+            if prepared is None:
+                return False
+            table._write(None, prepared, kept=kept)  # the real one's last step: where faults come in
+            return True
+
+        def write(table: LakeTable, snapshot: Any, prepared: Commit, *, kept: Callable[[], Any]) -> None:
+            stored = made(table)
+            new = prepared.rows.read_all() if isinstance(prepared.rows, pa.RecordBatchReader) else prepared.rows
+            stored.rows = pa.concat_tables([kept(), new.select(table.schema.names).cast(table.schema)])
+            stored.positions |= prepared.positions
+
+        def append(table: LakeTable, prepare: Callable[[Position], Commit | None]) -> bool:
+            return commit(table, prepare, lambda: made(table).rows)
+
+        def overwrite(table: LakeTable, predicate: str, prepared: Commit) -> None:
+            found = _DATES.fullmatch(predicate)
+            assert found, predicate
+            day = pc.field("date")
+            outside = ~((day >= found[1]) & (day <= found[2]))
+            commit(table, lambda _: prepared, lambda: made(table).rows.filter(outside))
+
+        def read(table: LakeTable, columns: Sequence[str], where: Any = None, pruning: str | None = None) -> pa.Table:
+            stored = of(table)
+            rows = table.schema.empty_table() if stored is None else stored.rows
+            return (rows if where is None else rows.filter(where)).select(list(columns))
+
+        def batches(
+            table: LakeTable, columns: Sequence[str], where: Any = None, pruning: str | None = None, *_: Any
+        ) -> Iterator[pa.Table]:
+            yield read(table, columns, where)
+
+        def rows_by_date(table: LakeTable) -> Mapping[str, int]:
+            counts = read(table, ["date"])["date"].combine_chunks().value_counts().to_pylist()
+            return {count["values"]: count["counts"] for count in sorted(counts, key=lambda one: str(one["values"]))}
+
+        def append_files(table: LakeTable, files: _Files, names: Mapping[str, int]) -> bool:
+            known = positions(table)
+            new = Commit(pa.concat_tables([table.schema.empty_table(), *files.written]), names)
+            return append(table, lambda _: None if known.keys() & names.keys() else new)
+
+        for name, method in {
+            "files": lambda table, instant: _Files(),
+            "append_files": append_files,
+            "position": position,
+            "positions": positions,
+            "append": append,
+            "overwrite": overwrite,
+            "read": read,
+            "batches": batches,
+            "rows_by_date": rows_by_date,
+            "_write": write,
+        }.items():
+            patch.setattr(LakeTable, name, method)

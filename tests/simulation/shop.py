@@ -1,0 +1,226 @@
+"""The little shop that is simulated: its definitions, and a log of what happens in it.
+
+Lives here: events and the reference judgement of them, line by line: which are none, which are duplicates, which are
+late. It says what DESIGN §3 says and shares nothing with the code that it checks.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from forebay import (
+    Count,
+    Decimal,
+    Entity,
+    EventSource,
+    FeatureService,
+    FileStream,
+    Last,
+    Max,
+    RedisStream,
+    String,
+    Sum,
+    Timestamp,
+    WindowedView,
+)
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_us, floor_us, instant_text
+from forebay.language.definitions import Definitions
+
+HISTORY = "2024-03-01"
+START_US = day_us(HISTORY)
+LATENESS_US, SKEW_US, DEDUPE_US = 10 * MINUTE_US, MINUTE_US, 30 * MINUTE_US
+BUYERS, SHOPS = ["ann", "b:o b", "ça|va", "eve"], ["x", "y|", "z"]
+Place = tuple[str, int]
+"""A partition and an offset."""
+
+_source = EventSource(
+    "sales",
+    schema={"id": String(max_bytes=12), "buyer": String, "shop": String, "amount": Decimal(2), "ts": Timestamp},
+    timestamp="ts",
+    event_id="id",
+    stream=FileStream("${FOREBAY_HOME}/sales"),
+    lateness="10m",
+    max_skew="1m",
+    history_start=HISTORY,
+)
+_by_buyer = WindowedView(
+    "by_buyer",
+    version=1,
+    entity=Entity("buyer", keys={"buyer": String}),
+    source=_source,
+    where="amount >= 0",
+    features=[
+        Count("buys", windows=["30m", "2d", None], default=0),
+        Sum("spent", of="amount", windows=["2d"], default=0),
+        Last("last_amount", of="amount", windows=["2d"], default=None),
+    ],
+    ttl="1d",
+)
+_by_shop = WindowedView(
+    "by_shop",
+    version=2,
+    entity=Entity("shop", keys={"shop": String}),
+    source=_source,
+    features=[
+        Count("sales", windows=["6h", "3d"], default=0),
+        Max("largest", of="amount", windows=["6h", None], default=0),
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The definitions of one run."""
+
+    source: EventSource
+    views: tuple[WindowedView, ...]
+    service: FeatureService
+
+    @classmethod
+    def make(cls, stream: RedisStream | None, dedupe: bool) -> Shop:
+        """A shop whose log is files, or some Redis Streams."""
+        source = replace(_source, dedupe="30m" if dedupe else None)
+        if stream is not None:
+            source = replace(source, stream=stream)
+        views = tuple(replace(view, source=source) for view in (_by_buyer, _by_shop))
+        return cls(source, views, FeatureService("shop", version=1, features=list(views)))
+
+    @property
+    def definitions(self) -> Definitions:
+        return Definitions.of(self.service)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as it was meant."""
+
+    id: str
+    ts: int
+    buyer: str | None
+    shop: str | None
+    cents: int | None
+
+    def line(self) -> bytes:
+        amount = None if self.cents is None else self.cents / 100
+        row = {"id": self.id, "buyer": self.buyer, "shop": self.shop, "amount": amount, "ts": instant_text(self.ts)}
+        return json.dumps(row).encode()
+
+    def entity(self, view: WindowedView) -> str | None:
+        """The entity of a view that it is of; `None` where it does not count there."""
+        if view.name == "by_buyer":
+            return self.buyer if self.cents is not None and self.cents >= 0 else None
+        return self.shop
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was appended to the log: bytes, the event that they are (if any), and when."""
+
+    raw: bytes
+    event: Event | None
+    appended_us: int
+
+    @property
+    def depends_on_clock(self) -> bool:
+        """Whether it was dated too far ahead when it was appended: by the time it is read it may not be."""
+        return self.event is not None and self.event.ts > self.appended_us + SKEW_US
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the reference says of the lines of a partition: events that count, late ones among them, duplicates."""
+
+    counts: Mapping[int, Event]
+    late: Collection[int]
+    duplicates: Collection[int]
+
+
+@dataclass
+class Log:
+    """All partitions, line by line."""
+
+    dedupe: bool
+    lines: dict[str, dict[int, Line]] = field(default_factory=dict)
+
+    def places(self) -> Iterator[tuple[Place, Line]]:
+        for partition, lines in self.lines.items():
+            for offset, line in lines.items():
+                yield (partition, offset), line
+
+    def judge(self, partition: str, refused: Collection[Place]) -> Judged:
+        """The verdict on each line, `refused` being those that were found to be too far ahead."""
+        counts: dict[int, Event] = {}
+        late, duplicates = set(), set()
+        newest: int | None = None
+        for offset, line in self.lines[partition].items():
+            event = line.event
+            if event is None or (partition, offset) in refused:
+                continue
+            if newest is not None and event.ts < newest - LATENESS_US:
+                late.add(offset)
+            within = newest is None or event.ts >= newest - DEDUPE_US
+            if self.dedupe and within and any(e.id == event.id and e.ts == event.ts for e in counts.values()):
+                duplicates.add(offset)
+                late.discard(offset)
+            else:
+                counts[offset] = event
+            newest = event.ts if newest is None else max(newest, event.ts)
+        return Judged(counts, late, duplicates)
+
+
+@dataclass
+class Customers:
+    """Who makes the lines: late, early, tied, repeated, broken."""
+
+    chance: random.Random
+    made: int = 0
+    recent: list[Line] = field(default_factory=list)
+
+    def line(self, now_us: int) -> Line:
+        """The next line that arrives."""
+        draw = self.chance.random()
+        if draw < 0.03:
+            return Line(self.chance.choice([b"{", b"[]", b'{"ts": 5.5}', b'{"id": "no instant"}']), None, now_us)
+        if draw < 0.10 and self.recent:
+            again = self.chance.choice(self.recent)
+            return Line(again.raw, again.event, now_us)
+        line = self._new(now_us)
+        self.recent = [*self.recent[-20:], line]
+        return line
+
+    def history(self, days: int, count: int) -> list[Event]:
+        """Events of the first days."""
+        return [self._event(START_US + self.chance.randrange(days * DAY_US)) for _ in range(count)]
+
+    def _new(self, now_us: int) -> Line:
+        chance = self.chance
+        behind_us = chance.choices(
+            [
+                chance.randrange(SECOND_US),
+                chance.randrange(9 * MINUTE_US),
+                chance.randrange(11 * MINUTE_US, 3 * HOUR_US),
+                chance.randrange(3 * HOUR_US, 2 * DAY_US),
+                -chance.randrange(2 * MINUTE_US),
+            ],
+            [40, 40, 6, 2, 6],
+        )[0]
+        ts = now_us - behind_us
+        edge = chance.random()
+        if edge < 0.1:
+            ts = floor_us(ts, chance.choice([MINUTE_US, HOUR_US])) - chance.randint(0, 1)
+        elif edge < 0.2 and self.recent and (known := chance.choice(self.recent).event) is not None:
+            ts = known.ts
+        event = self._event(max(ts, START_US))
+        return Line(event.line(), event, now_us)
+
+    def _event(self, ts: int) -> Event:
+        chance = self.chance
+        self.made += 1
+        cents: Any = chance.choice([None, 0, 5, -300, chance.randrange(10_000)])
+        return Event(f"e{self.made}", ts, chance.choice([*BUYERS, None]), chance.choice([*SHOPS, None]), cents)

@@ -1,0 +1,395 @@
+"""One run: a shop, its log, its stores, and a scheduler that a seed decides.
+
+    turn    append · read · write · flush · fold and publish · check · kill · drain · take over · zombie ·
+            copy, restore or wipe Redis · the offline store goes away · trim the log
+    within  every send and every commit of a turn may die, lose its reply, or let others take turns in between
+
+Lives here: the turns and the end. What must be so is in `expected.py` and `ending.py`. A seed decides everything; which
+faults a run has is drawn first, so that some runs have few of them and go deep.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import redis
+
+import forebay.backfill.publication
+from forebay import FeatureStore, RedisStream
+from forebay.backfill.partitions import days
+from forebay.backfill.publication import publish_view
+from forebay.backfill.tiles import fold_dates
+from forebay.core.tiles import Tiles
+from forebay.errors import ForebayError
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
+from forebay.language.view import WindowedView
+from forebay.settings import Settings
+from forebay.stores.archive import Archive
+from forebay.stores.connection import connect_online
+from forebay.stores.keys import Keys
+from forebay.stores.publish import Published
+from forebay.stores.tables import OfflineStore
+from streaming.parts import Task
+from streaming.redis_log import SEQUENCE_BITS, id_before
+from tests.simulation.expected import Attempt, Expected, Memory
+from tests.simulation.faults import Faults, Killed
+from tests.simulation.lake import MemoryLake
+from tests.simulation.process import Process, Tries
+from tests.simulation.shop import START_US, Customers, Event, Log, Shop
+
+HISTORY_DAYS = 2
+TURNS = 70
+PARTITIONS = 2
+
+
+@dataclass
+class Copy:
+    """A copy of the online store, and of what the model knew of it."""
+
+    dump: dict[bytes, bytes]
+    memory: Memory
+
+
+class Simulation:
+    """One seed's run."""
+
+    def __init__(self, seed: int, home: Path, online_url: str, patch: pytest.MonkeyPatch, *, delta: bool) -> None:
+        self.chance = chance = random.Random(seed)
+        self.namespace, self.home = f"sim{seed}", home
+        self.settings = Settings(home, online_url, str(home / "offline"), namespace=self.namespace)
+        self.online = connect_online(self.settings)
+        self.store = OfflineStore(self.settings)
+        self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
+        self.streams = chance.random() < 0.4
+        stream = RedisStream(f"{self.namespace}log", partitions=PARTITIONS) if self.streams else None
+        self.shop = Shop.make(stream, dedupe=chance.random() < 0.5)
+        self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
+        if not delta:
+            MemoryLake().install(patch)
+        self.faults = Faults(chance, saw=self._saw, act=self._others)
+        self.faults.install(patch)
+        self._watch_folds(patch)
+        self._choose_faults()
+        self._open_log()
+        features = FeatureStore(self.settings, self.shop.definitions)
+        archive = self.store.archive(self.shop.source)
+        self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive)
+        self.process: Process | None = None
+        self.zombies: list[Process] = []
+        self.copies: list[Copy] = []
+        self.attempts: dict[int, Attempt] = {}
+        self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in self.shop.views}
+        self._folding: dict[int, dict[str, list[str]]] = {}
+        self.by_id: dict[str, Event] = {}
+        self.lost = 0
+        self.said: list[str] = []
+
+    # ---- turns -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All turns; after each the stores are as the reference says."""
+        if self.chance.random() < 0.5:
+            self._load_history()
+        self.faults.kill, self.faults.lose, self.faults.others = self.chosen
+        for _ in range(TURNS):
+            self.turn()
+            self.check_somebody()
+
+    def turn(self) -> None:
+        """One turn of somebody."""
+        turns = [
+            (self.append, 24),
+            (self.work, 50),
+            (self.flush, 8),
+            (self.publish, 4),
+            (self.start, 3 if self.process else 60),
+            *self.faulty,
+        ]
+        turn = self.chance.choices([one for one, _ in turns], [weight for _, weight in turns])[0]
+        self.say(turn.__name__)
+        turn()
+
+    def append(self) -> None:
+        """Some lines arrive; sometimes the night passes first."""
+        self.now_us += self.chance.choices(
+            [self.chance.randrange(SECOND_US), self.chance.randrange(HOUR_US), self.chance.randrange(20 * HOUR_US)],
+            [30, 60, 10],
+        )[0]
+        for _ in range(self.chance.randint(1, 6)):
+            self.now_us += self.chance.randrange(MINUTE_US)
+            self._append_to(self.chance.choice(list(self.log.lines)))
+
+    def work(self) -> None:
+        """Readers and writers of the flow, a few steps."""
+        if self.process is not None:
+            for _ in range(self.chance.randint(1, 6)):
+                if self.process is not None:
+                    self._step(self.process)
+
+    def flush(self) -> None:
+        """The flow's background writer."""
+        if self.process is not None:
+            self._as(self.process, self.process.flush)
+
+    def start(self) -> None:
+        """A flow starts; one that runs is killed before, or drained, or does not know of it."""
+        if self.process is not None:
+            how = self.chance.choice(["kill", "leave"] if self.process.busy else ["kill", "leave", "drain"])
+            if how == "kill":
+                self._dies(self.process)
+            elif how == "drain":
+                self._drain(self.process)
+            else:
+                self.zombies.append(self.process)
+                self.process = None
+        self._start(self.chance.choice([1, 1, 2, 3, 4, 8]))
+
+    def zombie(self) -> None:
+        """A flow that was replaced wakes up."""
+        if self.zombies:
+            one = self.chance.choice(self.zombies)
+            self.chance.choice([lambda: self._step(one), lambda: self._as(one, one.flush)])()
+
+    def kill(self) -> None:
+        """The flow dies between two operations."""
+        if self.process is not None:
+            self._dies(self.process)
+
+    def publish(self) -> None:
+        """Batch folds some days and publishes, for one view or both."""
+        views = self.chance.sample(self.shop.views, self.chance.randint(1, 2))
+        today = max(1, (floor_us(self.now_us, DAY_US) - START_US) // DAY_US)
+        first = self.chance.choice([0, max(0, today - 1), self.chance.randrange(today)])
+        for view in views:
+            self._publish(view, START_US + first * DAY_US, START_US + today * DAY_US)
+
+    def away(self) -> None:
+        """The offline store refuses for a while."""
+        self.faults.away = self.chance.randint(1, 12)
+
+    def copy(self) -> None:
+        """Somebody copies Redis."""
+        names: Any = list(self.online.scan_iter(f"{self.namespace}:*", count=1000))
+        pipe = self.online.pipeline(transaction=False)
+        for name in names:
+            pipe.dump(name)
+        dump = dict(zip(names, pipe.execute(), strict=True)) if names else {}
+        self.copies.append(Copy(dump, self.expected.memory.copy()))
+
+    def lose(self) -> None:
+        """Redis comes back without its newest writes, or without anything."""
+        copy = self.chance.choice([*self.copies, Copy({}, Memory())])
+        names: Any = list(self.online.scan_iter(f"{self.namespace}:*", count=1000))
+        pipe = self.online.pipeline(transaction=True)
+        for name in names:
+            pipe.delete(name)
+        for name, body in copy.dump.items():
+            pipe.restore(name, 0, body)
+        pipe.execute()
+        self.expected.memory = copy.memory.copy()
+        for process in [*self.zombies, *([self.process] if self.process else [])]:
+            for lane in process.parts.lanes:
+                lane.close()
+        self.lost += 1
+
+    def trim(self) -> None:
+        """Redis Streams lose what the archive holds."""
+        if self.streams:
+            for partition in self.log.lines:
+                end = self.store.archive(self.shop.source).next_offset(partition)
+                if end:
+                    self.online.xtrim(partition, minid=id_before(end))
+
+    # ---- what turns are made of --------------------------------------------------------------------------------
+
+    def check_somebody(self) -> None:
+        """A few entities are as the reference says."""
+        for view in self.shop.views:
+            entity = self.chance.choice(self.expected.entities(view))
+            ahead_us = self.chance.choice([0, 0, 1, MINUTE_US, HOUR_US, 2 * DAY_US])
+            with self.faults.none():
+                self.expected.check(view, entity, self.now_us, ahead_us)
+
+    def _start(self, workers: int) -> None:
+        task = Task(
+            self.settings,
+            self.shop.definitions,
+            [self.shop.source],
+            workers,
+            patience=Tries(),
+            now_us=lambda: self.now_us,
+        )
+        starting = object()
+        try:
+            with self.faults.as_actor(starting):
+                self.process = Process(task, self.online)
+        except Killed:
+            self.say("died while starting")
+        except ForebayError as error:
+            self.say(f"did not start: {error}")
+
+    def _step(self, process: Process) -> None:
+        n = self.chance.randrange(process.workers)
+        step = process.write if process.waiting and self.chance.random() < 0.7 else process.read
+        self._as(process, lambda: step(n))
+
+    def _as(self, process: Process, step: Callable[[], Any]) -> None:
+        """A step of a process, which may be its last."""
+        try:
+            with self.faults.as_actor(process):
+                step()
+        except Killed:
+            self._dies(process)
+        self.expected.note_verdicts(process.refused)
+        if process.error is not None and process is self.process:
+            if not isinstance(process.error, ForebayError):
+                raise process.error
+            self.say(f"stopped: {process.error}")
+            self._dies(process)
+
+    def _dies(self, process: Process) -> None:
+        process.end()
+        if process is self.process:
+            self.process = None
+        self.zombies = [one for one in self.zombies if one is not process]
+
+    def _drain(self, process: Process) -> None:
+        """SIGTERM: what was read becomes durable."""
+        while process is self.process and process.waiting:
+            for n in range(process.workers):
+                self._as(process, lambda n=n: process.write(n))
+        self._as(process, process.flush)
+        self._dies(process)
+
+    def _publish(self, view: WindowedView, start_us: int, end_us: int) -> None:
+        publisher = object()
+        self._folding[id(publisher)] = {day: [] for day in days(start_us, end_us)}
+        self.online.delete(Keys(self.namespace).lease(view.key))  # that of one who died, or is paused, has run out
+        try:
+            with self.faults.as_actor(publisher):
+                fold_dates(self.store, view, start_us, end_us)
+                publish_view(self.online, self.namespace, self.store, view)
+        except Killed:
+            self.say("publisher died")
+        except ForebayError as error:
+            self.say(f"publisher failed: {error}")
+        finally:
+            self.attempts.pop(id(publisher), None)
+            del self._folding[id(publisher)]
+
+    def _others(self) -> None:
+        """In the middle of somebody's operation somebody else takes a turn."""
+        turns = [self.work, self.flush, self.zombie, self.publish, self.start, self.check_somebody]
+        turn = self.chance.choices(turns, [4, 3, 3, 2, 1, 4])[0]
+        self.say(f"  in between: {turn.__name__}")
+        turn()
+
+    def _saw(self, what: str) -> None:
+        """An operation has arrived."""
+        actor = self.faults.acting[-1]
+        if isinstance(actor, Process):
+            with self.faults.none():
+                self.expected.note_verdicts(actor.refused)
+        elif what == "online" and id(actor) in self.attempts:
+            with self.faults.none():
+                self.expected.note_blobs(self.attempts[id(actor)])
+        elif what.startswith("tiles/"):
+            self.folds[what.removeprefix("tiles/")].update(self._folding[id(actor)])
+
+    def _watch_folds(self, patch: pytest.MonkeyPatch) -> None:
+        """Remember what each fold read, and what each publication publishes."""
+        scan, publish = Archive.scan, forebay.backfill.publication.publish_tiles
+
+        def watched(archive: Archive, columns: Any, start_us: Any = None, end_us: Any = None, *rest: Any) -> pa.Table:
+            table = scan(archive, columns, start_us, end_us, *rest)
+            read = self._folding.get(id(self.faults.acting[-1])) if self.faults.acting else None
+            for name in table["event_id"].to_pylist() if read is not None and "event_id" in columns else ():
+                read[day_text(self.by_id[name].ts)].append(name)
+            return table
+
+        def published(
+            client: redis.Redis, namespace: str, view: WindowedView, keys: list[str], tiles: Tiles, cut_us: int
+        ) -> Published:
+            self.attempts[id(self.faults.acting[-1])] = self._attempt(view, cut_us)
+            found = self.store.archive(self.shop.source).positions().items()
+            begun = {name for name, position in found if position.newest_us is not None}
+            for name in self.log.lines.keys() - begun:
+                self.expected.excuse(view, name, cut_us)
+            return publish(client, namespace, view, keys, tiles, cut_us)
+
+        patch.setattr(Archive, "scan", watched)
+        patch.setattr(forebay.backfill.publication, "publish_tiles", published)
+
+    def _attempt(self, view: WindowedView, cut_us: int) -> Attempt:
+        ids: dict[str, Counter[str]] = {}
+        for day, names in self.folds[view.key].items():
+            for name in names if day_us(day) < cut_us else ():
+                entity = self.by_id[name].entity(view)
+                if entity is not None:
+                    ids.setdefault(entity, Counter())[name] += 1
+        return Attempt(view, cut_us, ids)
+
+    # ---- the log and history -------------------------------------------------------------------------------------
+
+    def _open_log(self) -> None:
+        if self.streams:
+            self.log.lines = {f"{self.namespace}log:{n}": {} for n in range(PARTITIONS)}
+            return
+        (self.home / "sales").mkdir()
+        for n in range(PARTITIONS):
+            (self.home / "sales" / f"{n}.ndjson").touch()
+            self.log.lines[f"{n}.ndjson"] = {}
+
+    def _append_to(self, partition: str) -> None:
+        line, lines = self.customers.line(self.now_us), self.log.lines[partition]
+        if line.event is not None:
+            self.by_id[line.event.id] = line.event
+        if not self.streams:
+            lines[len(lines)] = line
+            with (self.home / "sales" / partition).open("ab") as file:
+                file.write(line.raw + b"\n")
+            return
+        last, now_ms = next(reversed(lines), 0), self.now_us // 1000
+        offset = max(last + 1, now_ms << SEQUENCE_BITS)
+        lines[offset] = line
+        self.online.xadd(partition, {"event": line.raw}, id=id_before(offset + 1))
+
+    def _load_history(self) -> None:
+        """Two days are loaded from a file, folded and published before any flow runs."""
+        events = self.customers.history(HISTORY_DAYS, 25)
+        self.by_id |= {event.id: event for event in events}
+        self.expected.history = events
+        file = self.home / "history.ndjson"
+        file.write_bytes(b"".join(event.line() + b"\n" for event in events))
+        loaded = self.store.archive(self.shop.source).load(file)
+        assert (loaded.rows, loaded.dead) == (len(events), 0)
+        for view in self.shop.views:
+            self._publish(view, START_US, START_US + HISTORY_DAYS * DAY_US)
+
+    def _choose_faults(self) -> None:
+        """Which faults this run has, and how often."""
+        chance = self.chance
+        turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
+        self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
+        self.chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for process in [*self.zombies, *([self.process] if self.process else [])]:
+            process.end()
+        self.expected.features.close()
+        names: list[bytes] = list(self.online.scan_iter(f"{self.namespace}*", count=1000))
+        if names:
+            self.online.delete(*names)
+        self.online.close()
+
+    def say(self, what: str) -> None:
+        """For whoever repeats the run."""
+        self.said.append(what)
