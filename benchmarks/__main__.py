@@ -1,4 +1,4 @@
-"""`python -m benchmarks [online] [stream] [training] [publish] [--tiny]`: run benchmarks, print a table, write JSON."""
+"""`python -m benchmarks [NAME …] [--tiny]`: run benchmarks (by default all), print a table, write JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.report import Report, print_reports, write_report
 
-NAMES = ("online", "publish", "stream", "training")
+NAMES = ("asof", "online", "publish", "stream", "training")
 RESULTS = Path(__file__).parent / "results"
 
 
