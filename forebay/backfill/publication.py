@@ -3,7 +3,9 @@
     days from history_start   ■ ■ ■ ■ ■ ■ ■ □ ■ ■      ■ folded, and from all that the archive holds of it
     gapless until                            ^
     the stream's watermark − lateness            ^     (where a stream has run)
-    the cut                            midnight ^      the earlier of the two, never behind the present one
+    the cut                            midnight ^      the earlier of the two, never behind the present one; and where
+                                                       the present one is while the stream has begun a partition of
+                                                       which the archive holds nothing
 
 A day is folded when the tiles table says so, atomically with the tiles: an empty day is known to be empty, and a day
 that was folded before its last events had arrived is not yet done. Such a day stops the cut. A day that was marked
@@ -14,21 +16,24 @@ back all that follows would be worse.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import redis
 
 from forebay.backfill.tiles import Entities, joined
+from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.stores.archive import least_watermark_us
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.lane import wall_clock_us
-from forebay.stores.progress import Cut
+from forebay.stores.progress import Cut, Progress
 from forebay.stores.publish import publish_rows, publish_tiles
 from forebay.stores.tables import OfflineStore
 
@@ -58,7 +63,7 @@ def publish_view(client: redis.Redis, namespace: str, store: OfflineStore, view:
         remark = f"{published.rows} entities have a row"
         return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
     present_us = read_cut(client, namespace, view)
-    cut_us, remark, behind = choose_cut(store, view, present_us)
+    cut_us, remark, behind = choose_cut(store, view, present_us, lambda: begun_online(client, namespace, view))
     if cut_us is None:
         return Reported(0, 0, None, remark, behind, time.perf_counter() - began)
     keys, tiles = tiles_before(store, view, cut_us)
@@ -75,11 +80,28 @@ def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
     return max(Cut.decode(cast("bytes | None", blob)).cut_us for blob in blobs)
 
 
-def choose_cut(store: OfflineStore, view: WindowedView, present_us: int) -> tuple[int | None, str, tuple[str, ...]]:
-    """The next cut (`None`: there is nothing to publish), why it is there, and the days whose tiles are behind."""
+def begun_online(client: redis.Redis, namespace: str, view: WindowedView) -> set[str]:
+    """The source partitions of which the stream has applied an event of any entity."""
+    names = Keys(namespace).slots("progress", view.key, range(SLOTS))
+    with translated(client):
+        blobs = cast("list[bytes | None]", client.mget(names))
+    known = [Progress.decode(blob).partitions.items() for blob in blobs if blob is not None]
+    return {name for partitions in known for name, one in partitions if one.newest_us != NO_CUT}
+
+
+def choose_cut(
+    store: OfflineStore, view: WindowedView, present_us: int, begun: Callable[[], set[str]]
+) -> tuple[int | None, str, tuple[str, ...]]:
+    """The next cut (`None`: there is nothing to publish), why it is there, and the days whose tiles are behind.
+
+    `begun` tells the partitions of which events were applied online. One of which the archive has nothing yet holds the
+    cut back: nobody knows how old its events are.
+    """
     source = view.source
     archive = store.archive(source)
-    watermark_us = archive.watermark_us()  # before the counts: what made it is then among the events that are counted
+    positions = archive.positions()  # before the counts: what made the watermark is then among the counted events
+    watermark_us = least_watermark_us(positions.values())
+    unknown = begun() - {name for name, position in positions.items() if position.newest_us is not None}
     folded, archived = store.tiles(view).folded(), archive.events_by_date()
     behind = tuple(day for day, events in folded.items() if events != archived.get(day, 0))
     repairs = set(store.repairs().scan(source.name)["day"].to_pylist()) if behind else set()
@@ -93,6 +115,9 @@ def choose_cut(store: OfflineStore, view: WindowedView, present_us: int) -> tupl
     if watermark_us is not None and watermark_us - source.lateness_us < cut_us:
         cut_us = floor_us(watermark_us - source.lateness_us, DAY_US)
         remark = f"the stream's watermark is {instant_text(watermark_us)}, less {source.lateness} for late events"
+    if unknown:
+        cut_us = min(cut_us, max(present_us, source.history_start_us))
+        remark = f"the stream has begun partition {min(unknown)!r}, of which the archive holds nothing yet"
     if cut_us <= present_us:
         return present_us, f"{remark}; the cut stays at {instant_text(present_us)}", _shown(behind)
     if cut_us <= source.history_start_us:

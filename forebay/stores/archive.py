@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,8 +113,7 @@ class Archive:
 
     def watermark_us(self) -> int | None:
         """The least of the stream partitions' watermarks; `None` where no stream has run."""
-        known = [position.watermark_us for position in self.positions().values()]
-        return min((us for us in known if us is not None), default=None)
+        return least_watermark_us(self.positions().values())
 
     def beat(self, heartbeats: Mapping[str, int]) -> None:
         """Move partitions that were read to their end, and all of it archived, on to an instant; never back."""
@@ -220,6 +219,11 @@ class Archive:
                 newest[name] = max(latest, newest.get(name, latest))
         before = {name: position(name) for name in newest}
         return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
+
+
+def least_watermark_us(positions: Iterable[PartitionPosition]) -> int | None:
+    """The least watermark of partitions that have had an event; `None` where none has."""
+    return min((one.watermark_us for one in positions if one.watermark_us is not None), default=None)
 
 
 def archive_schema(source: EventSource) -> pa.Schema:

@@ -8,6 +8,8 @@ from forebay.backfill.publication import publish_view, read_cut
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US
+from forebay.stores.keys import Keys
+from forebay.stores.progress import PartitionProgress, Progress
 from tests.backfill.shop import user_sales
 from tests.backfill.world import World, day, sale
 
@@ -61,6 +63,22 @@ def test_the_cut_stays_behind_the_watermark_less_lateness(world: World, newest: 
     world.stream([sale(100, newest)])
     fold_dates(world.store, user_sales, day(0), day(4))
     assert publish(world)[0] == cut
+
+
+def test_the_cut_waits_for_the_archive_of_a_partition_that_the_stream_has_begun(world: World) -> None:
+    """
+    day       0   1   2
+    folded    ■   ■   ■
+    online            ● of partition 0        the archive holds nothing of it: its events may be of any day
+    """
+    world.load([sale(number, day(number, 1)) for number in range(3)])
+    fold_dates(world.store, user_sales, day(0), day(3))
+    begun = Progress(1, {"a": PartitionProgress(4, NO_CUT), "0": PartitionProgress(7, day(2, 5))})
+    world.redis.set(Keys(world.namespace).progress(user_sales.key, 5), begun.encode())
+    cut, remark = publish(world)
+    assert (cut, "partition '0'" in remark) == (None, True)
+    world.stream([sale(100, day(4, 5))])
+    assert publish(world)[0] == day(3)
 
 
 def test_the_cut_never_goes_back(world: World) -> None:
