@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.ingest.batch import (
+    BEFORE_HISTORY,
     EVENT_BYTES_MAX,
     EVENT_ID,
     FUTURE,
@@ -107,6 +108,8 @@ class _Faults:
         value = repr(self._offered.value(row, column))[:100]
         if reason == FUTURE:
             return f"{column!r} is {value}, more than {source.max_skew} ahead of the clock"
+        if reason == BEFORE_HISTORY:
+            return f"{column!r} is {value}, before the source's history_start {source.history_start}"
         return f"{column!r} is {value}; expected {source.schema[column]}"
 
 
@@ -130,6 +133,8 @@ def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_u
         faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
     instants = np.asarray(array.cast(pa.int64()).fill_null(now_us))
     faults.add(instants > now_us + source.max_skew_us, FUTURE, source.timestamp)
+    # Batch has no partition before history starts, so such an event would count in training and not online.
+    faults.add(instants < source.history_start_us, BEFORE_HISTORY, source.timestamp)
 
 
 def _check_ids(faults: _Faults, source: EventSource, array: pa.Array) -> None:

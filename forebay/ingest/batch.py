@@ -23,8 +23,18 @@ EVENT_ID, SOURCE_OFFSET = "event_id", "source_offset"
 
 MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE = "malformed", "too_large", "wrong_type", "infinite"
 MISSING_TIMESTAMP, MISSING_EVENT_ID, FUTURE = "missing_timestamp", "missing_event_id", "future"
-TOMBSTONE = "tombstone"
-REASONS = (MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE, MISSING_TIMESTAMP, MISSING_EVENT_ID, FUTURE, TOMBSTONE)
+TOMBSTONE, BEFORE_HISTORY = "tombstone", "before_history"
+REASONS = (
+    MALFORMED,
+    TOO_LARGE,
+    WRONG_TYPE,
+    INFINITE,
+    MISSING_TIMESTAMP,
+    MISSING_EVENT_ID,
+    FUTURE,
+    BEFORE_HISTORY,
+    TOMBSTONE,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,7 +120,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     `content_hash`. Events that arrive within `lateness` behind the newest count at once. With `dedupe`, events of one
     partition with the same (event_id, ts) are one, unless they are more than `dedupe` behind its newest; without it
     all count. `max_skew` is how far ahead of the wall clock an event may be dated. `history_start` (a UTC date) is
-    where partitions begin.
+    where partitions begin: an event dated before it is a dead letter.
     """
 
     name: str

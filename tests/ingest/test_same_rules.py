@@ -34,12 +34,14 @@ SCHEMA = {
     "ts": Timestamp,
     "seen": Timestamp,
 }
-BY_ID = EventSource("by_id", schema=SCHEMA, timestamp="ts", event_id="event_id")
+ALL_TIME = "0001-01-01"
+BY_ID = EventSource("by_id", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start=ALL_TIME)
 HASHED = EventSource(
     "hashed",
     schema={name: kind for name, kind in SCHEMA.items() if name != "event_id"},
     timestamp="ts",
     event_id=content_hash,
+    history_start=ALL_TIME,
 )
 LIMITS = {"whole": 2**47, "cents": 2**47}
 
@@ -96,7 +98,7 @@ def test_json_and_parquet_give_equal_tables(rows: list[dict[str, Any]], iso: boo
 @given(value=reals | st.floats(-1e6, 1e6), scale=st.integers(0, 12))
 def test_a_json_number_is_rounded_half_even_from_its_shortest_decimal(value: float, scale: int) -> None:
     source = EventSource("s", schema={"x": Decimal(scale), "ts": Timestamp}, timestamp="ts", event_id=content_hash)
-    batch, dead = decode_json(source, "p", 0, [json.dumps({"x": value, "ts": 0}).encode()], NOW_US)
+    batch, dead = decode_json(source, "p", 0, [json.dumps({"x": value, "ts": NOW_US}).encode()], NOW_US)
 
     with decimal.localcontext(prec=1000):
         units = (decimal.Decimal(repr(value)) * 10**scale).to_integral_value(decimal.ROUND_HALF_EVEN)
@@ -207,6 +209,19 @@ def test_a_content_hash_is_pinned() -> None:
     line = b'{"text":"a,b","flag":true,"whole":5,"real":0.5,"cents":1.005,"ts":"1970-01-01T00:00:00.000001Z"}'
     batch, _ = decode_json(HASHED, "p", 0, [line], NOW_US)
     assert batch.table["event_id"].to_pylist() == ["55f8fa6a250916f34626b27f634a33a8"]
+
+
+def test_an_event_from_before_history_is_refused_because_no_partition_would_hold_it() -> None:
+    source = EventSource("s", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start="2024-01-01")
+    start_us = source.history_start_us
+    events = [{"event_id": name, "ts": start_us + us} for name, us in (("first", 0), ("old", -1))]
+    kept, dead = decode_json(source, "p", 0, [json.dumps(event).encode() for event in events], NOW_US)
+    assert kept.table["event_id"].to_pylist() == ["first"]
+    detail = f"'ts' is {start_us - 1}, before the source's history_start 2024-01-01"
+    assert [(letter.offset, letter.reason, letter.detail) for letter in dead] == [(1, "before_history", detail)]
+    again, refused = conform(source, "p", 0, pa.Table.from_pylist(events), NOW_US)
+    assert again.table.equals(kept.table)
+    assert [letter.reason for letter in refused] == ["before_history"]
 
 
 def test_offsets_may_have_gaps() -> None:

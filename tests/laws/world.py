@@ -41,7 +41,7 @@ COLUMNS = ("whole", "wide", "money", "real", "flag", "moment", "word")
 DEFAULTS: dict[str, Any] = {"flag": True, "word": "none", "moment": "2000-01-01T00:00:00Z"}
 
 user = Entity("user", keys={"user": String})
-events_source = EventSource("events", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start="2013-12-01")
+events_source = EventSource("events", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start="1900-01-01")
 
 
 def enrolled() -> list[Aggregation]:

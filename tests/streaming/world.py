@@ -65,7 +65,7 @@ orders = EventSource(
     event_id="event_id",
     stream=FileStream("${FOREBAY_HOME}/orders"),
     lateness="10m",
-    history_start=DAY,
+    history_start="2024-02-01",  # a month before the log, so that ancient events are events too
 )
 user_orders = WindowedView(
     "user_orders",
