@@ -22,6 +22,7 @@ from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
+from forebay.stores.dead_letters import DeadLetters
 from forebay.stores.source_clock import clock_us
 from forebay.stores.tables import OfflineStore
 from forebay.stores.tiles_table import StreamedTable
@@ -59,8 +60,23 @@ class Offline:
     _archives: dict[str, Archive] = field(default_factory=dict)
     _known: dict[tuple[str, str], PartitionPosition] = field(default_factory=dict)
     """What this process knows of the archive's positions: it alone moves those of the partitions that it reads."""
+    _letters: DeadLetters = field(init=False)
     _tables: dict[str, StreamedTable] = field(default_factory=dict)
     _positions: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._letters = self.store.dead_letters()
+
+    def flow(self, sources: Sequence[EventSource]) -> int:
+        """The greatest number of a flow that took the tables of some sources."""
+        numbers = [(self._archive(source).flow(), self._letters.flow(source.name)) for source in sources]
+        return max(max(pair) for pair in numbers)
+
+    def take(self, sources: Sequence[EventSource], number: int) -> None:
+        """Take the tables of some sources: flows with smaller numbers append nothing more. Raises `FencedError`."""
+        for source in sources:
+            self._archive(source).take(number)
+            self._letters.take(source.name, number)
 
     def archived(self, source: EventSource) -> dict[str, PartitionPosition]:
         """How far each partition is archived."""
@@ -96,7 +112,7 @@ class Offline:
         before = self._marks_before(cut_us, chunks)
         self.store.repairs().append(sorted({*late, *before}), now_us)
         letters = [letter for chunk in chunks for letter in chunk.dead]
-        self.store.dead_letters().append(letters, now_us)
+        self._letters.append(letters, now_us)
         appended = self._archive(source).append([chunk.batch for chunk in chunks], now_us)
         moved_us = self.cut_us(source)
         if moved_us > cut_us:

@@ -1,10 +1,10 @@
 """What a flow is made of, from the moment at which it takes over.
 
-    take over the slots ─▶ read the positions of all stores ─▶ readers start at the least of them
+    take over the slots and the tables ─▶ read the positions of all stores ─▶ readers start at the least of them
 
 Lives here: making the parts, in the order that makes it exactly once. `run.py` has Bytewax drive them; a simulation
-drives them step by step. Invariant: no position is read before the slots are taken, because until then a predecessor
-may move it.
+drives them step by step. Invariant: no position is read before all is taken, because until then a predecessor may move
+it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource, KafkaTopic
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
+from forebay.stores import takeover
 from forebay.stores.connection import connect_online
 from forebay.stores.lane import Lane, wall_clock_us
 from forebay.stores.tables import OfflineStore
@@ -88,12 +89,15 @@ class Parts:
 
 
 def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> Parts:
-    """Become the writer of the task's slots, and find where everything is to be resumed."""
+    """Become the writer of the task's slots and tables, and find where everything is to be resumed.
+
+    Raises `FencedError` where another flow of these sources begins meanwhile.
+    """
     settings, views, patience = task.settings, task.views, task.patience
     offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
-    lanes = _lanes(task, online)
-    for lane in lanes:
-        patience(lane.take_over)
+    lanes, seen = _lanes(task, online), patience(lambda: offline.flow(task.sources))
+    number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
+    patience(lambda: offline.take(task.sources, number))
     positions = read_positions(online, settings.namespace, offline, task.sources, views)
     topics = Topics(settings.kafka, patience, lambda one: offline.first_offsets(one, INT64_MIN), task.accepted)
     logs = Logs(task.sources, settings.home, lambda: connect_online(settings), topics, positions.resume, task.until_end)

@@ -2,7 +2,8 @@
 
 Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
 event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
-event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came. Whoever appends a range that
+event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came; and `flow`, the number of the
+flow that may append. Whoever appends a range that
 overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
 is loaded is a partition `load:<hash of its bytes>` without a watermark.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
 WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
+FLOW = "flow"
+"""The number of the flow that may append; no partition is named so (theirs end in `:<number>` or a file's suffix)."""
 LOAD = "load:"
+_LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,14 @@ class Archive:
         self.table.append(prepare)
         return appended
 
+    def flow(self) -> int:
+        """The number of the flow that took it last; 0 if none has."""
+        return self.table.position(FLOW) or 0
+
+    def take(self, number: int) -> None:
+        """Take it for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
+        self.table.take(FLOW, number)
+
     def next_offset(self, partition: str) -> int:
         """The first offset of a partition that is not archived."""
         return self.table.position(partition) or 0
@@ -105,7 +118,7 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        names = [name for name in found if not name.startswith(LOAD) and not _is_instant(name, found)]
+        names = [name for name in found if not (name == FLOW or _LOADED.fullmatch(name) or _is_instant(name, found))]
         return {
             name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
             for name in names

@@ -2,7 +2,8 @@
 
 Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut
 off at 64 KiB), `recorded_at`, `date` (the UTC date on which it was recorded). Exactly once: the position
-`<source>/<partition>` is the first offset that has not been judged.
+`<source>/<partition>` is the first offset that has not been judged; `<source>/flow` is the number of the flow that may
+append.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
+from forebay.stores.archive import FLOW
 from forebay.stores.data_files import DATE
 from forebay.stores.lake_table import Commit, LakeTable, Position
 from forebay.stores.location import Location
@@ -61,6 +63,14 @@ class DeadLetters:
         if letters:
             self.table.append(prepare)
         return added
+
+    def flow(self, source: str) -> int:
+        """The number of the flow that took a source's letters last; 0 if none has."""
+        return self.table.position(f"{source}/{FLOW}") or 0
+
+    def take(self, source: str, number: int) -> None:
+        """Take a source's letters for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
+        self.table.take(f"{source}/{FLOW}", number)
 
     def position(self, name: str) -> int:
         """How far `<source>/<partition>` was judged."""

@@ -34,10 +34,14 @@ class Fence:
         self._guard = pack(("WATCH", *keys)) + pack(("MGET", *keys))
         self._lost: list[bytes | None] | None = None
 
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """What taking it is: this token in all keys, whoever's was there."""
+        return dict.fromkeys(self._keys, self.token)
+
     def take(self) -> None:
-        """Put the token into all keys, whoever's was there, and arm."""
-        pairs = [part for key in self._keys for part in (key, self.token)]
-        self._wire.call("MSET", *pairs)
+        """Put the token into all keys, and arm."""
+        self._wire.call("MSET", *(part for pair in self.tokens.items() for part in pair))
         self.arm()
 
     def arm(self) -> None:

@@ -9,6 +9,7 @@
     <ns>:{17}:published:<view>@<v>         the entities that may have a :b or :r
     <ns>:{17}:fence:<source>               the token of the lane that may write the slot's tiles of views of a source
     <ns>:lease:<view>@<v>                  the token of the view's publisher
+    <ns>:flows                             how many flows have taken over
     <ns>:manifest                          the deployed definitions
 
 `17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: an entity's keys and its
@@ -71,6 +72,10 @@ class Keys:
     def lease(self, view: str) -> str:
         """Who may publish a view."""
         return f"{self._namespace}:lease:{view}"
+
+    def flows(self) -> str:
+        """How many flows have taken over."""
+        return f"{self._namespace}:flows"
 
     def manifest(self) -> str:
         """The deployed definitions."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ import tenacity
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
-from forebay.errors import StoreError
+from forebay.errors import FencedError, StoreError
 from forebay.stores.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.stores.delta_log import read_transactions
 from forebay.stores.location import Location
@@ -62,6 +62,7 @@ class LakeTable:
         self._table: DeltaTable | None = None
         self._lock = threading.RLock()
         self._appends = 0
+        self._taken: dict[str, int] = {}
 
     def snapshot(self) -> DeltaTable | None:
         """The newest version of the table; `None` where there is no table yet."""
@@ -94,7 +95,7 @@ class LakeTable:
         """
 
         def write(table: DeltaTable) -> bool:
-            commit = prepare(table.transaction_version)
+            commit = self.prepared(prepare, table.transaction_version)
             if commit is None:
                 return False
             self._write(table, commit, mode="append")
@@ -105,6 +106,31 @@ class LakeTable:
         if appended and self._appends % COMPACT_EVERY == 0:
             self.compact()
         return appended
+
+    def take(self, name: str, number: int) -> None:
+        """Take the table under a name: from now on nobody who took it with a smaller number appends to it.
+
+        Raises `FencedError`, now or at an append of this object, where somebody took it with a greater one.
+        """
+
+        def prepare(position: Position) -> Commit | None:
+            known = position(name) or 0
+            if known > number:
+                raise self._fenced()
+            return Commit(self.schema.empty_table(), {name: number}) if known < number else None
+
+        self.append(prepare)
+        self._taken[name] = number
+
+    def prepared(self, prepare: Callable[[Position], Commit | None], position: Position) -> Commit | None:
+        """What `prepare` makes of the positions, under everything that was taken.
+
+        The numbers travel with each commit, so Delta refuses it if one of them has changed since `position` was read.
+        """
+        if any(position(name) != number for name, number in self._taken.items()):
+            raise self._fenced()
+        commit = prepare(position)
+        return None if commit is None else replace(commit, positions={**commit.positions, **self._taken})
 
     def compact(self) -> None:
         """Merge small files; rows and positions stay. Left for later where another commit comes in between."""
@@ -197,6 +223,11 @@ class LakeTable:
         counted = pa.table({"date": files[0], "rows": files[1]}).group_by("date").aggregate([("rows", "sum")])
         counts = zip(counted["date"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True)
         return {date: rows for date, rows in sorted(counts) if rows}
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"Another flow took over table {self.path!r}. This one must stop; nothing of this commit was written."
+        )
 
     def _files(self, columns: Sequence[str]) -> list[Any] | None:
         snapshot = self.snapshot()

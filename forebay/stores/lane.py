@@ -110,8 +110,19 @@ class Lane:
         """How far each view is, by slot; a slot to which nothing was applied is absent."""
         return self._progress
 
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """What makes it the writer, once it is in the store (`forebay.stores.takeover`)."""
+        return self._fence.tokens
+
+    def begin(self) -> None:
+        """Read how far its slots are, once it is their writer. Raises `FencedError` where it is not."""
+        self._wire.open()
+        self._fence.arm()
+        self._remember(self._read_progress())
+
     def take_over(self) -> None:
-        """Become the writer: whoever was it before is fenced from now on."""
+        """Become the writer, on its own: whoever was it before is fenced from now on."""
         self._wire.open()
         self._fence.take()
         self._remember(self._read_progress())

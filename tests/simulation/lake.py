@@ -64,7 +64,7 @@ class MemoryLake:
             return {} if stored is None else dict(stored.positions)
 
         def commit(table: LakeTable, prepare: Callable[[Position], Commit | None], kept: Callable[[], Any]) -> bool:
-            prepared = prepare(lambda app_id: position(table, app_id))
+            prepared = table.prepared(prepare, lambda app_id: position(table, app_id))
             if prepared is None:
                 return False
             table._write(None, prepared, kept=kept)  # the real one's last step: where faults come in

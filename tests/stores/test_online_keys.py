@@ -29,6 +29,7 @@ KEYS = Keys("forebay")
         (KEYS.published("recent@1", 0), "forebay:{00}:published:recent@1"),
         (KEYS.fence(17, "shop"), "forebay:{17}:fence:shop"),
         (KEYS.lease("recent@1"), "forebay:lease:recent@1"),
+        (KEYS.flows(), "forebay:flows"),
         (KEYS.manifest(), "forebay:manifest"),
     ],
 )
