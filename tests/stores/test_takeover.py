@@ -15,8 +15,8 @@ from forebay.stores.archive import Archive
 from forebay.stores.keys import Keys
 from forebay.stores.lake_table import Commit, LakeTable
 from forebay.stores.lane import Lane
-from forebay.stores.takeover import take_over
 from forebay.stores.tables import OfflineStore
+from forebay.stores.takeover import take_over
 from tests.stores.online_world import VIEWS
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch, items
 
