@@ -7,6 +7,7 @@ needs nor events of entities that nobody asks about pile up in memory. What is m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import pyarrow as pa
 
@@ -22,7 +23,9 @@ LOOKED_UP_MAX = 1_000
 """So few entities are looked up in the archive; of more, everything within reach is read."""
 OTHERS_MAX = 0.25
 """A smaller share of events of other entities is sooner carried along than left out."""
-PIECE_ROWS = 2_000_000
+ROOM_MAX = 2**26
+"""Events for which room is made at once."""
+PIECE_ROWS = 1_000_000
 """Rows that become columns at a time: enough for matching their keys with those asked to cost little."""
 
 
@@ -47,10 +50,10 @@ def read_events(
     archive, asked = store.archive(view.source), KeyLookup(view.entity, keys)
     entities = pa.table(asked.columns) if len(keys) <= LOOKED_UP_MAX else None
     found = archive.pieces(selector.columns, first_us, end_us, entities)
-    nothing = archive.table.schema.empty_table().select(selector.columns)
-    others = OTHERS_MAX if entities is None else 0.0
-    pieces = [piece for rows in _large(found) for piece in selector.select_of(asked, rows, others)]
-    return Events.joined(pieces or [selector.select(nothing)])
+    nothing = selector.select_of(asked, archive.table.schema.empty_table().select(selector.columns))
+    others, room = (0.0, 0) if entities is not None else (OTHERS_MAX, min((archive.size() or (0, 0))[0], ROOM_MAX))
+    pieces = (piece for rows in _large(found) for piece in selector.select_of(asked, rows, others))
+    return Events.joined(chain(nothing, pieces), room)
 
 
 def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +59,20 @@ class Events:
         return Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
 
     @staticmethod
-    def joined(pieces: list[Events]) -> Events:
-        """Pieces with the same `keys` as one. They are emptied on the way, to need little more than the whole."""
-        keys, names = pieces[0].keys, list(pieces[0].columns)
-        heads = [_end_to_end([getattr(piece, name) for piece in pieces]) for name in ("code", "ts", "ids", "offset")]
-        parts = [piece.columns for piece in pieces]
-        pieces.clear()
-        columns: dict[str, Column] = {}
-        for name in names:
-            mine = [part.pop(name) for part in parts]
-            columns[name] = Column(_end_to_end([c.values for c in mine]), _end_to_end([c.valid for c in mine]))
+    def joined(pieces: Iterable[Events], room: int) -> Events:
+        """Pieces (at least one) with the same `keys` as one, copied as they come; `room` guesses how many events."""
+        keys: list[str] = []
+        whole: dict[tuple[str, str], _Growing] = {}
+        for piece in pieces:
+            keys, parts = piece.keys, _arrays(piece)
+            if not whole or not len(whole["", "code"].array()):  # an empty array doesn't show whether it is used
+                whole = {name: _Growing(array, room) for name, array in parts.items()}
+            for name, array in parts.items():
+                whole[name].add(array)
+        arrays = {name: growing.array() for name, growing in whole.items()}
+        heads = [arrays["", name] for name in ("code", "ts", "ids", "offset")]
+        names = [name for kind, name in arrays if kind == "values"]
+        columns = {name: Column(arrays["values", name], arrays["valid", name]) for name in names}
         return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
 
     def lifted(self, name: str, rows: npt.NDArray[np.intp]) -> Lifted:
@@ -80,7 +85,29 @@ def _is_unused(array: Array) -> bool:
     return array.strides == (0,)
 
 
-def _end_to_end(parts: list[Array]) -> Array:
-    if all(_is_unused(part) for part in parts):
-        return unused(parts[0].dtype.str, sum(map(len, parts)))
-    return np.concatenate(parts)
+def _arrays(events: Events) -> dict[tuple[str, str], Array]:
+    heads = {"code": events.code, "ts": events.ts, "ids": events.ids, "offset": events.offset}
+    values = {("values", name): column.values for name, column in events.columns.items()}
+    valid = {("valid", name): column.valid for name, column in events.columns.items()}
+    return {("", name): array for name, array in heads.items()} | values | valid
+
+
+class _Growing:
+    """An array that others are appended to. Room that is never written to takes no memory."""
+
+    def __init__(self, like: Array, room: int) -> None:
+        self._used, self._count = not _is_unused(like), 0
+        self._held = np.empty(room if self._used else 0, like.dtype)
+
+    def add(self, array: Array) -> None:
+        first, self._count = self._count, self._count + len(array)
+        if not self._used:
+            return
+        if self._count > len(self._held):
+            held = np.empty(max(self._count, 2 * first), self._held.dtype)
+            held[:first] = self._held[:first]
+            self._held = held
+        self._held[first : self._count] = array
+
+    def array(self) -> Array:
+        return self._held[: self._count] if self._used else unused(self._held.dtype.str, self._count)

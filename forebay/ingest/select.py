@@ -6,7 +6,7 @@ rules of ingest (`convert`): rounded half-even, null where they do not fit. A vi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,15 +59,32 @@ class Selector:
         self._squared = {p.column for p in layout.partials if p.kind == "squares"}
         self._id_bytes = view.source.event_id_bytes
 
-    def select(self, table: pa.Table, among: KeyLookup | None = None) -> Events:
-        """The view's events among the rows of a table that has at least `columns`; with `among`, of its entities."""
+    def select(self, table: pa.Table) -> Events:
+        """The view's events among the rows of a table that has at least `columns`."""
         table = self._computed(table)
-        columns = {name: table[name] for name in self.view.entity.keys}
-        keys, code = self._coded(columns) if among is None else (among.keys, among.places(columns))
+        keys, code = self._coded({name: table[name] for name in self.view.entity.keys})
+        return self._events(self._kept(table, code), keys, code[code >= 0])
+
+    def select_of(self, lookup: KeyLookup, table: pa.Table, others_max: float = 0.0) -> Iterator[Events]:
+        """As `select`, of some entities, in pieces, since the parts of a table need not be joined for that.
+
+        Up to a share `others_max` of events of others may stay, as of one more entity, whose name is empty.
+        """
+        table = self._computed(table)
+        code = lookup.places({name: table[name] for name in self.view.entity.keys})
+        if np.count_nonzero(code < 0) > len(code) * others_max:
+            table, code = self._kept(table, code), code[code >= 0]
+        code = np.where(code < 0, len(lookup.keys), code)
+        keys, first = [*lookup.keys, ""], 0
+        for part in [pa.Table.from_batches([batch]) for batch in table.to_batches()] or [table]:
+            yield self._events(part, keys, code[first : first + len(part)])
+            first += len(part)
+
+    def _kept(self, table: pa.Table, code: npt.NDArray[np.int64]) -> pa.Table:
         table = table.drop_columns([name for name in table.column_names if name not in self._read])
-        if len(code) and code.min() < 0:
-            kept = code >= 0
-            table, code = table.filter(pa.array(kept)), code[kept]
+        return table.filter(pa.array(code >= 0)) if len(code) and code.min() < 0 else table
+
+    def _events(self, table: pa.Table, keys: list[str], code: npt.NDArray[np.int64]) -> Events:
         return Events(
             keys=keys,
             code=code,
@@ -118,7 +135,7 @@ def stored_column(kind: AnyType, array: pa.Array) -> Column:
     """The stored form of a column of events: storage units and a mask. Text without a bound is only ever counted."""
     valid = np.asarray(array.is_valid())
     if isinstance(kind, DecimalType):
-        return Column(units_of(array), valid)
+        return Column(np.ascontiguousarray(units_of(array)), valid)
     if isinstance(kind, StringType):
         if kind.max_bytes is None:
             return Column(np.empty(len(array), object), valid)
