@@ -99,14 +99,12 @@ def _definitions(settings: Settings) -> str:
 
 
 def _online(settings: Settings) -> str:
-    from forebay.settings import EMBEDDED
-    from forebay.stores.connection import address, connect_online
+    from forebay.stores.connection import connect_online, shown
 
     with connect_online(settings) as connection:
         info = connection.info("server")
-        where = EMBEDDED if settings.online_url == EMBEDDED else address(connection)
     name = "Valkey" if "valkey_version" in info else "Redis"
-    return f"{where}: {name} {info.get('valkey_version', info['redis_version'])}"
+    return f"{shown(settings.online_url)}: {name} {info.get('valkey_version', info['redis_version'])}"
 
 
 def _offline(settings: Settings) -> str:

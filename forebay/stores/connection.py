@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -72,6 +73,16 @@ def address(client: redis.Redis) -> str:
     """Where a client's server is, without user and password."""
     known = client.connection_pool.connection_kwargs
     return str(known["path"]) if "path" in known else f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
+
+
+def shown(url: str) -> str:
+    """An online URL for people to read: without user, password and options.
+
+    >>> shown("rediss://ann:secret@host:6380/2?password=secret")
+    'rediss://host:6380/2'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
 
 
 def _client(url: str) -> redis.Redis:

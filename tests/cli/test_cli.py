@@ -226,7 +226,7 @@ def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.M
         ended = cli("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(ended.out)}
     assert findings["online store"]["ok"] is True
-    assert f"127.0.0.1:{server.port}: Valkey" in findings["online store"]["detail"]
+    assert f"redis://127.0.0.1:{server.port}/0: Valkey" in findings["online store"]["detail"]
     assert "hunter2" not in ended.out + ended.err
 
 
