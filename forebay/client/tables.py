@@ -94,13 +94,16 @@ def check_file_kind(path: Path, what: str) -> None:
 def write_file(table: pa.Table, path: Path) -> None:
     """Write the rows to a Parquet, CSV or NDJSON file, whole or not at all."""
     check_file_kind(path, "file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        _write(table, unfinished, path.suffix)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(table, unfinished, path.suffix)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise RequestError(f"{str(path)!r} cannot be written: {error}; name another file, or make room") from None
 
 
 def _write(table: pa.Table, path: Path, kind: str) -> None:
