@@ -267,6 +267,12 @@ REFUSED: list[tuple[str, AnyDefinition, AnyDefinition, str]] = [
         "source shop: its archive is kept by timestamp\n    timestamp: 'ts' → 'at'\n",
     ),
     (
+        "dedupe",
+        SHOP,
+        but(SHOP, dedupe="10m"),
+        "source shop: its archive is kept by dedupe\n    dedupe: nothing → '10m'\n",
+    ),
+    (
         "column of a batch view gone",
         AGE,
         but(AGE, sources=[but(TABLE, schema=without(dict(TABLE.schema), "age"))]),
