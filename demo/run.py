@@ -34,7 +34,7 @@ def run(
     """Run the demo over `history_days` of history and `days` of stream; the exit code is 0 if the law held."""
     began = time.perf_counter()
     home = Path(Settings.from_env().home).resolve()
-    os.environ["FOREBAY_HOME"] = str(home)
+    os.environ |= embedded(home)
     files = Files(home)
     line = timeline(history_days=history_days, days=days)
     screen = Screen(STEPS_BESIDES_PAUSES + STEPS_PER_PAUSE * len(line.pauses_us))
@@ -50,6 +50,17 @@ def run(
     (home / "demo.json").write_text(json.dumps(found, indent=2) + "\n")
     print_verdict(screen.console, found, str(home))
     return 1 if problems(found) else 0
+
+
+def embedded(home: Path) -> dict[str, str]:
+    """The settings of the demo, whatever the user's are: embedded parts, a folder, and this checkout's definitions."""
+    return {
+        "FOREBAY_HOME": str(home),
+        "FOREBAY_ONLINE_URL": "embedded",
+        "FOREBAY_OFFLINE_URL": str(home / "offline"),
+        "FOREBAY_DEFINITIONS": "feature_defs",
+        "FOREBAY_NAMESPACE": "forebay",
+    }
 
 
 def result(steps: Run, probes_min: int, total_s: float) -> Mapping[str, Any]:

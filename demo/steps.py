@@ -209,12 +209,15 @@ def cpu_s() -> float:
 def claim(files: Files, shell: Shell) -> None:
     """Take an empty home, or clear one that an earlier demo made; anybody else's is refused."""
     mark = files.work / MARK
-    if mark.exists():
+    events = files.home / "offline" / "events"
+    added = {folder.name for folder in events.iterdir()} - set(SOURCES) if events.is_dir() else set()
+    if mark.exists() and not added:
         shell.run(forebay("down"))
         shutil.rmtree(files.home)
     elif files.home.exists() and any(files.home.iterdir()):
+        what = f"events of {', '.join(sorted(added))}, " if added else "something "
         raise ForebayError(
-            f"The demo needs a home of its own, and {files.home} already holds something that the demo did not make. "
+            f"The demo needs a home of its own, and {files.home} already holds {what}that the demo did not make. "
             "Run it with another one: FOREBAY_HOME=.forebay-demo forebay demo"
         )
     dagster_home = files.home / "dagster"

@@ -25,7 +25,10 @@ def stream(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Worker threads.")] = 1,
 ) -> None:
-    """Run the stream: events of every source into the online and the offline store."""
+    """Run the stream: events of every source into the online and the offline store.
+
+    Also takes --source NAME, --json, --give-up-after SECONDS and --accept-loss SOURCE: see docs/stream.md.
+    """
     flags = ["--until-end"] if until_end else []
     run_module("streaming", [*flags, "--workers", str(workers), *context.args])
 
