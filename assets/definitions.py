@@ -12,6 +12,7 @@ from dagster import Definitions, in_process_executor
 
 from assets.batch import features_asset, online_rows_asset
 from assets.deployment import declared
+from assets.history import history_asset
 from assets.schedules import refresh_schedule
 from assets.services import service_spec, training_asset
 from assets.sources import source_specs
@@ -30,6 +31,7 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
             *chain.from_iterable(source_specs(source) for source in deployed.sources.values()),
             *chain.from_iterable((tiles_asset(view), online_tiles_asset(view)) for view in windowed),
             *chain.from_iterable((features_asset(view), online_rows_asset(view)) for view in batch),
+            *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
         ],
         schedules=[schedule for schedule in schedules if schedule is not None],

@@ -111,7 +111,7 @@ def _facts(definition: AnyDefinition) -> dict[str, Any]:
         facts |= {"where": definition.where} if definition.where else {}
     elif not isinstance(definition, FeatureService):
         facts |= {"entity": definition.entity.name, "partitions": definition.partitions}
-    for name in ("ttl", "freshness", "refresh", "reach"):
+    for name in ("ttl", "freshness", "refresh", "reach", "history"):
         text = getattr(definition, name, None)
         facts |= {name: text} if text else {}
     return facts | {"fingerprint": fingerprint(definition)}

@@ -2,7 +2,7 @@
 
 stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<view>_v<n>  →  service/<service>_v<n>
                     table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
-                    events/…, features/…                      →  training/<service>_v<n>
+                    events/…, features/…                      →  training/<service>_v<n>, history/<view>_v<n>
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ def offline_key(view: AnyView) -> AssetKey:
 def online_key(view: AnyView) -> AssetKey:
     """A view in the online store."""
     return AssetKey(["online", view.asset_name])
+
+
+def history_key(view: AnyView) -> AssetKey:
+    """The finished values of a view."""
+    return AssetKey(["history", view.asset_name])
 
 
 def training_key(service: FeatureService) -> AssetKey:

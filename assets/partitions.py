@@ -31,6 +31,11 @@ def partitions_of(view: AnyView) -> PartitionsDefinition | None:
     return HourlyPartitionsDefinition(f"{view.first_day}-00:00", end_offset=int(refreshed_within(view)))
 
 
+def history_days(view: AnyView) -> PartitionsDefinition:
+    """The days of a view's history: all that are over since its own begins, or since 1970 where nothing says."""
+    return _daily(view.source.history_start if isinstance(view, WindowedView) else view.first_day or "1970-01-01", 0)
+
+
 def refreshed_within(view: BatchView) -> bool:
     """Whether a view is refreshed while a partition of it is under way."""
     if view.refresh is None:

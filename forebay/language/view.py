@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
+from forebay.instants import DAY_US, MINUTE_US
 from forebay.language.aggregations import Aggregation, explain_refusal
 from forebay.language.arguments import check_cases, check_labels, check_text, checked_list, checked_mapping
 from forebay.language.code import check_parameters, code_of
@@ -100,7 +101,8 @@ class WindowedView(_View, frozen=True):
 
     `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted
     event, a value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the stream may be before values are
-    `STALE`. Raises `DefinitionError` where it contradicts itself.
+    `STALE`. `history`: the grid on which finished values are kept for SQL. Raises `DefinitionError` where it
+    contradicts itself.
     """
 
     kind: ClassVar[str] = "windowed view"
@@ -113,6 +115,7 @@ class WindowedView(_View, frozen=True):
     freshness: str | None = None
     retention: str | None = None
     refresh: str | None = None
+    history: str | None = None
     owner: str = ""
     description: str = ""
     tags: Mapping[str, str] = {}
@@ -137,6 +140,7 @@ class WindowedView(_View, frozen=True):
         for name, text in (("ttl", self.ttl), ("freshness", self.freshness), ("retention", self.retention)):
             declared_us(f"{where}: {name}", text)
         check_cron(where, self.refresh)
+        _check_history(where, self.history)
 
     def _check_derived(self, where: str) -> None:
         for column, derived in self.derived.items():
@@ -188,6 +192,11 @@ class WindowedView(_View, frozen=True):
         return declared_us(self.name, self.ttl)
 
     @property
+    def history_us(self) -> int | None:
+        """Microseconds of `history`."""
+        return declared_us(self.name, self.history)
+
+    @property
     def freshness_us(self) -> int | None:
         """Microseconds of `freshness`."""
         return declared_us(self.name, self.freshness)
@@ -209,6 +218,7 @@ class BatchView(_View, frozen=True):
     ttl: str | None = None
     reach: str | None = None
     history_start: str | None = None
+    history: str | None = None
     code: str = ""
     owner: str = ""
     description: str = ""
@@ -235,6 +245,7 @@ class BatchView(_View, frozen=True):
         declared_us(f"{where}: ttl", self.ttl)
         declared_us(f"{where}: reach", self.reach)
         check_cron(where, self.refresh)
+        _check_history(where, self.history)
         if self.history_start is not None:
             check_day(where, "history_start", self.history_start)
         if self.partitions != "none" and self.first_day is None:
@@ -256,6 +267,11 @@ class BatchView(_View, frozen=True):
         return declared_us(self.name, self.ttl)
 
     @property
+    def history_us(self) -> int | None:
+        """Microseconds of `history`."""
+        return declared_us(self.name, self.history)
+
+    @property
     def reach_us(self) -> int | None:
         """Microseconds of `reach`."""
         return declared_us(self.name, self.reach)
@@ -275,6 +291,7 @@ def batch_view(
     ttl: str | None = None,
     reach: str | None = None,
     history_start: str | None = None,
+    history: str | None = None,
     owner: str = "",
     description: str = "",
     tags: Mapping[str, str] | None = None,
@@ -299,6 +316,7 @@ def batch_view(
             ttl=ttl,
             reach=reach,
             history_start=history_start,
+            history=history,
             code=code,
             owner=owner,
             description=description or inspect.getdoc(compute) or "",
@@ -330,6 +348,14 @@ def _check_head(where: str, view: WindowedView | BatchView) -> None:
     check_labels(where, view)
     if not isinstance(view.entity, Entity):
         raise DefinitionError(f"{where}: entity={view.entity!r} is not an Entity")
+
+
+def _check_history(where: str, text: str | None) -> None:
+    step_us = declared_us(f"{where}: history", text)
+    if step_us is not None and (DAY_US % step_us or step_us < MINUTE_US):
+        raise DefinitionError(
+            f"{where}: history={text!r} doesn't divide a day into steps of a minute or more; expected e.g. '1h' or '1d'"
+        )
 
 
 def _check_sources(where: str, sources: Sequence[Any]) -> None:

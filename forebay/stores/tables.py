@@ -3,6 +3,7 @@
     events/<source>       archive(source)       streamed/<view>@<v>    streamed(view)
     tiles/<view>@<v>      tiles(view)           dead_letters           dead_letters()
     features/<view>@<v>   rows(view)            repairs                repairs()
+    superseded/<view>@<v> rows(view)            history/<view>@<v>     history(view)
 
 Loaded only by those who use it: deltalake and Arrow's readers take a second to import.
 """
@@ -12,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forebay.language.source import EventSource
-from forebay.language.view import BatchView, WindowedView
+from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.settings import Settings
 from forebay.stores.archive import Archive
 from forebay.stores.dead_letters import DeadLetters
+from forebay.stores.history_table import HistoryTable
 from forebay.stores.location import Location, check_reachable
 from forebay.stores.repairs import Repairs
 from forebay.stores.rows_table import RowsTable
@@ -46,6 +48,10 @@ class OfflineStore:
     def rows(self, view: BatchView) -> RowsTable:
         """The rows of a batch view."""
         return RowsTable(self.location, view)
+
+    def history(self, view: AnyView) -> HistoryTable:
+        """The finished values of a view."""
+        return HistoryTable(self.location, view)
 
     def dead_letters(self) -> DeadLetters:
         """The events that were refused."""

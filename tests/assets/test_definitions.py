@@ -35,6 +35,7 @@ def test_lineage_goes_from_stream_to_service(defs: dg.Definitions) -> None:
     assert parents(defs, "events/sales") == {"stream/sales"}
     assert parents(defs, "tiles/user_sales_v1") == {"events/sales"}
     assert parents(defs, "online/user_sales_v1") == {"tiles/user_sales_v1"}
+    assert parents(defs, "history/user_sales_v1") == {"events/sales"}
     assert parents(defs, "features/user_spending_v1") == {"events/sales", "table/tiers"}
     assert parents(defs, "online/user_spending_v1") == {"features/user_spending_v1"}
     online = {"online/user_sales_v1", "online/user_tier_v1", "online/user_spending_v1"}

@@ -16,6 +16,7 @@ from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
 from assets.storage import HomeStorage
 from forebay.backfill.publication import read_cut
+from forebay.instants import moment
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
@@ -90,6 +91,22 @@ def test_ninety_days_are_one_run(world: World, defs: dg.Definitions) -> None:
         "entities": 1,
     }
     assert len(world.store.tiles(user_sales).table.snapshot().history()) == 2  # made, written once
+
+
+def test_a_history_of_days_is_one_run(world: World, defs: dg.Definitions) -> None:
+    world.load([sale(number, day(number, 5)) for number in range(3)])
+    key = dg.AssetKey(["history", "user_sales_v1"])
+    tags = {RANGE_START: "2024-01-01", RANGE_END: "2024-01-03"}
+    job = defs.resolve_implicit_global_asset_job_def()
+    with dg.instance_for_test() as instance:
+        result = job.execute_in_process(instance=instance, asset_selection=[key], tags=tags)
+        assert len(instance.get_materialized_partitions(key)) == 3
+    written = result.asset_materializations_for_node("history__user_sales_v1")
+    assert written[0].metadata["dates"].value == 3
+    table = world.store.history(user_sales).scan(["feature", "value", "computed_at"]).to_pylist()
+    bought = {row["computed_at"]: row["value"] for row in table if row["feature"] == "bought_lifetime"}
+    assert bought[moment(day(0, 6))] == 1.0
+    assert bought[moment(day(2, 6))] == 3.0
 
 
 def test_rows_of_hours_are_computed_and_published(world: World, defs: dg.Definitions) -> None:

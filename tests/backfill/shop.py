@@ -71,6 +71,7 @@ user_sales = WindowedView(
         Last("last_amount", of="amount", windows=[None], default=None),
     ],
     refresh="30 0 * * *",
+    history="6h",
     owner="shop@example.com",
     description="What a user bought.",
     tags={"domain": "shop"},

@@ -150,6 +150,7 @@ def windowed_views(draw: st.DrawFn, name: str, entity: Entity, source: EventSour
         ttl=draw(st.none() | DURATIONS),
         freshness=draw(st.none() | DURATIONS),
         retention=draw(st.none() | DURATIONS),
+        history=draw(st.sampled_from([None, "15m", "1h", "1d"])),
         refresh=draw(st.none() | CRONS),
         **{label: draw(some) for label, some in LABELS.items()},
     )
@@ -170,6 +171,7 @@ def batch_views(draw: st.DrawFn, name: str, entity: Entity, sources: list[Any]) 
         ttl=draw(st.none() | DURATIONS),
         reach=draw(st.none() | DURATIONS),
         history_start=draw(st.none() | DAYS),
+        history=draw(st.sampled_from([None, "15m", "1h", "1d"])),
         code="0123456789abcdef",
         compute=draw(st.sampled_from([None, len])),
         **{label: draw(some) for label, some in LABELS.items()},
