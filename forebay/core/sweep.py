@@ -44,10 +44,11 @@ def answer_sweep(
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
     groups = by_window(layout, wanted)
     features = {output.name: output.feature for outputs in groups.values() for output in outputs}
-    columns = {name: FeatureColumn.of_defaults(feature, len(row_code)) for name, feature in features.items()}
     events = replace(events, columns={name: _without_mask(column) for name, column in events.columns.items()})
     threads = threads or int(vars(numba.config)["NUMBA_NUM_THREADS"])
     with ThreadPoolExecutor(threads) as pool:
+        defaults = pool.map(lambda feature: FeatureColumn.of_defaults(feature, len(row_code)), features.values())
+        columns = dict(zip(features, defaults, strict=True))
         everybody = np.ones(len(events.keys), np.bool_)
         rows = grouped(row_code, everybody, threads, pool)
         mine = grouped(events.code, np.diff(rows.starts) > 0, threads, pool)

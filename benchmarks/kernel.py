@@ -1,0 +1,98 @@
+"""The training kernel alone: from the core's columns of events to those of features, nothing read and nothing written.
+
+What the compiled sweep costs beside its NumPy twin (both on one thread), what a second thread brings, and what ten
+times the events cost. Every value of the twins is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.purchases import Purchases
+from benchmarks.report import OURS, Comparison, Report
+from benchmarks.rounds import Contender, interleaved, per_unit
+from benchmarks.shop import TRAINING_WINDOWS, all_spend
+from benchmarks.training import DAYS, FIRST_SPINE_DAY, START_US
+from forebay.core.events import Events
+from forebay.core.layout import Layout
+from forebay.core.ranges import answer_ranges
+from forebay.core.sweep import answer_sweep
+from forebay.core.values import FeatureColumn
+from forebay.instants import DAY_US
+
+TWIN, ONE_THREAD, TENTH = "NumPy, one thread", "one thread", "a tenth of them"
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many events the larger history has, and how many rows are asked."""
+
+    events: int = 5_000_000
+    users: int = 100_000
+    rows: int = 250_000
+    rounds: int = 5
+
+
+TINY = Size(events=5_000, users=100, rows=500, rounds=1)
+
+
+def run(size: Size) -> Report:
+    """Measure the sweep on two threads beside all others, per row."""
+    large, small = Asked.drawn(size.events, size), Asked.drawn(size.events // 10, size)
+    large.check()
+    contenders: dict[str, Contender] = {
+        OURS: per_unit(lambda: large.swept(2)),
+        ONE_THREAD: per_unit(lambda: large.swept(1)),
+        TWIN: per_unit(large.in_numpy),
+        TENTH: per_unit(lambda: small.swept(2)),
+    }
+    samples = interleaved(contenders, size.rounds)
+    comparisons = [
+        Comparison.of("sweep, two threads", samples, ONE_THREAD, "wall_us", "µs/row wall"),
+        Comparison.of("sweep, one thread", samples, TWIN, "cpu_us", "µs/row CPU", ours=ONE_THREAD),
+        Comparison.of("sweep, ten times the events", samples, TENTH, "cpu_us", "µs/row CPU"),
+    ]
+    features = len(Layout.of(all_spend).outputs)
+    setting = f"{size.events:,} events, {size.rows:,} rows, {len(TRAINING_WINDOWS)} windows, {features} features"
+    return Report("kernel", setting, size.rounds, comparisons)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Events, and rows that ask about their users at any instant."""
+
+    events: Events
+    code: Ints
+    us: Ints
+
+    @classmethod
+    def drawn(cls, count: int, size: Size) -> Asked:
+        """Rows whose users are drawn as events are."""
+        events = Purchases.drawn(count, size.users, START_US, START_US + DAYS * DAY_US).events(all_spend)
+        rng = np.random.default_rng(5)
+        instants = START_US + rng.integers(FIRST_SPINE_DAY * DAY_US, DAYS * DAY_US, size.rows)
+        return cls(events, events.code[rng.integers(0, count, size.rows)], instants)
+
+    def swept(self, threads: int) -> int:
+        """By the compiled kernel; how many rows."""
+        self._sweep(threads)
+        return len(self.code)
+
+    def in_numpy(self) -> int:
+        """By its twin; how many rows."""
+        answer_ranges(Layout.of(all_spend), self.events, self.code, self.us)
+        return len(self.code)
+
+    def check(self) -> None:
+        """Both give the same bits. Raises `AssertionError`."""
+        twins = answer_ranges(Layout.of(all_spend), self.events, self.code, self.us)
+        for mine, twin in zip(self._sweep(2), twins, strict=True):
+            for name in ("values", "status", "event_us"):
+                assert (getattr(mine, name) == getattr(twin, name)).all(), f"{mine.feature.name}: {name} differ"
+
+    def _sweep(self, threads: int) -> list[FeatureColumn]:
+        return answer_sweep(Layout.of(all_spend), self.events, self.code, self.us, threads=threads)
