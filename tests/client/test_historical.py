@@ -14,6 +14,7 @@ import pytest
 
 from forebay.client import archived, historical
 from forebay.client.feature_store import FeatureStore
+from forebay.core import ranges
 from forebay.errors import RequestError, StoreError, UnknownNameError
 from forebay.instants import DAY_US, MINUTE_US, moment
 from forebay.settings import Settings
@@ -118,6 +119,20 @@ def test_an_archive_that_does_not_fit_in_memory_is_read_by_groups_of_entities(
     monkeypatch.setattr(historical, "EVENTS_AT_ONCE", 3)
     monkeypatch.setattr(archived, "LOOKED_UP_MAX", 0)
     assert store.get_historical_features(spine, features="everything@1").to_arrow().equals(whole)
+
+
+def test_swept_with_others_among_them_events_give_the_same(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large archive takes other ways: whole files, events of entities that nobody asks about, compiled code."""
+    spine = {"user": ["nobody", "bob", None, "bob"], "event_timestamp": [at(31), at(31), at(31), at(20)]}
+    whole = store.get_historical_features(spine, features="everything@1").to_arrow()
+    monkeypatch.setattr(ranges, "SWEPT_EVENTS", 1)
+    monkeypatch.setattr(archived, "LOOKED_UP_MAX", 0)
+    monkeypatch.setattr(archived, "PIECE_ROWS", 1)
+    for others in (0.0, 1.0):
+        monkeypatch.setattr(archived, "OTHERS_MAX", others)
+        assert store.get_historical_features(spine, features="everything@1").to_arrow().equals(whole)
 
 
 def test_an_empty_spine_and_empty_stores_give_defaults(tmp_path: Path, online_url: str, namespace: str) -> None:
