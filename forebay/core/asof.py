@@ -26,10 +26,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.places import Places
+
 Ints = npt.NDArray[np.int64]
 NOBODY = -1
 EARLIEST = -(2**63)
-KEY_MAX = 2**62
 
 
 class Best:
@@ -73,20 +74,16 @@ class AsOf:
     """Rows asked, (entity, instant) each, and the best stored row for them. Entities are numbers; −1 asks for none."""
 
     def __init__(self, code: Ints, instants_us: Ints) -> None:
-        self._order = np.lexsort((instants_us, code))
-        self._code, self._us = code[self._order], instants_us[self._order]
-        entities = np.arange(max(int(code.max(initial=NOBODY)) + 1, 1))
-        self._starts, self._ends = np.searchsorted(self._code, entities), np.searchsorted(self._code, entities, "right")
+        self._places = Places(code, instants_us)
         self._best = Best(len(code) + 1)  # the last place is nobody's
         self._stretches = Best(0)
-        self._keys = self._made()
 
     def offer(self, code: Ints, from_us: Ints, event_us: Ints, created_us: Ints, row: Ints) -> None:
         """Stored rows, numbered as `row`, each of an entity (−1: of none asked) and counting from an instant on."""
-        mine = np.flatnonzero((code >= 0) & (code < len(self._ends)))
+        mine = self._places.asked(code)
         code = code[mine]
-        place = self._first(code, from_us[mine])
-        found = place < self._ends[code]
+        place = self._places.first(code, from_us[mine])
+        found = place < self._places.ends[code]
         mine = mine[found]
         self._best.offer(place[found], event_us[mine], created_us[mine], row[mine])
 
@@ -94,9 +91,9 @@ class AsOf:
         self, code: Ints, from_us: Ints, until_us: Ints, event_us: Ints, created_us: Ints, row: Ints
     ) -> None:
         """As `offer`, of rows that stop counting at an instant."""
-        mine = np.flatnonzero((code >= 0) & (code < len(self._ends)))
-        low, high = self._first(code[mine], from_us[mine]), self._first(code[mine], until_us[mine])
-        size = 1 << max(len(self._code) - 1, 1).bit_length()
+        mine = self._places.asked(code)
+        low, high = (self._places.first(code[mine], us[mine]) for us in (from_us, until_us))
+        size = 1 << max(len(self._places) - 1, 1).bit_length()
         if not len(self._stretches.row):
             self._stretches = Best(2 * size)
         low, high = low + size, high + size
@@ -117,8 +114,9 @@ class AsOf:
         best = self._carried()
         if len(self._stretches.row):
             best = _better(best, self._pushed_down())
-        rows, event_us = np.full(len(self._order), NOBODY, np.int64), np.full(len(self._order), EARLIEST, np.int64)
-        rows[self._order], event_us[self._order] = best.row, best.event_us
+        order = self._places.order
+        rows, event_us = np.full(len(order), NOBODY, np.int64), np.full(len(order), EARLIEST, np.int64)
+        rows[order], event_us[order] = best.row, best.event_us
         return rows, event_us
 
     def _carried(self) -> Best:
@@ -126,7 +124,9 @@ class AsOf:
         order = self._best.order()
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
-        rank = rank[:-1] + (self._code + 1) * len(order)  # later entities outrank earlier ones: nothing is carried over
+        rank = rank[:-1] + (self._places.code + 1) * len(
+            order
+        )  # later entities outrank earlier ones: nothing is carried over
         held = np.maximum.accumulate(rank) % len(order)
         return self._best.take(order[held])
 
@@ -141,29 +141,7 @@ class AsOf:
             rank[nodes] = np.maximum(rank[nodes], rank[nodes >> 1])
             first *= 2
         size = len(rank) // 2
-        return self._stretches.take(order[rank[size : size + len(self._code)]])
-
-    def _made(self) -> Ints | None:
-        """Entity and instant as one ascending number, where that fits."""
-        if not len(self._us):
-            return None
-        self._origin = int(self._us.min()) - 1
-        self._span = int(self._us.max()) - self._origin + 2
-        if self._span * (len(self._ends) + 1) >= KEY_MAX:
-            return None
-        return self._code * self._span + (self._us - self._origin)
-
-    def _first(self, code: Ints, us: Ints) -> Ints:
-        """The first place of each entity whose instant is not before `us`."""
-        if self._keys is not None:
-            within = np.clip(us, self._origin, self._origin + self._span - 1) - self._origin
-            return np.searchsorted(self._keys, code * self._span + within)
-        low, high = self._starts[code], self._ends[code]
-        while (low < high).any():
-            middle = (low + high) >> 1
-            before = (low < high) & (np.append(self._us, KEY_MAX)[middle] < us)
-            low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
-        return low
+        return self._stretches.take(order[rank[size : size + len(self._places)]])
 
 
 def _better(left: Best, right: Best) -> Best:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from forebay.core.answer import by_window, finish, partials_needed
 from forebay.core.events import Events
 from forebay.core.layout import Layout, Output
+from forebay.core.places import Places
 from forebay.core.ranges import answer_events, merge_ranges
 from forebay.core.tiles import group_starts, reduce
 from forebay.core.values import FeatureColumn
@@ -37,6 +38,8 @@ from forebay.language.windows import Window
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 LATEST = 2**63 - 1
+WORTH_LEAVING_OUT = 0.9
+"""Events that arrived after every row are dropped first where they are more than a tenth: the rest is copied for it."""
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
@@ -45,7 +48,9 @@ def answer_known(
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, of the events that had arrived by each row's instant; `events.offset` says when."""
     if len(row_us) and len(events):
-        events = _taken(events, events.offset <= row_us.max())
+        arrived = events.offset <= row_us.max()
+        if arrived.mean() < WORTH_LEAVING_OUT:
+            events = _taken(events, arrived)
     columns = answer_events(layout, events, row_code, row_us, names)
     late = np.flatnonzero(unarrived(layout, events, row_code, row_us))
     if len(late):
@@ -58,12 +63,20 @@ def answer_known(
 
 def unarrived(layout: Layout, events: Events, row_code: Ints, row_us: Ints) -> npt.NDArray[np.bool_]:
     """Which rows have, within reach of their windows, an event that arrived only after their instant."""
-    reach_us = layout.lookback_us
-    until = events.offset if reach_us is None else np.minimum(events.offset, events.ts + reach_us)
-    slow = until > events.ts + 1
-    code, ts, until = events.code[slow], events.ts[slow], until[slow]
-    began = _counts(code, ts + 1, row_code, row_us)
-    return (began > _counts(code, until, row_code, row_us)) & (row_code >= 0)
+    reach_us, places = layout.lookback_us, Places(row_code, row_us)
+    mine = places.asked(events.code)
+    low = places.first(events.code[mine], events.ts[mine] + 1)
+    hidden = low < places.ends[events.code[mine]]
+    mine, low = mine[hidden], low[hidden]
+    until = events.offset[mine] if reach_us is None else np.minimum(events.offset[mine], events.ts[mine] + reach_us)
+    hidden = places.us[low] < until
+    mine, low, until = mine[hidden], low[hidden], until[hidden]
+    change = np.zeros(len(places) + 1, np.int64)
+    np.add.at(change, low, 1)
+    np.add.at(change, places.first(events.code[mine], until), -1)
+    late = np.zeros(len(places), np.bool_)
+    late[places.order] = np.cumsum(change[:-1]) > 0
+    return late
 
 
 @dataclass(frozen=True)
@@ -140,13 +153,6 @@ def _together(layout: Layout, outputs: tuple[Output, ...], parts: list[tuple[Row
     instant = np.concatenate([merged.instant for _, merged in parts])[order][starts]
     whole = reduce(layout, fields, starts, partials_needed(layout, outputs))
     return rows[order][starts], Merged(whole, whole["events"], whole["newest"], instant)
-
-
-def _counts(code: Ints, us: Ints, row_code: Ints, row_us: Ints) -> Ints:
-    """For each row, how many instants of its entity are not after its own."""
-    order = np.lexsort((us, code))
-    code, us = code[order], us[order]
-    return _positions(code, us, row_code, row_us) - np.searchsorted(code, row_code)
 
 
 def _positions(code: Ints, us: Ints, row_code: Ints, row_us: Ints) -> Ints:

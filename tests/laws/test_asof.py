@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forebay.core import asof
+from forebay.core import places
 from forebay.core.asof import EARLIEST, NOBODY, AsOf
 
 FOR_EVER = 2**63 - 1
@@ -61,7 +61,7 @@ def test_the_row_that_holds_is_the_loops(
     key_max: int, rows: list[Row], asked: list[tuple[int, int]], known: bool, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asof, "KEY_MAX", key_max)
+        patch.setattr(places, "KEY_MAX", key_max)
         wanted = AsOf(np.array([e for e, _ in asked], np.int64), np.array([us for _, us in asked], np.int64))
         offer(wanted, rows, seed, known=known)
         found, event_us = wanted.holding()

@@ -1,0 +1,53 @@
+"""Rows asked, in order of entity and instant: where what is stored begins and ends to matter to them.
+
+What is stored may be many times what is asked, so it isn't sorted: its instants are searched for among those asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+KEY_MAX = 2**62
+"""Entity and instant are searched as one integer below this; where that is too little, entity by entity."""
+
+
+class Places:
+    """The places of rows (entity, instant) in order; entities are numbers, −1 is nobody."""
+
+    def __init__(self, code: Ints, instants_us: Ints) -> None:
+        self.order = np.lexsort((instants_us, code))
+        self.code, self.us = code[self.order], instants_us[self.order]
+        entities = np.arange(max(int(code.max(initial=-1)) + 1, 1))
+        self.starts, self.ends = np.searchsorted(self.code, entities), np.searchsorted(self.code, entities, "right")
+        self._keys = self._made()
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    def first(self, code: Ints, us: Ints) -> Ints:
+        """The first place of each entity whose instant is not before `us`; the end of its places, where none is."""
+        if self._keys is not None:
+            within = np.clip(us, self._origin, self._origin + self._span - 1) - self._origin
+            return np.searchsorted(self._keys, code * self._span + within)
+        low, high = self.starts[code], self.ends[code]
+        while (low < high).any():
+            middle = (low + high) >> 1
+            before = (low < high) & (np.append(self.us, KEY_MAX)[middle] < us)
+            low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+        return low
+
+    def asked(self, code: Ints) -> npt.NDArray[np.intp]:
+        """Which of some entities are within the range of those asked."""
+        return np.flatnonzero((code >= 0) & (code < len(self.ends)))
+
+    def _made(self) -> Ints | None:
+        """Entity and instant as one ascending number, where that fits."""
+        if not len(self.us):
+            return None
+        self._origin = int(self.us.min()) - 1
+        self._span = int(self.us.max()) - self._origin + 2
+        if self._span * (len(self.ends) + 1) >= KEY_MAX:
+            return None
+        return self.code * self._span + (self.us - self._origin)
