@@ -73,7 +73,7 @@ class World:
 
     def load(self, sales_: Sequence[Sale]) -> None:
         """Put history into the archive, as `forebay load` does: no stream is behind it."""
-        self._append("load:test", self.loaded, sales_)
+        self._append(f"load:{0:016x}", self.loaded, sales_)
         self.loaded += len(sales_)
 
     def stream(self, sales_: Sequence[Sale]) -> None:
