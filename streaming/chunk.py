@@ -36,6 +36,8 @@ class Chunk:
     lines: Sequence[bytes | None] = ()
     """`None` where a message has no value."""
     table: pa.Table | None = None
+    archived: bool = False
+    """Whether `table` holds events as the archive does, judged and with their offsets."""
     offsets: npt.NDArray[np.int64] | None = None
     """The offset of each event; `None` where they are `first_offset`, `first_offset + 1`, …"""
 

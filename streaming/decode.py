@@ -1,8 +1,7 @@
 """From raw events to columns: the first step of the flow.
 
 Lives here: calling ingest on a chunk, and judging which events are late and which are duplicates. An event that cannot
-be one becomes a dead letter; nothing here raises for what is in a log. Below the archive's position nothing is judged
-anew: an event is what the archive holds.
+be one becomes a dead letter; nothing here raises for what is in a log. What comes from the archive is judged already.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.ingest.arrow import conform
-from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch, event_schema
+from forebay.ingest.batch import EVENT_ID, DeadLetter, EventBatch, event_schema
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.language.source import EventSource
-from forebay.stores.archived_offsets import ArchivedOffsets
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
 from streaming.remembered import Remembered, fresh_dedupe
@@ -31,13 +29,16 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Decoded:
-    """The events of a chunk as columns, its dead letters, which events are late, and how many duplicates went."""
+    """The events of a chunk as columns, its dead letters, which events are late, how many duplicates went, and whether
+    all of it comes from the archive.
+    """
 
     batch: EventBatch
     dead: list[DeadLetter]
     ts: npt.NDArray[np.int64]
     late: Mask
     duplicates: int
+    archived: bool = False
 
     @property
     def newest_us(self) -> int:
@@ -47,12 +48,8 @@ class Decoded:
 
 @dataclass
 class _Seen:
-    """How far a partition was archived before this flow and what of that counts, the newest event up to there or up to
-    what was read since, and what duplicates are known by.
-    """
+    """The newest event of a partition up to what was read, and what duplicates are known by."""
 
-    archived: int
-    held: ArchivedOffsets
     newest_us: int
     dedupe: Dedupe | None
 
@@ -73,16 +70,15 @@ class Decoder:
 
     def __call__(self, chunk: Chunk) -> Decoded:
         """The columns of one chunk."""
+        if chunk.archived:
+            batch = EventBatch(chunk.source, chunk.partition, chunk.table, chunk.first_offset, chunk.next_offset)
+            return Decoded(batch, [], instants(batch), np.zeros(len(batch), np.bool_), 0, archived=True)
         batch, dead = self._ingest(chunk)
-        seen, ts, offsets = self._seen_of(chunk), instants(batch), np.asarray(batch.table[SOURCE_OFFSET])
-        again = int(np.searchsorted(offsets, seen.archived))
-        late, repeated = _judged(seen, batch, ts, again)
-        counted = ~repeated
-        if again:
-            counted[:again] = seen.held.hold(offsets[:again])
-        if not counted.all():
-            batch = replace(batch, table=batch.table.filter(pa.array(counted)))
-            ts, late = ts[counted], late[counted]
+        ts = instants(batch)
+        late, repeated = _judged(self._seen_of(chunk), batch, ts)
+        if repeated.any():
+            batch = replace(batch, table=batch.table.filter(pa.array(~repeated)))
+            ts, late = ts[~repeated], late[~repeated]
         return Decoded(batch, dead, ts, late, int(repeated.sum()))
 
     def _ingest(self, chunk: Chunk) -> tuple[EventBatch, list[DeadLetter]]:
@@ -105,19 +101,17 @@ class Decoder:
         if where not in self._seen:
             known = self._remembered(chunk.source, chunk.partition)
             dedupe = fresh_dedupe(chunk.source) if known.dedupe is None else known.dedupe
-            self._seen[where] = _Seen(known.next_offset, known.held, known.newest_us, dedupe)
+            self._seen[where] = _Seen(known.newest_us, dedupe)
         return self._seen[where]
 
 
-def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64], since: int) -> tuple[Mask, Mask]:
-    """Which events of a batch are late and which are duplicates; those before row `since` were judged once."""
-    late, repeated = np.zeros(len(ts), np.bool_), np.zeros(len(ts), np.bool_)
-    if since < len(ts):
-        late[since:] = late_rows(ts[since:], seen.newest_us, batch.source.lateness_us)
-        seen.newest_us = max(seen.newest_us, int(ts[since:].max()))
-        if seen.dedupe is not None:
-            repeated[since:] = seen.dedupe(ts[since:], batch.table[EVENT_ID].slice(since))
-    return late, repeated
+def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:
+    """Which events of a batch are late and which are duplicates."""
+    late = late_rows(ts, seen.newest_us, batch.source.lateness_us)
+    seen.newest_us = max(seen.newest_us, int(ts.max(initial=INT64_MIN)))
+    if seen.dedupe is None:
+        return late, np.zeros(len(ts), np.bool_)
+    return late, seen.dedupe(ts, batch.table[EVENT_ID])
 
 
 def instants(batch: EventBatch) -> npt.NDArray[np.int64]:

@@ -66,6 +66,8 @@ class DeltaWriter:
             with self._wake:
                 self._pending.beats[item.source.name, item.reader] = item
             return
+        if item.archived:
+            return
         self._backlog.add(len(item.batch))
         with self._wake:
             self._pending.decoded.append(item)

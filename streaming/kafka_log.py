@@ -5,7 +5,7 @@ Lives here: reading a topic's partitions from an offset on. Rules:
 - Offsets may have gaps (compaction, transactions); a chunk covers them, so the positions of the stores move over them,
   also over a gap at the end.
 - Events that were deleted before they were read are an error, unless that loss was accepted for the source. Nothing is
-  lost where a partition that no store has begun starts behind offset 0: the archive never held what is gone.
+  lost where a partition of which the archive has nothing starts behind offset 0: it never held what is gone.
 - Offsets beyond the end mean that the topic was made anew, or that its cluster lost acknowledged events: an error.
 - A value that is null (a tombstone) is no event: the decoder makes it a dead letter.
 - The end of a topic (`until_end`) is where a partition ended when its first events arrived, or where the cluster said
@@ -56,8 +56,6 @@ class Topics:
 
     settings: Mapping[str, str]
     patience: Patience
-    archived_from: Callable[[EventSource], Mapping[str, int]]
-    """The first offset of each partition that the archive holds."""
     accepted: Collection[str]
     """Sources of which events may be lost: they are read on where their log begins."""
 
@@ -233,19 +231,12 @@ class TopicReader:
         """Refuse to pass over events that were there."""
         if self.source.name in self._topics.accepted:
             return
-        where = f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}"
-        remedy = (
-            "Backfill its views from the archive and publish them, then start with "
-            f"--accept-loss {self.source.name} to read on where the log begins"
-        )
         if part.next_offset > 0:
             raise StoreError(
-                f"{where}, but offset {part.next_offset} is the next that its stores need: "
-                f"the events between were deleted before they were read. {remedy}"
+                f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}, but offset "
+                f"{part.next_offset} is the next that the archive needs: the events between were deleted before they "
+                f"were read. Start with --accept-loss {self.source.name} to read on where the log begins"
             )
-        held = self._topics.archived_from(self.source).get(part.name)
-        if held is not None and held < first:
-            raise StoreError(f"{where}, but a view of it needs the log from its beginning. {remedy}")
 
     def _compare_ends(self) -> None:
         """A cluster may answer a fetch beyond the end with nothing: notice that the end stays behind what was read."""

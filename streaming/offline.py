@@ -23,9 +23,11 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
 from forebay.stores.dead_letters import DeadLetters
+from forebay.stores.replay import Stretches
 from forebay.stores.source_clock import clock_us
 from forebay.stores.tables import OfflineStore
 from forebay.stores.tiles_table import StreamedTable
+from streaming.archive_log import Archived
 from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN, dates_of
@@ -84,11 +86,13 @@ class Offline:
         self._known |= {(source.name, name): position for name, position in found.items()}
         return found
 
-    def remembered(
-        self, source: EventSource, positions: Mapping[str, PartitionPosition], resume: Mapping[str, int]
-    ) -> dict[str, Remembered]:
-        """What the archive remembers of partitions that are read on from `resume`."""
-        return remember(self._archive(source), positions, resume)
+    def remembered(self, source: EventSource, positions: Mapping[str, PartitionPosition]) -> dict[str, Remembered]:
+        """What the archive remembers of its partitions."""
+        return remember(self._archive(source), positions)
+
+    def replay(self, source: EventSource, stretches: Stretches) -> Archived:
+        """What the archive holds of stretches of partitions, as the beginning of their log."""
+        return Archived(self._archive(source), stretches)
 
     def streamed(self, view: WindowedView) -> dict[str, int]:
         """How far each lane and partition is in a view's streamed tiles."""

@@ -29,7 +29,6 @@ from streaming.delta_writer import DeltaWriter
 from streaming.heartbeat import interval_us
 from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
-from streaming.lateness import INT64_MIN
 from streaming.offline import Offline
 from streaming.positions import published_cut, read_positions
 from streaming.retry import Patience
@@ -99,8 +98,15 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))
     positions = read_positions(online, settings.namespace, offline, task.sources, views)
-    topics = Topics(settings.kafka, patience, lambda one: offline.first_offsets(one, INT64_MIN), task.accepted)
-    logs = Logs(task.sources, settings.home, lambda: connect_online(settings), topics, positions.resume, task.until_end)
+    logs = Logs(
+        task.sources,
+        settings.home,
+        lambda: connect_online(settings),
+        Topics(settings.kafka, patience, task.accepted),
+        positions.replay,
+        positions.archived_to,
+        task.until_end,
+    )
     backlog, limits = Backlog(), {source.name: task.definitions.limits(source) for source in task.sources}
     return Parts(
         task,

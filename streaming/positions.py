@@ -1,7 +1,8 @@
 """Where a flow resumes: at the least of what its stores say.
 
 Lives here: reading how far each partition is in the archive, in `streamed/` and in every slot of every view, and
-taking the minimum. Each store drops what it has, so starting too early costs time only. A (view, slot) or table
+taking the minimum. What lies before the archive's position is read from there, the rest from the log. Each store drops
+what it has, so starting too early costs time only. A (view, slot) or table
 without a position starts where the view starts (docs/stream.md, "A new view"): at the first archived event that its
 published cut does not cover, or at the beginning of the log while nothing is published.
 """
@@ -22,6 +23,7 @@ from forebay.stores.archive import PartitionPosition
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
+from streaming.archive_log import Archived
 from streaming.offline import Offline
 from streaming.partials import app_id
 from streaming.remembered import Remembered
@@ -42,25 +44,34 @@ class Positions:
     _firsts: dict[tuple[str, int], Mapping[str, int]] = field(default_factory=dict)
 
     def resume(self, source: EventSource, partition: str) -> int:
-        """The offset at which a partition is read on."""
-        offsets = [self._archived_to(source, partition)]
+        """The first offset that some store lacks; from the archive's position on, the log is read."""
+        offsets = [self.archived_to(source, partition)]
         for view in self.views:
             if view.source.name == source.name:
                 offsets += self._of_view(view, partition)
         return min(offsets)
 
+    def archived_to(self, source: EventSource, partition: str) -> int:
+        """How far a partition is in the archive: where its log is read on."""
+        return self.archived.get((source.name, partition), PartitionPosition()).next_offset
+
+    def replay(self, source: EventSource, mine: Callable[[str], bool]) -> Archived:
+        """What some store lacks and the archive holds, of some partitions of a source."""
+        stretches = {
+            name: (first, position.next_offset)
+            for (of, name), position in self.archived.items()
+            if of == source.name and mine(name) and (first := self.resume(source, name)) < position.next_offset
+        }
+        return self.offline.replay(source, stretches)
+
     def remembered(self) -> Callable[[EventSource, str], Remembered]:
-        """Asks what the archive remembers of a partition; it is read now, from where each partition is resumed on."""
+        """Asks what the archive remembers of a partition; it is read now."""
         known: dict[tuple[str, str], Remembered] = {}
         for source in self.sources:
             mine = {name: position for (of, name), position in self.archived.items() if of == source.name}
-            found = self.offline.remembered(source, mine, {name: self.resume(source, name) for name in mine})
+            found = self.offline.remembered(source, mine)
             known |= {(source.name, name): one for name, one in found.items()}
         return lambda source, partition: known.get((source.name, partition), Remembered())
-
-    def _archived_to(self, source: EventSource, partition: str) -> int:
-        """How far a partition is in the archive."""
-        return self.archived.get((source.name, partition), PartitionPosition()).next_offset
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
         slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
@@ -73,7 +84,7 @@ class Positions:
         cut_us = self.cuts[view.key]
         if cut_us == NO_CUT:
             return 0
-        return self._first_after(view.source, cut_us).get(partition, self._archived_to(view.source, partition))
+        return self._first_after(view.source, cut_us).get(partition, self.archived_to(view.source, partition))
 
     def _first_after(self, source: EventSource, cut_us: int) -> Mapping[str, int]:
         if (source.name, cut_us) not in self._firsts:

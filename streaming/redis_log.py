@@ -50,7 +50,7 @@ def id_before(offset: int) -> str:
 
 
 class StreamReader:
-    """Some partitions of one source, read together: one XREAD for all of them."""
+    """Some partitions of one source (maybe none), read together: one XREAD for all of them."""
 
     def __init__(self, source: EventSource, client: redis.Redis, offsets: Mapping[str, int]) -> None:
         self.source, self._client = source, client
@@ -75,6 +75,8 @@ class StreamReader:
 
     def poll(self) -> list[Chunk]:
         """The next entries of each partition that has some now."""
+        if not self._next:
+            return []
         asked: dict[Any, Any] = {partition: id_before(offset) for partition, offset in self._next.items()}
         with translated(self._client):
             reply: Any = self._client.xread(asked, count=EVENTS_MAX) or []

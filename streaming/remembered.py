@@ -1,11 +1,11 @@
 """What the archive remembers of a partition, and the decoder goes on from.
 
-    log        ├────────────┬───────────────┬──────────▶
-            resume       archived         end            offsets
-    decided by            the archive       the decoder: late against the newest event, duplicate within the horizon
+    log        ├─── the last `dedupe` ───┬────────────▶
+                                      archived             offsets
+    decided by              the archive       the decoder: late against the newest event, duplicate within the horizon
 
-Lives here: reading that memory from the archive when a flow begins: which offsets it holds between where the partition
-is resumed and where it is archived to, and the events of the last `dedupe` before that (docs/adr/0023).
+Lives here: reading that memory from the archive when a flow begins: its newest event, and the events of the last
+`dedupe` before its position (docs/adr/0023).
 """
 
 from __future__ import annotations
@@ -21,32 +21,23 @@ from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
 from forebay.ingest.dedupe import Dedupe
 from forebay.language.source import EventSource
 from forebay.stores.archive import Archive, PartitionPosition
-from forebay.stores.archived_offsets import NONE, ArchivedOffsets
 from streaming.lateness import INT64_MIN
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """How far a partition was archived when the flow began, the newest event up to there (INT64_MIN: none), which
-    offsets of those that are read again are events, and what is known of duplicates (`None`: nothing yet).
+    """The newest archived event of a partition (INT64_MIN: none), and what is known of duplicates (`None`: nothing
+    yet).
     """
 
-    next_offset: int = 0
     newest_us: int = INT64_MIN
-    held: ArchivedOffsets = NONE
     dedupe: Dedupe | None = None
 
 
-def remember(
-    archive: Archive, positions: Mapping[str, PartitionPosition], resume: Mapping[str, int]
-) -> dict[str, Remembered]:
-    """What an archive at `positions` remembers of its partitions, which are read again from `resume` on."""
-    again = {name: offset for name, offset in resume.items() if offset < positions[name].next_offset}
-    held, dedupes = archive.offsets_from(again), _dedupes(archive, positions)
-    return {
-        name: Remembered(position.next_offset, newest_of(position), held.get(name, NONE), dedupes.get(name))
-        for name, position in positions.items()
-    }
+def remember(archive: Archive, positions: Mapping[str, PartitionPosition]) -> dict[str, Remembered]:
+    """What an archive at `positions` remembers of its partitions."""
+    dedupes = _dedupes(archive, positions)
+    return {name: Remembered(newest_of(position), dedupes.get(name)) for name, position in positions.items()}
 
 
 def newest_of(position: PartitionPosition) -> int:

@@ -1,8 +1,8 @@
 """The readers of a flow: every partition of every source's log, in chunks, as soon as there is something.
 
-Lives here: which partitions a reader has, polling them, and its face towards Bytewax. What a file, a topic or a stream
-is lives in `file_log.py`, `kafka_log.py` and `redis_log.py`. Partitions that appear while the flow runs are picked up
-by the reader they fall to, because a part for Bytewax is a reader and not a partition.
+Lives here: which partitions a reader has, polling them, and its face towards Bytewax. What a file, a topic, a stream or
+the archive is lives in `file_log.py`, `kafka_log.py`, `redis_log.py` and `archive_log.py`. Partitions that appear while
+the flow runs are picked up by the reader they fall to, because a part for Bytewax is a reader and not a partition.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
 from forebay.stores.table_source import expand_path
+from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
 from streaming.chunk import Chunk
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
+from streaming.log import LogReader, Resume
 from streaming.redis_log import StreamReader
 from streaming.routing import part_names, reader_of
 from streaming.stop import Stop
@@ -36,32 +37,6 @@ CHUNKS_MAX = 8
 """Chunks of one source that a reader takes at a time: a source with a thousand files fills the backlog no further."""
 DISCOVERY_INTERVAL_S = 1.0
 """How often a folder is looked through for new files."""
-
-Resume = Callable[[EventSource, str], int]
-"""The offset at which a partition of a source is resumed."""
-
-
-class LogReader(Protocol):
-    """Some partitions of one source."""
-
-    source: EventSource
-
-    def poll(self) -> Sequence[Chunk]:
-        """What there is now."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether a poll without chunks was the end of all partitions."""
-
-    def ends(self) -> Sequence[End]:
-        """The partitions that held nothing more at the last poll; none while the log does not answer."""
-
-    @property
-    def unfinished(self) -> Sequence[str]:
-        """Partitions that end in something half written."""
-
-    def close(self) -> None:
-        """Let go of files and connections."""
 
 
 class FileReader:
@@ -134,20 +109,24 @@ class Logs:
     home: Path
     online: Callable[[], redis.Redis]
     topics: Topics
+    archived: Callable[[EventSource, Callable[[str], bool]], Archived]
+    """What is read from the archive, of some partitions of a source."""
     resume: Resume
+    """Where the log is read on behind that."""
     until_end: bool
 
     def open(self, reader: int, readers: int) -> list[LogReader]:
         """The partitions that fall to a reader, ready to be polled."""
-        opened = [self._open(source, reader, readers) for source in self.sources]
-        return [log for log in opened if log is not None]
+        return [self._open(source, reader, readers) for source in self.sources]
 
-    def _open(self, source: EventSource, reader: int, readers: int) -> LogReader | None:
-        stream = source.stream
-
+    def _open(self, source: EventSource, reader: int, readers: int) -> LogReader:
         def mine(partition: str) -> bool:
             return reader_of(source.name, partition, readers) == reader
 
+        return Continued(self.archived(source, mine), self._log(source, mine))
+
+    def _log(self, source: EventSource, mine: Callable[[str], bool]) -> LogReader:
+        stream = source.stream
         if isinstance(stream, FileStream):
             path = expand_path(stream.path, self.home, os.environ, f"Stream of {source.name!r}")
             return FileReader(source, path, mine, self.resume, until_end=self.until_end)
@@ -155,8 +134,6 @@ class Logs:
             return self.topics.open(source, mine, self.resume, until_end=self.until_end)
         assert isinstance(stream, RedisStream)
         names = [name for i in range(stream.partitions) if mine(name := f"{stream.key}:{i}")]
-        if not names:
-            return None
         client = redis.Redis.from_url(stream.url) if stream.url else self.online()
         return StreamReader(source, client, {name: self.resume(source, name) for name in names})
 

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.instants import DAY_US, day_text
 from forebay.language.source import EventSource
-from forebay.stores.archived_offsets import ArchivedOffsets
 from forebay.stores.data_files import DATE, in_order
 from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
 from forebay.stores.location import Location
@@ -138,16 +136,6 @@ class Archive:
             return Commit(archive_schema(self.source).empty_table(), positions) if positions else None
 
         self.table.append(prepare)
-
-    def offsets_from(self, floors: Mapping[str, int]) -> dict[str, ArchivedOffsets]:
-        """The archived offsets of some partitions, those of each from an offset on."""
-        parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in floors}
-        if floors:
-            where = pc.field(SOURCE_PARTITION).isin(list(floors)) & (pc.field(SOURCE_OFFSET) >= min(floors.values()))
-            for name, rows in self._by_partition([SOURCE_OFFSET], where):
-                offsets = np.asarray(rows[SOURCE_OFFSET])
-                parts[name].append(offsets[offsets >= floors[name]])
-        return {name: ArchivedOffsets.of(found) for name, found in parts.items()}
 
     def recent(self, since: Mapping[str, int]) -> Iterator[tuple[str, pa.Table]]:
         """Instant, `event_id` and offset of the archived events of some partitions, of each from an instant on.

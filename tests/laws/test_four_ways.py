@@ -52,7 +52,7 @@ from forebay.stores.connection import connect_online
 from forebay.stores.lane import Lane, Piece
 from forebay.stores.tables import OfflineStore
 from streaming.chunk import Chunk
-from streaming.decode import Decoder
+from streaming.decode import Decoded, Decoder
 from streaming.offline import Offline
 from streaming.remembered import Remembered
 from tests.oracle import oracle
@@ -144,10 +144,14 @@ class World:
         self.read_to = [self.chance.randint(0, end) for end in self.read_to]
         offline = Offline(self.store, lambda source: NO_CUT)
         archived = offline.archived(sales)
-        again = {name: offset for name, offset in zip(PARTITIONS, self.read_to, strict=True) if name in archived}
-        remembered = offline.remembered(sales, archived, again)
+        again = dict(zip(PARTITIONS, self.read_to, strict=True))
+        past = offline.replay(sales, {name: (again[name], one.next_offset) for name, one in archived.items()})
+        remembered = offline.remembered(sales, archived)
         now_us = START_US + 400 * DAY_US
         self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)
+        while chunks := past.poll():
+            for chunk in chunks:
+                self.apply(PARTITIONS.index(chunk.partition), self.decode(chunk))
 
     @property
     def seen(self) -> list[dict[str, Any]]:
@@ -166,8 +170,12 @@ class World:
         lines = [json.dumps(event).encode() for event in events]
         decoded = self.decode(Chunk(sales, PARTITIONS[part], first, first + len(lines), lines=lines))
         assert not decoded.dead
+        self.archive.append([decoded.batch], START_US)
+        self.apply(part, decoded)
+
+    def apply(self, part: int, decoded: Decoded) -> None:
+        """Events of a partition, into the online store."""
         batch = decoded.batch
-        self.archive.append([batch], START_US)
         newest_us = max(_us(event) for event in self.logs[part][: batch.next_offset])
         chosen = {view.key: one.select(batch.table) for view, one in zip(VIEWS, self.selectors, strict=True)}
         assert all(len(slots_of(events.keys)) == len(events.keys) for events in chosen.values())

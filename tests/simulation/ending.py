@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from forebay.backfill.publication import read_cut
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, merge
 from forebay.ingest.batch import FUTURE
 from forebay.ingest.select import Selector
-from forebay.instants import DAY_US, HOUR_US, day_text, day_us, floor_us
+from forebay.instants import DAY_US, HOUR_US, day_text, day_us, floor_us, moment
 from forebay.language.view import WindowedView
 from streaming.offline import LATE
 from tests.simulation.expected import check_answer
@@ -122,7 +123,9 @@ def _check_streamed(run: Simulation, view: WindowedView) -> None:
     rows = archive.filter(pa.compute.invert(pa.compute.starts_with(archive["source_partition"], "load:")))
     events = selector.select(rows)
     expected = fold(layout, events)
+    expected = expected.take(expected.records["start"] >= run.starts[view.key])
     keys, tiles = run.store.streamed(view).read()
+    tiles = tiles.take(tiles.records["start"] >= run.starts[view.key])
     names = {name: n for n, name in enumerate(events.keys)}
     code = np.array([names[keys[i]] for i in tiles.code.tolist()], np.int64)
     merged = merge(layout, code, tiles.records)
@@ -143,16 +146,9 @@ def _repair(run: Simulation) -> None:
                 run._publish(view, us, us + DAY_US)
         run._publish(view, START_US, START_US + DAY_US)
         folded = run.store.tiles(view).folded()
-        cut_us = forebay_cut(run, view)
+        cut_us = read_cut(run.online, run.namespace, view)
         behind = {d for d, n in folded.items() if n != archived.get(d, 0) and day_us(d) < cut_us}
         assert not behind, f"{view.key}: {sorted(behind)} got events after they were folded, and are not marked"
-
-
-def forebay_cut(run: Simulation, view: WindowedView) -> int:
-    """The published cut."""
-    from forebay.backfill.publication import read_cut
-
-    return read_cut(run.online, run.namespace, view)
 
 
 def _check_features(run: Simulation, view: WindowedView, events: list[Event]) -> None:
@@ -163,8 +159,6 @@ def _check_features(run: Simulation, view: WindowedView, events: list[Event]) ->
     features = run.expected.features
     entities = run.expected.entities(view)
     for at_us in (max(newest + 1, run.now_us), newest + 7 * HOUR_US + 1 + DAY_US):
-        from forebay.instants import moment
-
         rows: Any = [{key: entity} for entity in entities]
         answer = features.get_online_features(names, entity_rows=rows, at=moment(at_us))
         values, statuses = answer.to_dict(), answer.statuses

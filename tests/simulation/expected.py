@@ -181,10 +181,15 @@ class Expected:
         lines = [f"{view.key} {entity}: cut {cut_us}, progress {self.progress(view, entity)}"]
         for name, events in (("counted", counted), ("left out", out)):
             lines += [f"  {name} {event.id} {instant_text(event.ts)}" for event in sorted(events, key=lambda e: e.ts)]
-        lines += [f"  applied {place} {event.id} {instant_text(event.ts)} {'late' if late else ''}"
-                  for place, event, late in self.applied(view, entity)]
-        lines += [f"  line {place} {line.event and line.event.id} {line.event and line.event.entity(view)} {instant_text(line.event.ts) if line.event else ''} "
-                  f"{'clock' if line.depends_on_clock else ''} {self.memory.refused.get(place)}" for place, line in self.log.places()]
+        lines += [
+            f"  applied {place} {event.id} {instant_text(event.ts)} {'late' if late else ''}"
+            for place, event, late in self.applied(view, entity)
+        ]
+        lines += [
+            f"  line {place} {line.event and line.event.id} {line.event and line.event.entity(view)} {instant_text(line.event.ts) if line.event else ''} "
+            f"{'clock' if line.depends_on_clock else ''} {self.memory.refused.get(place)}"
+            for place, line in self.log.places()
+        ]
         return "\n".join(lines)
 
     def _newest_on_time(self, view: WindowedView, entity: str, counted: list[Event]) -> int:

@@ -24,8 +24,9 @@ import redis
 import forebay.backfill.publication
 from forebay import FeatureStore, RedisStream
 from forebay.backfill.partitions import days
-from forebay.backfill.publication import publish_view
+from forebay.backfill.publication import publish_view, read_cut
 from forebay.backfill.tiles import fold_dates
+from forebay.core.codec import NO_CUT
 from forebay.core.tiles import Tiles
 from forebay.errors import ForebayError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
@@ -36,8 +37,10 @@ from forebay.stores.connection import connect_online
 from forebay.stores.keys import Keys
 from forebay.stores.publish import Published
 from forebay.stores.tables import OfflineStore
+from streaming.partials import app_id
 from streaming.parts import Task
 from streaming.redis_log import SEQUENCE_BITS, id_before
+from streaming.routing import LANES
 from tests.simulation.expected import Attempt, Expected, Memory
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
@@ -88,6 +91,7 @@ class Simulation:
         self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in self.shop.views}
         self._folding: dict[int, dict[str, list[str]]] = {}
         self.by_id: dict[str, Event] = {}
+        self.starts = {view.key: NO_CUT for view in self.shop.views}
         self.lost = 0
         self.said: list[str] = []
 
@@ -227,6 +231,7 @@ class Simulation:
             now_us=lambda: self.now_us,
         )
         starting = object()
+        self._note_starts()
         try:
             with self.faults.as_actor(starting):
                 self.process = Process(task, self.online)
@@ -234,6 +239,13 @@ class Simulation:
             self.say("died while starting")
         except ForebayError as error:
             self.say(f"did not start: {error}")
+
+    def _note_starts(self) -> None:
+        """A view of which `streamed/` has no position starts at its cut: it need not hold what lies before."""
+        for view in self.shop.views:
+            known = self.store.streamed(view).positions()
+            if any(app_id(lane, name) not in known for lane in range(LANES) for name in self.log.lines):
+                self.starts[view.key] = max(self.starts[view.key], read_cut(self.online, self.namespace, view))
 
     def _step(self, process: Process) -> None:
         n = self.chance.randrange(process.workers)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from forebay import EventSource, String, Timestamp
-from forebay.ingest.batch import EVENT_ID, FUTURE, SOURCE_OFFSET
+from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
 from forebay.instants import MINUTE_US, day_us, instant_text
-from forebay.stores.archived_offsets import NONE, ArchivedOffsets
 from forebay.stores.tables import OfflineStore
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
@@ -54,27 +49,14 @@ def test_duplicates_go_and_are_counted_and_are_not_late() -> None:
     assert again.late.tolist() == [False, True]
 
 
-def test_below_the_archives_position_an_event_is_what_the_archive_holds() -> None:
-    """An event that was dated ahead of the clock when it was read first stays a dead letter, though it isn't now."""
-    lines = [line("a", 0), line("ahead", 5), line("b", 1), line("b", 1)]
-    first = fresh()(chunk(0, lines))
-    assert [letter.reason for letter in first.dead] == [FUTURE]
-    held = ArchivedOffsets.of([np.array([offset for offset, _ in kept(first)])])
-    remembered = Remembered(3, NOW_US + MINUTE_US, held)
-    again = fresh(NOW_US + 60 * MINUTE_US, remembered)(chunk(0, [*lines, line("c", 2)]))
-    assert kept(again) == [(0, "a"), (2, "b"), (3, "b"), (4, "c")], "no memory of duplicates was given"
-    assert (again.dead, again.duplicates) == ([], 0)
-
-
-@given(st.sets(st.integers(0, 60)), st.lists(st.integers(0, 60), max_size=4))
-def test_runs_hold_what_they_are_made_of(offsets: set[int], cuts: list[int]) -> None:
-    edges = [0, *sorted(cuts), 61]
-    parts = [[n for n in offsets if low <= n < high] for low, high in itertools.pairwise(edges)]
-    runs = ArchivedOffsets.of(np.array(part, np.int64) for part in [*parts, *parts[:1]])
-    asked = np.arange(-1, 63)
-    assert runs.hold(asked).tolist() == [n in offsets for n in asked.tolist()]
-    assert (runs.firsts[1:] > runs.ends[:-1]).all()
-    assert not NONE.hold(asked).any()
+def test_what_comes_from_the_archive_is_not_judged_again() -> None:
+    """An event that is archived counts, though by now a clock or the memory of duplicates would say otherwise."""
+    judged = fresh()(chunk(0, [line("a", 0), line("b", 1)]))
+    archived = Chunk(SOURCE, "p", 0, 5, archived=True, table=judged.batch.table)
+    decode = fresh(NOW_US - 60 * MINUTE_US)
+    again = [decode(archived), decode(archived)]
+    assert [(kept(one), one.batch.next_offset) for one in again] == [([(0, "a"), (1, "b")], 5)] * 2
+    assert all((one.dead, one.duplicates, one.archived) == ([], 0, True) for one in again)
 
 
 @pytest.mark.parametrize("resume", [0, 2, 5])
@@ -98,9 +80,10 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     positions = offline.archived(SOURCE)
     assert positions["p"].next_offset == 6
     assert positions["p"].heartbeat_us == NOW_US + MINUTE_US, "it must not move the horizon of duplicates"
-    remembered = offline.remembered(SOURCE, positions, {"p": resume, "q": 1})
+    remembered = offline.remembered(SOURCE, positions)
     decode = Decoder({}, lambda source, partition: remembered[partition], lambda: NOW_US)
-    found = [decode(chunk(n, lines[n : n + 2])) for n in range(resume, 10, 2)]
+    past = offline.replay(SOURCE, {"p": (resume, 6)}).poll()
+    found = [*map(decode, past), *(decode(chunk(n, lines[n : n + 2])) for n in range(6, 10, 2))]
     offsets = [offset for one in found for offset, _ in kept(one)]
     assert offsets == [offset for offset in (0, 1, 2, 3, 5, 8, 9) if offset >= resume]
     assert sum(one.duplicates for one in found) == 2

@@ -43,14 +43,13 @@ class Following:
         *,
         until_end: bool = False,
         epoch: int = 0,
-        archived: Mapping[str, int] | None = None,
         accepted: Collection[str] = (),
         give_up_after_s: float = 30,
         mine: Callable[[str], bool] = lambda name: True,
         **settings: str,
     ) -> None:
         given = {"brokers": brokers} | {name.replace("_", "."): value for name, value in settings.items()}
-        topics = Topics(given, Patience(give_up_after_s), lambda source: archived or {}, accepted)
+        topics = Topics(given, Patience(give_up_after_s), accepted)
         self.reader: TopicReader = topics.open(
             source(topic, epoch), mine, lambda source, name: (resume or {}).get(name, 0), until_end=until_end
         )
@@ -205,7 +204,7 @@ def test_events_that_were_deleted_unread_are_refused_unless_their_loss_is_accept
     at = {f"{own_topic}:0": 20}
     following = Following(noida.brokers, own_topic, at)
     with pytest.raises(
-        StoreError, match=r"begins at offset 30, but offset 20 is the next that its stores need.*accept"
+        StoreError, match=r"begins at offset 30, but offset 20 is the next that the archive needs.*accept"
     ):
         following.read(1)
     accepted = Following(noida.brokers, own_topic, at, accepted=["clicks"], until_end=True)
@@ -213,18 +212,12 @@ def test_events_that_were_deleted_unread_are_refused_unless_their_loss_is_accept
     assert accepted.chunks[0].first_offset == 20, "positions pass what is lost"
 
 
-def test_a_truncated_topic_is_begun_where_it_begins_while_nothing_of_it_is_known_to_be_lost(
-    noida: Broker, own_topic: str
-) -> None:
+def test_a_truncated_topic_of_which_nothing_is_archived_is_begun_where_it_begins(noida: Broker, own_topic: str) -> None:
     noida.truncate(own_topic, 0, 30)
     name = f"{own_topic}:0"
-    for archived in ({}, {name: 30}, {"other:0": 3}):
-        first = Following(noida.brokers, own_topic, archived=archived, until_end=True)
-        assert first.read_to_the_end() == {name: numbers(30, 100)}
-        assert first.chunks[0].first_offset == 0
-    behind = Following(noida.brokers, own_topic, archived={name: 29})
-    with pytest.raises(StoreError, match=r"begins at offset 30, but a view of it needs the log from its beginning"):
-        behind.read(1)
+    first = Following(noida.brokers, own_topic, until_end=True)
+    assert first.read_to_the_end() == {name: numbers(30, 100)}
+    assert first.chunks[0].first_offset == 0
 
 
 def test_a_topic_that_was_made_anew_is_refused_and_another_epoch_reads_it(noida: Broker, own_topic: str) -> None:
