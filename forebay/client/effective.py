@@ -101,6 +101,8 @@ def _payload(current: NumberedRows, past: NumberedRows | None, rows: Ints, names
 def _placed(column: pa.ChunkedArray, places: Ints, found: npt.NDArray[np.bool_], kind: AnyType) -> Column:
     """A column of the rows that hold, laid beside the rows asked."""
     there = stored(column, kind)
+    if found.all():
+        return there.take(places)
     values, valid = np.zeros(len(found), kind.storage), np.zeros(len(found), np.bool_)
     values[found], valid[found] = there.values[places[found]], there.valid[places[found]]
     return Column(values, valid)

@@ -79,11 +79,16 @@ def finish_rows(
     if ttl_us is not None:
         expired[~missing] = instants_us[~missing] - event_us[~missing] > ttl_us
     finished = []
+    features, current = view.outputs(), ~(missing | expired)
     for name in wanted(view, names):
-        result = FeatureColumn.of_defaults(view.outputs()[name], len(missing))
+        good = columns[name].valid & current
+        if good.all():
+            present = np.full(len(good), Status.PRESENT, np.uint8)
+            finished.append(FeatureColumn(features[name], columns[name].values, good, present, event_us.copy()))
+            continue
+        result = FeatureColumn.of_defaults(features[name], len(missing))
         result.status[expired] = Status.DEFAULT_EXPIRED
         result.event_us[:] = event_us
-        good = columns[name].valid & ~missing & ~expired
         result.values[good] = columns[name].values[good]
         result.valid[good] = True
         result.status[good] = Status.PRESENT
