@@ -22,7 +22,7 @@ from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.language.source import EventSource
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
-from streaming.remembered import Remembered, fresh_dedupe
+from streaming.remembered import Remembered, Settled, fresh_dedupe
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,10 +48,13 @@ class Decoded:
 
 @dataclass
 class _Seen:
-    """The newest event of a partition up to what was read, and what duplicates are known by."""
+    """The newest event of a partition up to what was read, what duplicates are known by, and what was settled of
+    offsets that are read again.
+    """
 
     newest_us: int
     dedupe: Dedupe | None
+    settled: Settled
 
 
 class Decoder:
@@ -83,17 +86,18 @@ class Decoder:
 
     def _ingest(self, chunk: Chunk) -> tuple[EventBatch, list[DeadLetter]]:
         source, limits = chunk.source, self._limits.get(chunk.source.name, {})
+        now_us = self._seen_of(chunk).settled.clock(self._now_us())
         if not len(chunk):
             nothing = event_schema(source).empty_table()
             return EventBatch(source, chunk.partition, nothing, chunk.first_offset, chunk.next_offset), []
         if chunk.table is not None:
-            return conform(source, chunk.partition, chunk.first_offset, chunk.table, self._now_us(), limits)
+            return conform(source, chunk.partition, chunk.first_offset, chunk.table, now_us, limits)
         if source.name in self._codecs:
             rows = self._codecs[source.name](chunk.lines)
             messages = Messages(source, chunk.partition, chunk.first_offset, chunk.lines, chunk.offsets)
-            return decode_rows(messages, rows, self._now_us(), limits)
+            return decode_rows(messages, rows, now_us, limits)
         return decode_json(
-            source, chunk.partition, chunk.first_offset, chunk.lines, self._now_us(), limits, offsets=chunk.offsets
+            source, chunk.partition, chunk.first_offset, chunk.lines, now_us, limits, offsets=chunk.offsets
         )
 
     def _seen_of(self, chunk: Chunk) -> _Seen:
@@ -101,7 +105,7 @@ class Decoder:
         if where not in self._seen:
             known = self._remembered(chunk.source, chunk.partition)
             dedupe = fresh_dedupe(chunk.source) if known.dedupe is None else known.dedupe
-            self._seen[where] = _Seen(known.newest_us, dedupe)
+            self._seen[where] = _Seen(known.newest_us, dedupe, known.settled)
         return self._seen[where]
 
 

@@ -58,7 +58,7 @@ class LaneWriter:
                 f"but was applied up to {self._ends[where]}: events would be lost. Start the flow again"
             )
         newest_us = None if piece.newest_us == INT64_MIN else piece.newest_us
-        stretch = LanePiece(piece.partition, piece.next_offset, newest_us, piece.events)
+        stretch = LanePiece(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)
         applied = self.patience(lambda: self.lane.commit([stretch]))
         self._ends[where] = piece.next_offset
         for key, events in piece.events.items():

@@ -9,6 +9,7 @@ after it is judged against it (docs/adr/0024).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from forebay.errors import FencedError
-from forebay.ingest.batch import SOURCE_OFFSET
+from forebay.errors import FencedError, StoreUnavailableError
+from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
 from forebay.stores.dead_letters import DeadLetters
+from forebay.stores.refusals import Refusals
 from forebay.stores.replay import Stretches
 from forebay.stores.source_clock import clock_us
 from forebay.stores.tables import OfflineStore
@@ -32,7 +34,7 @@ from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN, dates_of
 from streaming.partials import Partials, ends, missing
-from streaming.remembered import Remembered, remember
+from streaming.remembered import Remembered, Settled, remember
 
 LATE, BEFORE_CUT = "late", "before the cut"
 IDLE_AFTER_US = 60 * SECOND_US
@@ -59,6 +61,8 @@ class Offline:
     cut_us: Callable[[EventSource], int]
     """The newest published cut of a source's views; INT64_MIN where nothing is published."""
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    refusals: Refusals | None = None
+    """What was passed online because of the clock; `None` where nothing is written online."""
     _archives: dict[str, Archive] = field(default_factory=dict)
     _known: dict[tuple[str, str], PartitionPosition] = field(default_factory=dict)
     """What this process knows of the archive's positions: it alone moves those of the partitions that it reads."""
@@ -86,9 +90,20 @@ class Offline:
         self._known |= {(source.name, name): position for name, position in found.items()}
         return found
 
-    def remembered(self, source: EventSource, positions: Mapping[str, PartitionPosition]) -> dict[str, Remembered]:
-        """What the archive remembers of its partitions."""
-        return remember(self._archive(source), positions)
+    def remembered(
+        self, source: EventSource, positions: Mapping[str, PartitionPosition], settled: Mapping[str, Settled]
+    ) -> dict[str, Remembered]:
+        """What the archive remembers of its partitions, and what was settled elsewhere."""
+        return remember(self._archive(source), positions, settled)
+
+    def refused(self, source: EventSource) -> dict[str, set[int]]:
+        """The offsets behind the archive that were found to be dated too far ahead, online or as dead letters."""
+        found = self.refusals.read(source.name) if self.refusals else {}
+        since = {name: one.next_offset for (of, name), one in self._known.items() if of == source.name}
+        for name, offset in self._letters.refused(source.name, since):
+            found.setdefault(name, set()).add(offset)
+        behind = {name: {n for n in offsets if n >= since.get(name, 0)} for name, offsets in found.items()}
+        return {name: offsets for name, offsets in behind.items() if offsets}
 
     def replay(self, source: EventSource, stretches: Stretches) -> Archived:
         """What the archive holds of stretches of partitions, as the beginning of their log."""
@@ -123,6 +138,8 @@ class Offline:
             self.store.repairs().append(sorted({*self._marks_before(moved_us, chunks)} - {*before}), now_us)
         for chunk in chunks:
             self._note(chunk)
+        if any(letter.reason == FUTURE for letter in letters):
+            self._forget_refused(source)
         return _added(chunks, appended, sum(int(late.sum()) for late in lates))
 
     def beat(self, heartbeat: Heartbeat) -> bool:
@@ -169,6 +186,16 @@ class Offline:
             return chunk.late
         new = np.asarray(chunk.batch.table[SOURCE_OFFSET]) >= known.next_offset
         return chunk.late | (new & (chunk.ts < known.heartbeat_us - chunk.batch.source.lateness_us))
+
+    def _forget_refused(self, source: EventSource) -> None:
+        """The archive is past some offsets: what else was said of them decides nothing any more."""
+
+        def is_past(partition: str, offset: int) -> bool:
+            return offset < self._known.get((source.name, partition), PartitionPosition()).next_offset
+
+        with contextlib.suppress(StoreUnavailableError):  # they may stay
+            if self.refusals:
+                self.refusals.forget(source.name, is_past)
 
     def _note(self, chunk: Decoded) -> None:
         """A chunk is archived."""

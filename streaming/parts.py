@@ -22,6 +22,7 @@ from forebay.settings import Settings
 from forebay.stores import takeover
 from forebay.stores.connection import connect_online
 from forebay.stores.lane import Lane, wall_clock_us
+from forebay.stores.refusals import Refusals
 from forebay.stores.tables import OfflineStore
 from streaming.backlog import Backlog
 from streaming.decode import Decoder
@@ -94,6 +95,7 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     """
     settings, views, patience = task.settings, task.views, task.patience
     offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
+    offline.refusals = Refusals(online, settings.namespace) if views else None
     lanes, seen = _lanes(task, online), patience(lambda: offline.flow(task.sources))
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))

@@ -9,7 +9,9 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +28,7 @@ from forebay.stores.progress import Cut, Progress
 from streaming.archive_log import Archived
 from streaming.offline import Offline
 from streaming.partials import app_id
-from streaming.remembered import Remembered
+from streaming.remembered import Remembered, Settled
 from streaming.routing import LANES
 
 
@@ -41,6 +43,8 @@ class Positions:
     streamed: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, Sequence[Progress]]
     cuts: Mapping[str, int]
+    refused: Mapping[str, Mapping[str, Collection[int]]]
+    """By source and partition, the offsets behind the archive that were found to be dated too far ahead."""
     _firsts: dict[tuple[str, int], Mapping[str, int]] = field(default_factory=dict)
 
     def resume(self, source: EventSource, partition: str) -> int:
@@ -65,13 +69,22 @@ class Positions:
         return self.offline.replay(source, stretches)
 
     def remembered(self) -> Callable[[EventSource, str], Remembered]:
-        """Asks what the archive remembers of a partition; it is read now."""
+        """Asks what the stores remember of a partition; it is read now."""
         known: dict[tuple[str, str], Remembered] = {}
         for source in self.sources:
             mine = {name: position for (of, name), position in self.archived.items() if of == source.name}
-            found = self.offline.remembered(source, mine)
+            found = self.offline.remembered(source, mine, self._settled(source))
             known |= {(source.name, name): one for name, one in found.items()}
         return lambda source, partition: known.get((source.name, partition), Remembered())
+
+    def _settled(self, source: EventSource) -> dict[str, Settled]:
+        """What the online store or the dead letters have settled of each partition before the archive."""
+        slots = [slot for view in self.views if view.source.name == source.name for slot in self.progress[view.key]]
+        ends: dict[str, int] = defaultdict(int)
+        for name, applied in itertools.chain.from_iterable(slot.partitions.items() for slot in slots):
+            ends[name] = max(ends[name], applied.next_offset)
+        refused = self.refused[source.name]
+        return {name: Settled(ends[name], frozenset(refused.get(name, ()))) for name in ends.keys() | refused.keys()}
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
         slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
@@ -123,4 +136,5 @@ def read_positions(
             blobs: list[Any] = online.mget(keys.slots("progress", view.key, range(SLOTS)))
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
         cuts[view.key] = min(cuts_of(online, keys, view))
-    return Positions(sources, views, offline, archived, streamed, progress, cuts)
+    refused = {source.name: offline.refused(source) for source in sources}
+    return Positions(sources, views, offline, archived, streamed, progress, cuts, refused)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from forebay.core.events import Events
+from forebay.ingest.batch import FUTURE
 from forebay.ingest.select import Selector
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
@@ -33,6 +34,8 @@ class Piece:
     events: Mapping[str, Events]
     size: int
     """Events in the whole chunk: what the writer still has before it, counted."""
+    refused: Sequence[int] = ()
+    """Offsets of the chunk that are no events because of the clock."""
 
 
 class Splitter:
@@ -58,6 +61,7 @@ class Splitter:
             for key, selector in selectors.items()
         }
         self._backlog.add(len(batch) * self._writers)
+        refused = [letter.offset for letter in decoded.dead if letter.reason == FUTURE]
         return [
             Piece(
                 writer,
@@ -68,6 +72,7 @@ class Splitter:
                 decoded.newest_us,
                 {key: events[writer] for key, events in cut.items()},
                 len(batch),
+                refused,
             )
             for writer in range(self._writers)
         ]

@@ -37,6 +37,8 @@ from forebay.language.types import DecimalType
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 DETAIL_LENGTH_MAX = 300
+Clock = Callable[[Ints], Ints]
+"""The instant by which each of some offsets is judged to be dated too far ahead."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Offered:
 
 
 def admit(
-    offered: Offered, columns: Mapping[str, Converted], now_us: int, limits: Mapping[str, int]
+    offered: Offered, columns: Mapping[str, Converted], now_us: int | Clock, limits: Mapping[str, int]
 ) -> tuple[pa.Table, list[DeadLetter]]:
     """The events among the rows, as a table of `event_schema`, and the dead letters of all others."""
     source = offered.source
@@ -69,7 +71,8 @@ def admit(
             faults.add(_beyond(source, name, column.array, limits[name]), TOO_LARGE, name)
     arrays = {name: column.array for name, column in columns.items()}
     faults.add(_too_long(arrays, len(offered.offsets)), TOO_LARGE, "")
-    _check_instants(faults, source, arrays[source.timestamp], now_us)
+    clock_us = now_us if isinstance(now_us, int) else now_us(offered.offsets)
+    _check_instants(faults, source, arrays[source.timestamp], clock_us)
     if source.event_id != CONTENT_HASH:
         _check_ids(faults, source, arrays[source.event_id])
     dead = faults.letters()
@@ -128,10 +131,10 @@ def _too_long(arrays: Mapping[str, pa.Array], count: int) -> Mask:
     return size > EVENT_BYTES_MAX
 
 
-def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int) -> None:
+def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int | Ints) -> None:
     if array.null_count:
         faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
-    instants = np.asarray(array.cast(pa.int64()).fill_null(now_us))
+    instants = np.asarray(array.cast(pa.int64()).fill_null(0))
     faults.add(instants > now_us + source.max_skew_us, FUTURE, source.timestamp)
     # Batch has no partition before history starts, so such an event would count in training and not online.
     faults.add(instants < source.history_start_us, BEFORE_HISTORY, source.timestamp)

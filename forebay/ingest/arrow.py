@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.ingest.admit import Offered, admit
+from forebay.ingest.admit import Clock, Offered, admit
 from forebay.ingest.batch import DeadLetter, EventBatch, stored_type
 from forebay.ingest.convert import Converted, convert
 from forebay.language.source import EventSource
@@ -34,7 +34,7 @@ def conform(
     partition: str,
     first_offset: int,
     table: pa.Table,
-    now_us: int,
+    now_us: int | Clock,
     limits: Mapping[str, int] | None = None,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some rows of a partition, and a dead letter for every row that is none.

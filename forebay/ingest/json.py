@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from forebay.ingest.admit import Clock
 from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, MALFORMED, WRONG_TYPE, DeadLetter, EventBatch
 from forebay.ingest.rows import Messages, Unreadable, assembled, obstacle
 from forebay.ingest.scalars import column_of
@@ -32,7 +33,7 @@ def decode_json(
     partition: str,
     first_offset: int,
     lines: Sequence[bytes | None],
-    now_us: int,
+    now_us: int | Clock,
     limits: Mapping[str, int] | None = None,
     *,
     offsets: Ints | None = None,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forebay.ingest.admit import Offered, admit
+from forebay.ingest.admit import Clock, Offered, admit
 from forebay.ingest.batch import EVENT_BYTES_MAX, TOMBSTONE, TOO_LARGE, DeadLetter, EventBatch
 from forebay.ingest.convert import Converted
 from forebay.ingest.scalars import column_of
@@ -62,7 +62,7 @@ def obstacle(value: bytes | None) -> Unreadable | None:
 
 
 def decode_rows(
-    messages: Messages, rows: Sequence[Row | Unreadable], now_us: int, limits: Mapping[str, int] | None = None
+    messages: Messages, rows: Sequence[Row | Unreadable], now_us: int | Clock, limits: Mapping[str, int] | None = None
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some messages that were decoded to rows, and a dead letter for every one that is none.
 
@@ -83,7 +83,7 @@ def assembled(
     value: Callable[[int, str], Any],
     readable: Sequence[int] | None,
     unreadable: Sequence[tuple[int, Unreadable]],
-    now_us: int,
+    now_us: int | Clock,
     limits: Mapping[str, int],
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """A batch of the readable messages (their numbers; `None`: all), whose columns these are, and all dead letters."""

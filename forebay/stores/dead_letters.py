@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import INSTANT, SOURCE_OFFSET, DeadLetter
+from forebay.ingest.batch import FUTURE, INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
 from forebay.stores.archive import FLOW
 from forebay.stores.data_files import DATE
@@ -75,6 +75,17 @@ class DeadLetters:
     def position(self, name: str) -> int:
         """How far `<source>/<partition>` was judged."""
         return self.table.position(name) or 0
+
+    def refused(self, source: str, since: Mapping[str, int]) -> list[tuple[str, int]]:
+        """Partitions and offsets of a source's letters that are FUTURE, those of each partition from an offset on."""
+        mine = [(name, end) for name, end in self.table.positions().items() if name.startswith(f"{source}/")]
+        heads = {name.removeprefix(f"{source}/"): end for name, end in mine}
+        if not any(end > since.get(name, 0) for name, end in heads.items() if name != FLOW):
+            return []
+        where = (pc.field("source") == source) & (pc.field("reason") == FUTURE)
+        rows = self.table.read(["source_partition", SOURCE_OFFSET], where)
+        found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
+        return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
 
     def scan(self, source: str | None = None) -> pa.Table:
         """All of them, or those of a source, the newest first."""

@@ -8,6 +8,7 @@
     <ns>:{17}:cut:<view>@<v>               the cut of the last finished publication
     <ns>:{17}:published:<view>@<v>         the entities that may have a :b or :r
     <ns>:{17}:fence:<source>               the token of the lane that may write the slot's tiles of views of a source
+    <ns>:{17}:refused:<source>             offsets that the lane of slot 17 passed over because of the clock
     <ns>:lease:<view>@<v>                  the token of the view's publisher
     <ns>:flows                             how many flows have taken over
     <ns>:manifest                          the deployed definitions
@@ -68,6 +69,10 @@ class Keys:
     def fence(self, slot: int, source: str) -> str:
         """Who may write the stream tiles of a slot, for the views of a source."""
         return f"{self._heads[slot]}fence:{source}"
+
+    def refused(self, slot: int, source: str) -> str:
+        """Offsets that the lane whose first slot it is passed over because of the clock."""
+        return f"{self._heads[slot]}refused:{source}"
 
     def lease(self, view: str) -> str:
         """Who may publish a view."""

@@ -5,6 +5,7 @@ A commit folds the events of a few source partitions and writes, in one transact
     APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once)
     EXPIRE  …:p        because APPEND doesn't prolong what it grows
     MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
+    SADD    refused    offsets that were passed over because of the clock, if there are any
 
 so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. A
 heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown long, it and the stream blob are
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,7 @@ from forebay.stores.expiry import lifetimes_s
 from forebay.stores.fence import Fence
 from forebay.stores.keys import PENDING, STREAM, Keys
 from forebay.stores.progress import Cut, PartitionProgress, Progress
+from forebay.stores.refusals import refuse_command
 from forebay.stores.rollup import rolled_up
 from forebay.stores.wire import Wire, pack
 
@@ -55,13 +57,14 @@ class Piece:
 
     `events` by view key are those of the lane's entities; a view with empty `events` is moved on all the same, a view
     that is missing is not. `newest_us` is the newest instant known of the partition (a heartbeat may move it), `None`
-    if none is.
+    if none is. `refused` are offsets that are no events because of the clock.
     """
 
     partition: str
     next_offset: int
     newest_us: int | None
     events: Mapping[str, Events]
+    refused: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ class Lane:
                 _advance(progress[view], self._slots, number, piece)
         folded = {view: _fold(Layout.of(self._views[view]), parts) for view, parts in fresh.items()}
         applied = {view: Applied(number, keys, tiles) for view, (keys, tiles) in folded.items() if len(tiles)}
-        self._write(number, progress, applied)
+        self._write(number, progress, applied, self._refusals(pieces))
         return applied
 
     def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
@@ -174,7 +177,9 @@ class Lane:
         """Disconnect. The fence stays: whoever comes next takes it."""
         self._wire.close()
 
-    def _write(self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Applied]) -> None:
+    def _write(
+        self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Applied], refusals: Sequence[bytes]
+    ) -> None:
         names = {view: self._names(view, new.keys, PENDING) for view, new in applied.items()}
         commands = [self._progress_command(progress)] if progress else []
         for view, new in applied.items():
@@ -183,11 +188,20 @@ class Lane:
         for view, new in applied.items():
             newest = newest_of(new.tiles, len(new.keys))
             commands += _expire_commands(names[view], lifetimes_s(self._views[view], newest, self._clock_us()))
-        replies = iter(self._fence.commit(commands)[1 if progress else 0 :])
+        replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
         self._number = number
         self._progress.update(progress)
         for view, new in applied.items():
             self._roll_up_long(self._views[view], new.keys, list(itertools.islice(replies, len(new.keys))))
+
+    def _refusals(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """What makes the verdicts of the clock as durable as the progress that passes over them."""
+        return [
+            refuse_command(self._keys, self._slots[0], source, piece.partition, piece.refused)
+            for piece in pieces
+            if piece.refused
+            for source in {self._views[view].source.name for view in piece.events}
+        ]
 
     def _roll_up_long(self, view: WindowedView, keys: Sequence[str], lengths: Sequence[int]) -> None:
         limit = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).record.itemsize)

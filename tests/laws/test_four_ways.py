@@ -146,7 +146,7 @@ class World:
         archived = offline.archived(sales)
         again = dict(zip(PARTITIONS, self.read_to, strict=True))
         past = offline.replay(sales, {name: (again[name], one.next_offset) for name, one in archived.items()})
-        remembered = offline.remembered(sales, archived)
+        remembered = offline.remembered(sales, archived, {})
         now_us = START_US + 400 * DAY_US
         self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)
         while chunks := past.poll():

@@ -28,6 +28,7 @@ KEYS = Keys("forebay")
         (KEYS.cut("recent@1", 63), "forebay:{63}:cut:recent@1"),
         (KEYS.published("recent@1", 0), "forebay:{00}:published:recent@1"),
         (KEYS.fence(17, "shop"), "forebay:{17}:fence:shop"),
+        (KEYS.refused(3, "shop"), "forebay:{03}:refused:shop"),
         (KEYS.lease("recent@1"), "forebay:lease:recent@1"),
         (KEYS.flows(), "forebay:flows"),
         (KEYS.manifest(), "forebay:manifest"),

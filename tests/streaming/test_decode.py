@@ -7,14 +7,14 @@ import json
 import pytest
 
 from forebay import EventSource, String, Timestamp
-from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
+from forebay.ingest.batch import EVENT_ID, FUTURE, SOURCE_OFFSET
 from forebay.instants import MINUTE_US, day_us, instant_text
 from forebay.stores.tables import OfflineStore
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
 from streaming.heartbeat import Heartbeat, Quiet
 from streaming.offline import Offline
-from streaming.remembered import Remembered
+from streaming.remembered import Remembered, Settled
 
 NOW_US = day_us("2024-03-02")
 SOURCE = EventSource(
@@ -59,6 +59,22 @@ def test_what_comes_from_the_archive_is_not_judged_again() -> None:
     assert all((one.dead, one.duplicates, one.archived) == ([], 0, True) for one in again)
 
 
+def test_what_was_settled_is_not_for_the_clock_to_say() -> None:
+    """
+    offset     0       1       2       3       4
+    minute     0      +5      +5      +5      +5     ahead of the clock; one is allowed
+    settled   ├─ passed online ────┤
+    refused            ×               ×             the last one in the dead letters alone
+    """
+    settled = Remembered(settled=Settled(3, frozenset({1, 3})))
+    lines = [line("a", 0), *(line(f"b{n}", 5) for n in range(4))]
+    found = fresh(NOW_US, settled)(chunk(0, lines))
+    assert ([n for n, _ in kept(found)], [letter.offset for letter in found.dead]) == ([0, 2], [1, 3, 4])
+    later = fresh(NOW_US + 60 * MINUTE_US, settled)(chunk(0, lines))
+    assert ([n for n, _ in kept(later)], [letter.offset for letter in later.dead]) == ([0, 2, 4], [1, 3])
+    assert {letter.reason for letter in [*found.dead, *later.dead]} == {FUTURE}
+
+
 @pytest.mark.parametrize("resume", [0, 2, 5])
 def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, resume: int) -> None:
     """
@@ -80,7 +96,7 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     positions = offline.archived(SOURCE)
     assert positions["p"].next_offset == 6
     assert positions["p"].heartbeat_us == NOW_US + MINUTE_US, "it must not move the horizon of duplicates"
-    remembered = offline.remembered(SOURCE, positions)
+    remembered = offline.remembered(SOURCE, positions, {})
     decode = Decoder({}, lambda source, partition: remembered[partition], lambda: NOW_US)
     past = offline.replay(SOURCE, {"p": (resume, 6)}).poll()
     found = [*map(decode, past), *(decode(chunk(n, lines[n : n + 2])) for n in range(6, 10, 2))]
