@@ -8,9 +8,9 @@
                                                        which the archive holds nothing
 
 A day is folded when the tiles table says so, atomically with the tiles: an empty day is known to be empty, and a day
-that was folded before its last events had arrived is not yet done. Such a day stops the cut. A day that was marked
-for repair (an event later than its lateness) doesn't: up to its repair the law has that one exception, and holding
-back all that follows would be worse.
+that was folded before its last events had arrived is not yet done. Such a day stops the cut. A day that lacks nothing
+but events later than their lateness, and is marked for repair, doesn't: up to its repair the law has that one
+exception, and holding back all that follows would be worse.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from forebay.stores.lane import wall_clock_us
 from forebay.stores.progress import Cut, Progress
 from forebay.stores.publish import publish_rows, publish_tiles
 from forebay.stores.tables import OfflineStore
+from forebay.stores.tiles_table import TilesTable
 
 DATES_SHOWN_MAX = 10
 
@@ -102,10 +103,10 @@ def choose_cut(
     positions = archive.positions()  # before the counts: what made the watermark is then among the counted events
     watermark_us = least_watermark_us(positions.values())
     unknown = begun() - {name for name, position in positions.items() if position.newest_us is not None}
-    folded, archived = store.tiles(view).folded(), archive.events_by_date()
+    tiles, archived = store.tiles(view), archive.events_by_date()
+    folded = tiles.folded()
     behind = tuple(day for day, events in folded.items() if events != archived.get(day, 0))
-    repairs = set(store.repairs().scan(source.name)["day"].to_pylist()) if behind else set()
-    done = folded.keys() - (set(behind) - repairs)
+    done = folded.keys() - (set(behind) - _but_for_late_events(store, tiles, view, present_us) if behind else set())
     gap_us = source.history_start_us
     while day_text(gap_us) in done:
         gap_us += DAY_US
@@ -123,6 +124,16 @@ def choose_cut(
     if cut_us <= source.history_start_us:
         return None, f"nothing to publish: {remark}, and history starts on {source.history_start}", _shown(behind)
     return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
+
+
+def _but_for_late_events(store: OfflineStore, tiles: TilesTable, view: WindowedView, present_us: int) -> set[str]:
+    """The days that are marked for repair and of which only late events can be missing in the tiles: the present cut
+    has passed them, or the watermark had when they were folded.
+    """
+    seen, lateness_us = tiles.watermarks_us(), view.source.lateness_us
+    marked = set(store.repairs().scan(view.source.name)["day"].to_pylist())
+    ends = {day: day_us(day) + DAY_US for day in marked}
+    return {day for day, end in ends.items() if end <= max(present_us, seen.get(day, NO_CUT + DAY_US) - lateness_us)}
 
 
 def mark_repairs(store: OfflineStore, view: WindowedView, cut_us: int) -> None:

@@ -4,7 +4,8 @@
 
 Days are folded in chunks, so that memory is bounded by the events of a chunk; hops divide a day, so no tile lies
 across two. Each date is recorded as folded in the same commit, with the number of archived events that were folded:
-a date without events is known to be empty, and one that has got more events since is known to be behind.
+a date without events is known to be empty, and one that has got more events since is known to be behind. So is the
+archive's watermark of that moment: of a date that it had passed, only late events can be missing.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
             "tiles are folded by whole dates"
         )
     layout, selector, archive = Layout.of(view), Selector(view), store.archive(view.source)
+    watermark_us = archive.watermark_us()  # before the events: those below it less the lateness are then among them
     columns = list(dict.fromkeys([*selector.columns, view.source.timestamp]))
     entities = Entities()
     parts: list[Tiles] = []
@@ -67,7 +69,7 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
         parts.append(Tiles(entities.codes(events.keys)[tiles.code], tiles.records))
     tiles = joined(layout, parts)
     table = store.tiles(view)
-    table.overwrite(start_us, end_us, entities.keys, tiles, counts)
+    table.overwrite(start_us, end_us, entities.keys, tiles, counts, watermark_us)
     return Folded(
         len(counts),
         sum(counts.values()),

@@ -2,8 +2,8 @@
 that the stream wrote.
 
 A date of `tiles/` is replaced as a whole, atomically with the position `fold/<date>`: how many archived events it was
-folded from. So the table itself says which dates were folded (an empty one has no rows) and whether the archive has
-grown since.
+folded from, and `seen/<date>`: the archive's watermark before they were read. So the table itself says which dates
+were folded (an empty one has no rows), whether the archive has grown since, and whether only late events can have come.
 
 `streamed/` has three columns more (`commit_number`, `source_partition`, `next_offset`: what was committed online, from
 which stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which
@@ -28,7 +28,7 @@ from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
 from forebay.stores.location import Location
 from forebay.stores.tiles_columns import EVENTS, HOP_US, NEWEST, START, from_table, tiles_schema, to_table
 
-FOLD = "fold/"
+FOLD, SEEN = "fold/", "seen/"
 _STREAMED = (("commit_number", pa.int64()), ("source_partition", pa.string()), ("next_offset", pa.int64()))
 
 
@@ -42,9 +42,18 @@ class TilesTable:
         )
 
     def overwrite(
-        self, start_us: int, end_us: int, keys: Sequence[str], tiles: Tiles, folded: Mapping[str, int]
+        self,
+        start_us: int,
+        end_us: int,
+        keys: Sequence[str],
+        tiles: Tiles,
+        folded: Mapping[str, int],
+        watermark_us: int | None = None,
     ) -> None:
-        """Replace the tiles of the dates in `[start, end)`, with the archived events that each date was folded from."""
+        """Replace the tiles of the dates in `[start, end)`, with the archived events that each date was folded from.
+
+        `watermark_us` is what the archive's watermark was before its events were read (`None`: no stream had run).
+        """
         _check_days(start_us, end_us)
         starts = tiles.records["start"]
         if len(tiles) and not (start_us <= starts.min() and starts.max() < end_us):
@@ -55,12 +64,20 @@ class TilesTable:
             )
         rows = to_table(self._layout, keys, tiles)
         dates = between_dates(day_text(start_us), day_text(end_us - DAY_US))
-        self.table.overwrite(dates, Commit(rows, {FOLD + day: events for day, events in folded.items()}))
+        positions = {FOLD + day: events for day, events in folded.items()}
+        if watermark_us is not None:
+            positions |= {SEEN + day: watermark_us for day in folded}
+        self.table.overwrite(dates, Commit(rows, positions))
 
     def folded(self) -> dict[str, int]:
         """The dates that were folded, each with the archived events that it was folded from."""
         positions = self.table.positions().items()
         return {name.removeprefix(FOLD): events for name, events in sorted(positions) if name.startswith(FOLD)}
+
+    def watermarks_us(self) -> dict[str, int]:
+        """What the archive's watermark was when each date was folded; without dates before which no stream had run."""
+        positions = self.table.positions().items()
+        return {name.removeprefix(SEEN): us for name, us in positions if name.startswith(SEEN)}
 
     def read(
         self, hop_us: int | None = None, start_us: int | None = None, end_us: int | None = None

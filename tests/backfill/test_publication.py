@@ -105,9 +105,26 @@ def test_a_day_that_was_folded_too_early_stops_the_cut_until_it_is_folded_again(
     assert publish(world)[0] == day(2)
 
 
+def test_a_day_that_was_folded_too_early_stops_the_cut_although_it_is_marked_for_repair(world: World) -> None:
+    """
+    day        0      1        2
+    stream     ─────────┤ ●    ┤      a late event of day 1 marks it; its evening came after the fold
+    """
+    world.stream([sale(0, day(0, 1)), sale(1, day(1, 11))])
+    fold_dates(world.store, user_sales, day(0), day(2))
+    world.stream([sale(2, day(1, 20)), sale(3, day(1, 5)), sale(4, day(2, 8))])
+    world.store.repairs().append([("sales", "2024-01-02", "late")], day(9))
+    assert publish(world)[0] == day(1)
+    fold_dates(world.store, user_sales, day(1), day(2))
+    world.stream([sale(5, day(1, 6))])
+    report = publish_view(world.redis, world.namespace, world.store, user_sales)
+    assert (report.cut_us, report.behind) == (day(2), ("2024-01-02",)), "now nothing but a late event is missing"
+
+
 def test_a_day_that_is_marked_for_repair_is_reported_and_does_not_stop_the_cut(world: World) -> None:
     world.load([sale(number, day(number, 1)) for number in range(3)])
     fold_dates(world.store, user_sales, day(0), day(3))
+    publish(world)
     world.load([sale(100, day(0, 5))])
     world.store.repairs().append([("sales", "2024-01-01", "late")], day(9))
     report = publish_view(world.redis, world.namespace, world.store, user_sales)
