@@ -41,7 +41,7 @@ def finish(run: Simulation) -> None:
         run._as(zombie, zombie.flush)
         run._dies(zombie)
     refused = _check_dead_letters(run)
-    counts = {place: event for place, event in _counted(run, refused)}
+    counts = dict(_counted(run, refused))
     _check_archive(run, counts)
     _check_repairs(run, refused)
     for view in run.shop.views:

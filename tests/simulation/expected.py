@@ -186,7 +186,8 @@ class Expected:
             for place, event, late in self.applied(view, entity)
         ]
         lines += [
-            f"  line {place} {line.event and line.event.id} {line.event and line.event.entity(view)} {instant_text(line.event.ts) if line.event else ''} "
+            f"  line {place} {line.event and line.event.id} {line.event and line.event.entity(view)} "
+            f"{instant_text(line.event.ts) if line.event else ''} "
             f"{'clock' if line.depends_on_clock else ''} {self.memory.refused.get(place)}"
             for place, line in self.log.places()
         ]

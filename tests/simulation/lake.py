@@ -105,16 +105,7 @@ class MemoryLake:
             new = Commit(pa.concat_tables([table.schema.empty_table(), *files.written]), names)
             return append(table, lambda _: None if known.keys() & names.keys() else new)
 
-        for name, method in {
-            "files": lambda table, instant: _Files(),
-            "append_files": append_files,
-            "position": position,
-            "positions": positions,
-            "append": append,
-            "overwrite": overwrite,
-            "read": read,
-            "batches": batches,
-            "rows_by_date": rows_by_date,
-            "_write": write,
-        }.items():
+        mine = (append_files, position, positions, append, overwrite, read, batches, rows_by_date)
+        methods = {method.__name__: method for method in mine}
+        for name, method in {**methods, "files": lambda table, instant: _Files(), "_write": write}.items():
             patch.setattr(LakeTable, name, method)
