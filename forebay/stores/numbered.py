@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 Ints = npt.NDArray[np.int64]
+PIECE_ROWS = 2_000_000
+"""Narrow rows that are handed out together: whoever looks keys up in them sets up a hash table for each piece."""
 READ_AHEAD = 2
 """Batches and files that are read ahead: enough for two processors, and little memory."""
 
@@ -48,12 +50,18 @@ class NumberedRows:
             self.rows += rows
 
     def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """Columns of all rows, piece by piece, each with the number of its first row."""
+        """Columns of all rows in pieces of some `PIECE_ROWS`, each with the number of its first row."""
+        held: list[pa.Table] = []
+        number = count = 0
         for part in self._parts:
-            number = part.first
             for rows in self._read(part.fragment, columns):
-                yield number, rows
-                number += len(rows)
+                held.append(rows)
+                count += len(rows)
+                if count >= PIECE_ROWS:
+                    yield number, pa.concat_tables(held)
+                    number, count, held = number + count, 0, []
+        if held:
+            yield number, pa.concat_tables(held)
 
     def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
         """Columns of some rows; `numbers` ascend and are distinct."""
