@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import redis
 
+from forebay.backfill.publication import publish_view
 from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource, KafkaTopic
@@ -30,6 +31,7 @@ from streaming.delta_writer import DeltaWriter
 from streaming.heartbeat import interval_us
 from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
+from streaming.losses import Loss
 from streaming.offline import Offline
 from streaming.positions import published_cut, read_positions
 from streaming.retry import Patience
@@ -100,6 +102,9 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))
     positions = read_positions(online, settings.namespace, offline, task.sources, views)
+    summary.losses = positions.losses
+    if _give_back(task, online, offline, summary.losses):
+        positions = read_positions(online, settings.namespace, offline, task.sources, views)
     logs = Logs(
         task.sources,
         settings.home,
@@ -122,6 +127,15 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
         lanes,
         {view.key: view for view in views},
     )
+
+
+def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
+    """Publish again what was published of views of which the online store lost everything; whether there was any."""
+    lost = {loss.view for loss in losses if loss.everything}
+    published = [
+        publish_view(online, task.settings.namespace, offline.store, view) for view in task.views if view.key in lost
+    ]
+    return any(report.cut_us is not None for report in published)
 
 
 def _codecs(task: Task) -> Mapping[str, Codec]:

@@ -26,6 +26,7 @@ from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
 from streaming.archive_log import Archived
+from streaming.losses import Loss, losses_of
 from streaming.offline import Offline
 from streaming.partials import app_id
 from streaming.remembered import Remembered, Settled
@@ -76,6 +77,13 @@ class Positions:
             found = self.offline.remembered(source, mine, self._settled(source))
             known |= {(source.name, name): one for name, one in found.items()}
         return lambda source, partition: known.get((source.name, partition), Remembered())
+
+    @property
+    def losses(self) -> list[Loss]:
+        """What the online store has lost of what it had acknowledged."""
+        return [
+            loss for view in self.views for loss in losses_of(view, self.streamed[view.key], self.progress[view.key])
+        ]
 
     def _settled(self, source: EventSource) -> dict[str, Settled]:
         """What the online store or the dead letters have settled of each partition before the archive."""

@@ -97,8 +97,8 @@ class StreamReader:
                 return
         where = f"Stream {partition!r} of {self.source.name!r}"
         raise StoreError(
-            f"{where} no longer holds entry {id_before(offset)}, the last that was applied, so events after it may be "
-            "lost. Trim a stream only behind that entry; restore it, or rebuild its views from the archive"
+            f"{where} no longer holds entry {id_before(offset)}, the last that is archived, so events after it may be "
+            "lost. Restore the stream, and trim it only before that entry"
         )
 
     def _oldest(self, partition: str) -> int:

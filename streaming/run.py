@@ -60,6 +60,8 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
     parts = take_over(task, online, stop, summary)
+    for loss in summary.losses:
+        print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
     _run_to_the_end(parts)
     summary.seconds = time.monotonic() - began_s
@@ -79,7 +81,7 @@ def streamed_sources(definitions: Definitions, names: Sequence[str]) -> list[Eve
 
 
 def _deployed(settings: Settings, online: redis.Redis) -> Definitions:
-    definitions = Registry.open(settings, online).current()
+    definitions = Registry.open(settings, online).restore()
     if definitions is None:
         raise ConfigError(f"Nothing is deployed in namespace {settings.namespace!r}; run `forebay apply` first")
     return definitions

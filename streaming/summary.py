@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from streaming.losses import Loss
+
 
 @dataclass
 class Summary:
@@ -24,6 +26,7 @@ class Summary:
     dead: Counter[str] = field(default_factory=Counter)
     commits: dict[str, int] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     seconds: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -61,6 +64,7 @@ class Summary:
             },
             "commits": dict(sorted(self.commits.items())),
             "unfinished": sorted(self.unfinished),
+            "losses": [loss.to_dict() for loss in self.losses],
         }
 
     def to_json(self) -> str:
@@ -72,6 +76,7 @@ class Summary:
         said = self.to_dict()
         dead = ", ".join(f"{count} {reason}" for reason, count in said["dead"].items()) or "none"
         lines = [
+            *(f"the online store had lost writes: {loss}" for loss in self.losses),
             f"{said['events']:,} events in {said['seconds']:.1f} s ({said['events_per_s']:,} a second)",
             f"late: {said['late'] or 'none'}",
             *([f"duplicates: {said['duplicates']}"] if said["duplicates"] else []),

@@ -62,6 +62,13 @@ class Registry:
         offline, online = self._offline(), self._read_online()
         return online if offline is None or (online is not None and online.number > offline.number) else offline
 
+    def restore(self) -> Definitions | None:
+        """The deployed definitions; a Redis that lost its copy gets it back."""
+        deployed = self.current()
+        if deployed is not None:
+            self._write_online(deployed)
+        return deployed
+
     def plan(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Plan:
         """What applying the code would change; expressions are checked where DuckDB is installed."""
         return make_plan(code, self.current(), now_us=now_us, archives=archives, check=expression_check())

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from forebay.backfill.tiles import fold_dates
 from forebay.cli import main
+from forebay.instants import DAY_US
+from forebay.language.definitions import Definitions
+from forebay.language.view import WindowedView
+from forebay.settings import Settings
+from forebay.stores.connection import connect_online
+from forebay.stores.tables import OfflineStore
 from tests.conftest import Deployment
 from tests.infra.valkey import Valkey
 
@@ -256,3 +263,23 @@ def test_help_loads_no_engine_and_the_module_runs_as_the_command_does() -> None:
         cwd=CHECKOUT,
     )
     assert "training-set" in shown.stdout
+
+
+def test_rebuild_publishes_again_what_an_online_store_lost(cli: Cli, project: Path, deployment: Deployment) -> None:
+    assert cli("rebuild").code == 2, "nothing is deployed"
+    cli("apply")
+    cli("load", "clicks", "clicks.ndjson")
+    settings = Settings.from_env()
+    online = connect_online(settings)
+    view = Definitions.load(settings.definitions).view("user_clicks@1")
+    assert isinstance(view, WindowedView)
+    fold_dates(OfflineStore(settings), view, view.source.history_start_us, view.source.history_start_us + 2 * DAY_US)
+    for key in online.scan_iter(f"{settings.namespace}:*"):
+        online.delete(key)
+    published = json.loads(cli("rebuild", "--json").out)
+    assert [(one["view"], one["entities"], one["cut_us"] is not None) for one in published] == [
+        ("user_clicks@1", 2, True)
+    ]
+    asked = ("get", "ads@1", "user_id=7", "shop=a b", "--json")
+    assert json.loads(cli(*asked).out)["features"]["pages_lifetime"]["value"] == 3.5
+    assert "user_clicks@1" in cli("rebuild").out

@@ -27,6 +27,7 @@ from forebay.backfill.partitions import days
 from forebay.backfill.publication import publish_view, read_cut
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
+from forebay.core.identity import SLOTS
 from forebay.core.tiles import Tiles
 from forebay.errors import ForebayError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
@@ -35,6 +36,7 @@ from forebay.settings import Settings
 from forebay.stores.archive import Archive
 from forebay.stores.connection import connect_online
 from forebay.stores.keys import Keys
+from forebay.stores.progress import Progress
 from forebay.stores.publish import Published
 from forebay.stores.tables import OfflineStore
 from streaming.partials import app_id
@@ -231,14 +233,39 @@ class Simulation:
             now_us=lambda: self.now_us,
         )
         starting = object()
+        self._expire_leases()
         self._note_starts()
         try:
             with self.faults.as_actor(starting):
-                self.process = Process(task, self.online)
+                provable = self._provable_losses()
+                started = Process(task, self.online)
+            if self.process is not None:  # it began in the middle of this beginning
+                self.zombies.append(self.process)
+            self.process = started
+            declared = {(loss.view, loss.partition) for loss in started.parts.summary.losses}
+            assert declared == provable, f"lost {provable}, declared {declared}"
         except Killed:
             self.say("died while starting")
         except ForebayError as error:
             self.say(f"did not start: {error}")
+        self.attempts.pop(id(starting), None)
+
+    def _provable_losses(self) -> set[tuple[str, str]]:
+        """What is in `streamed/` and not online."""
+        lost = set()
+        for view in self.shop.views:
+            names: Any = [Keys(self.namespace).progress(view.key, slot) for slot in range(SLOTS)]
+            blobs: Any = self.online.mget(names)
+            for app, end in self.store.streamed(view).positions().items():
+                lane, _, partition = app.partition("/")
+                mine = [Progress() if blob is None else Progress.decode(blob) for blob in blobs[int(lane) :: LANES]]
+                if any(slot.next_offset(partition) < end for slot in mine):
+                    lost.add((view.key, partition))
+        return lost
+
+    def _expire_leases(self) -> None:
+        """The leases of publishers that died, or are paused, have run out."""
+        self.online.delete(*(Keys(self.namespace).lease(view.key) for view in self.shop.views))
 
     def _note_starts(self) -> None:
         """A view of which `streamed/` has no position starts at its cut: it need not hold what lies before."""
@@ -283,7 +310,7 @@ class Simulation:
     def _publish(self, view: WindowedView, start_us: int, end_us: int) -> None:
         publisher = object()
         self._folding[id(publisher)] = {day: [] for day in days(start_us, end_us)}
-        self.online.delete(Keys(self.namespace).lease(view.key))  # that of one who died, or is paused, has run out
+        self._expire_leases()
         try:
             with self.faults.as_actor(publisher):
                 fold_dates(self.store, view, start_us, end_us)

@@ -189,7 +189,7 @@ def test_a_stream_that_was_trimmed_beyond_what_was_applied_is_refused(valkey: Va
         client.xadd(f"{namespace}:0", {"event": b"{}"}, id=f"{n}-0")
     client.xtrim(f"{namespace}:0", minid="4-0", approximate=False)
     assert len(streams(client, namespace, p0=offset_of(b"4-0") + 1).poll()[0]) == 1
-    with pytest.raises(StoreError, match="no longer holds entry 2-0, the last that was applied"):
+    with pytest.raises(StoreError, match="no longer holds entry 2-0, the last that is archived"):
         streams(client, namespace, p0=offset_of(b"2-0") + 1)
     client.xtrim(f"{namespace}:0", maxlen=0, approximate=False)
     assert streams(client, namespace, p0=offset_of(b"5-0") + 1).poll() == []
