@@ -9,8 +9,10 @@ an entity has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -55,16 +57,14 @@ def answer_rows(
 
 def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: int, *, known: bool) -> Ints:
     """The instants before `end_us` from which on rows of an entity count, or count no more."""
-    table, lookup, found = store.rows(view), KeyLookup(view.entity, [key]), []
-    columns = [*view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP]
-    for lake in (table.table, table.superseded) if known else (table.table,):
-        ends = [SUPERSEDED_TIMESTAMP] if lake is table.superseded else []
+    table, lookup, found = store.rows(view), KeyLookup(view.entity, [key]), [np.empty(0, np.int64)]
+    for lake, superseded in ((table.table, False), *(((table.superseded, True),) if known else ())):
         with lake.numbered(_until(end_us)) as stored_rows:
-            for _, rows in stored_rows.pieces([*columns, *ends]):
-                rows = rows.filter(pa.array(lookup.places({name: rows[name] for name in view.entity.keys}) == 0))
-                event_us, created_us = _us(rows, EVENT_TIMESTAMP), _us(rows, CREATED_TIMESTAMP)
-                found += [np.maximum(event_us, created_us) if known else event_us, *(_us(rows, end) for end in ends)]
-    return np.concatenate([np.empty(0, np.int64), *found])
+            for rows in _narrow(stored_rows, lookup, superseded=superseded):
+                mine = rows.code == 0
+                counts_us = np.maximum(rows.event_us, rows.created_us) if known else rows.event_us
+                found += [counts_us[mine], *([rows.until_us[mine]] if superseded else [])]
+    return np.concatenate(found)
 
 
 def _until(end_us: int) -> pc.Expression:
@@ -72,21 +72,44 @@ def _until(end_us: int) -> pc.Expression:
 
 
 def _offer(asked: AsOf, lookup: KeyLookup, current: NumberedRows, *, known: bool) -> None:
-    for number, rows in current.pieces([*lookup.columns, EVENT_TIMESTAMP, CREATED_TIMESTAMP]):
-        code = lookup.places({name: rows[name] for name in lookup.columns})
-        event_us, created_us = _us(rows, EVENT_TIMESTAMP), _us(rows, CREATED_TIMESTAMP)
-        counts_us = np.maximum(event_us, created_us) if known else event_us
-        asked.offer(code, counts_us, event_us, created_us, np.arange(number, number + len(rows)))
+    for rows in _ahead(_narrow(current, lookup)):
+        counts_us = np.maximum(rows.event_us, rows.created_us) if known else rows.event_us
+        asked.offer(rows.code, counts_us, rows.event_us, rows.created_us, rows.numbers)
 
 
 def _offer_superseded(asked: AsOf, lookup: KeyLookup, past: NumberedRows, first: int) -> None:
     """Rows that a later computation replaced, numbered after the current ones."""
-    columns = [*lookup.columns, EVENT_TIMESTAMP, CREATED_TIMESTAMP, SUPERSEDED_TIMESTAMP]
-    for number, rows in past.pieces(columns):
+    for rows in _ahead(_narrow(past, lookup, superseded=True)):
+        counts_us = np.maximum(rows.event_us, rows.created_us)
+        asked.offer_until(rows.code, counts_us, rows.until_us, rows.event_us, rows.created_us, first + rows.numbers)
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """Stored rows by what decides which holds."""
+
+    code: Ints
+    event_us: Ints
+    created_us: Ints
+    until_us: Ints
+    numbers: Ints
+
+
+def _narrow(stored_rows: NumberedRows, lookup: KeyLookup, *, superseded: bool = False) -> Iterator[_Narrow]:
+    own = [EVENT_TIMESTAMP, CREATED_TIMESTAMP, *([SUPERSEDED_TIMESTAMP] if superseded else [])]
+    for number, rows in stored_rows.pieces([*lookup.columns, *own]):
         code = lookup.places({name: rows[name] for name in lookup.columns})
-        event_us, created_us = _us(rows, EVENT_TIMESTAMP), _us(rows, CREATED_TIMESTAMP)
-        until_us, numbers = _us(rows, SUPERSEDED_TIMESTAMP), first + np.arange(number, number + len(rows))
-        asked.offer_until(code, np.maximum(event_us, created_us), until_us, event_us, created_us, numbers)
+        instants = [_us(rows, name) for name in own]
+        yield _Narrow(code, instants[0], instants[1], instants[-1], np.arange(number, number + len(rows)))
+
+
+def _ahead(pieces: Iterator[_Narrow]) -> Iterator[_Narrow]:
+    """The same pieces, each read while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
 
 
 def _payload(current: NumberedRows, past: NumberedRows | None, rows: Ints, names: Sequence[str]) -> pa.Table:
