@@ -24,7 +24,7 @@ def main() -> int:
         for seed in range(options.first, options.first + options.count):
             began_s = time.process_time()
             with pytest.MonkeyPatch.context() as patch:
-                error, run = run_seed(seed, valkey.url, patch, delta=options.delta)
+                error, run = run_seed(seed, valkey.unix_url, patch, delta=options.delta)
             cpu_s = time.process_time() - began_s
             if error is not None:
                 failed += 1

@@ -6,7 +6,9 @@ never folded, are folded: so a late event whose date was not recorded fails here
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import fold, merge
 from forebay.ingest.batch import FUTURE
 from forebay.ingest.select import Selector
-from forebay.instants import DAY_US, HOUR_US, day_text, day_us, floor_us, moment
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_text, day_us, floor_us, moment
 from forebay.language.view import WindowedView
 from streaming.offline import LATE
 from tests.simulation.expected import check_answer
@@ -62,12 +64,15 @@ def _drain(run: Simulation) -> None:
 
 
 def _to_the_end(run: Simulation) -> bool:
+    """Read and write until nothing comes, and once more for the heartbeat that finds out what Redis has lost."""
     process = run.process
     assert process is not None
-    found = {0: 1}
-    while any(found.values()) and run.process is process:
+    found, quiet = {0: 1}, 0
+    while quiet < 2 and run.process is process:
         for n in range(process.workers):
             run._as(process, lambda n=n: found.update({n: process.read(n)}))
+        quiet = 0 if any(found.values()) else quiet + 1
+        run.now_us += MINUTE_US * quiet
         while process.waiting and run.process is process:
             for n in range(process.workers):
                 run._as(process, lambda n=n: process.write(n))
@@ -75,12 +80,12 @@ def _to_the_end(run: Simulation) -> bool:
     return run.process is process
 
 
-def _counted(run: Simulation, refused: set[Place]) -> list[tuple[Place, Event]]:
+def _counted(run: Simulation, refused: frozenset[Place]) -> list[tuple[Place, Event]]:
     judged = {partition: run.log.judge(partition, refused) for partition in run.log.lines}
     return [((name, offset), event) for name, one in judged.items() for offset, event in one.counts.items()]
 
 
-def _check_dead_letters(run: Simulation) -> set[Place]:
+def _check_dead_letters(run: Simulation) -> frozenset[Place]:
     """What is no event is a dead letter once; which events were refused because of the clock."""
     table = run.store.dead_letters().scan().to_pylist()
     found = Counter((row["source_partition"], row["source_offset"]) for row in table)
@@ -94,7 +99,7 @@ def _check_dead_letters(run: Simulation) -> set[Place]:
     online = {place for place, is_refused in run.expected.memory.refused.items() if is_refused}
     passed = run.expected.memory.refused.keys()
     assert refused & passed == online, f"refused offline {refused & passed}, online {online}"
-    return refused
+    return frozenset(refused)
 
 
 def _check_archive(run: Simulation, counts: dict[Place, Event]) -> None:
@@ -107,7 +112,7 @@ def _check_archive(run: Simulation, counts: dict[Place, Event]) -> None:
     assert len(rows) - len(streamed) == len(run.expected.history)
 
 
-def _check_repairs(run: Simulation, refused: set[Place]) -> None:
+def _check_repairs(run: Simulation, refused: frozenset[Place]) -> None:
     """Every late event's date is marked, as late, and nothing else is."""
     rows = run.store.repairs().scan().to_pylist()
     judged = {name: run.log.judge(name, refused) for name in run.log.lines}
@@ -134,21 +139,27 @@ def _check_streamed(run: Simulation, view: WindowedView) -> None:
 
 
 def _repair(run: Simulation) -> None:
-    """Fold the dates that are marked, or were never folded, and publish."""
+    """Fold the dates that are marked, were never folded or are of today, and publish."""
     end_us = floor_us(run.now_us, DAY_US)
+    days = [day_text(us) for us in range(START_US, end_us, DAY_US)]
+    marked = {row["day"] for row in run.store.repairs().scan().to_pylist()}
+    archived = run.store.archive(run.shop.source).events_by_date()
     for view in run.shop.views:
-        marked = {row["day"] for row in run.store.repairs().scan().to_pylist()}
+        folded, cut_us = run.store.tiles(view).folded(), read_cut(run.online, run.namespace, view)
+        open_ = {day for day in days if day not in folded or day_us(day) >= cut_us}
+        for first, last in _runs(days, open_ | marked):
+            run._publish(view, day_us(first), day_us(last) + DAY_US)
         folded = run.store.tiles(view).folded()
-        archived = run.store.archive(run.shop.source).events_by_date()
-        for us in range(START_US, end_us, DAY_US):
-            day = day_text(us)
-            if day in marked or day not in folded or (us >= end_us - DAY_US and folded[day] != archived.get(day, 0)):
-                run._publish(view, us, us + DAY_US)
-        run._publish(view, START_US, START_US + DAY_US)
-        folded = run.store.tiles(view).folded()
-        cut_us = read_cut(run.online, run.namespace, view)
-        behind = {d for d, n in folded.items() if n != archived.get(d, 0) and day_us(d) < cut_us}
+        behind = {day for day in days if folded[day] != archived.get(day, 0)}
         assert not behind, f"{view.key}: {sorted(behind)} got events after they were folded, and are not marked"
+
+
+def _runs(days: Sequence[str], chosen: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The first and last of each run of chosen days."""
+    for is_chosen, run in itertools.groupby(days, lambda day: day in chosen):
+        if is_chosen:
+            found = list(run)
+            yield found[0], found[-1]
 
 
 def _check_features(run: Simulation, view: WindowedView, events: list[Event]) -> None:
@@ -163,6 +174,7 @@ def _check_features(run: Simulation, view: WindowedView, events: list[Event]) ->
         answer = features.get_online_features(names, entity_rows=rows, at=moment(at_us))
         values, statuses = answer.to_dict(), answer.statuses
         for row, entity in enumerate(entities):
+            run.expected.last = (view, entity)
             mine = [event for event in events if event.entity(view) == entity]
             check_answer(view, mine, entity, at_us, values, statuses, row)
     ats = [START_US + run.chance.randrange(newest - START_US + DAY_US) for _ in range(SPINE_ROWS)]

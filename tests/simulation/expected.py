@@ -49,6 +49,15 @@ class Attempt:
     ids: Mapping[str, Ids]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Of one entity: the events that were applied online (where, what, whether late), the cut, the ids before it."""
+
+    applied: list[tuple[Place, Event, bool]]
+    cut_us: int
+    before: Ids
+
+
 @dataclass
 class Memory:
     """What the model knows of the online store; a copy of the store comes with a copy of this."""
@@ -72,6 +81,8 @@ class Expected:
     namespace: str
     features: FeatureStore
     archive: Archive
+    events: dict[str, Event]
+    """All events by their id, those of the history too."""
     history: list[Event] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     excused: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -89,19 +100,25 @@ class Expected:
         """Everybody, and somebody unknown."""
         return [*(BUYERS if view.name == "by_buyer" else SHOPS), "nobody"]
 
-    def progress(self, view: WindowedView, entity: str) -> Progress:
-        blob: Any = self.online.get(self._keys.progress(view.key, self._slot(view, entity)))
-        return Progress() if blob is None else Progress.decode(blob)
+    def look(self, view: WindowedView, entity: str) -> Seen:
+        """What stands beside the tiles of an entity, and what of the log it has been given."""
+        slot, batch = self._slot(view, entity), self.memory.batches.get((view.key, entity))
+        names = [self._keys.progress(view.key, slot), self._keys.cut(view.key, slot)]
+        found: Any = self.online.mget(names)
+        progress = Progress() if found[0] is None else Progress.decode(found[0])
+        cut_us, before = Cut.decode(found[1]).cut_us, Counter[str]()
+        if batch is not None and batch.cut_us >= cut_us:
+            cut_us, before = batch.cut_us, batch.ids
+        return Seen(self._applied(progress, view, entity), cut_us, before)
 
-    def applied(self, view: WindowedView, entity: str) -> list[tuple[Place, Event, bool]]:
+    def _applied(self, progress: Progress, view: WindowedView, entity: str) -> list[tuple[Place, Event, bool]]:
         """The events of an entity that its slot has passed: where, what, and whether late."""
-        progress, found = self.progress(view, entity), []
-        refused = {place for place, is_refused in self.memory.refused.items() if is_refused}
-        for partition in self.log.lines:
-            end = progress.next_offset(partition)
-            judged = self.log.judge(partition, refused) if end else None
-            for offset, event in judged.counts.items() if judged else ():
-                if offset < end and event.entity(view) == entity:
+        refused = frozenset(place for place, is_refused in self.memory.refused.items() if is_refused)
+        found = []
+        for partition, span in progress.partitions.items():
+            judged = self.log.judge(partition, refused)
+            for offset, event in judged.counts.items():
+                if offset < span.next_offset and event.entity(view) == entity:
                     found.append(((partition, offset), event, offset in judged.late))
         return found
 
@@ -129,8 +146,9 @@ class Expected:
     def note_blobs(self, attempt: Attempt) -> None:
         """A publication moved: blobs that changed hold what it publishes."""
         view = attempt.view
-        for entity in self.entities(view):
-            blob: Any = self.online.get(self._keys.batch(view.key, self._key(view, entity)))
+        entities = self.entities(view)
+        found: Any = self.online.mget([self._keys.batch(view.key, self._key(view, entity)) for entity in entities])
+        for entity, blob in zip(entities, found, strict=True):
             where = (view.key, entity)
             known = self.memory.batches.get(where)
             if blob is None:
@@ -138,68 +156,44 @@ class Expected:
             elif known is None or known.blob != blob:
                 self.memory.batches[where] = Batch(blob, attempt.cut_us, attempt.ids.get(entity, Counter()))
 
-    def counted(self, view: WindowedView, entity: str) -> tuple[list[Event], int, list[Event]]:
-        """The events that count, the cut, and the applied events that are left out although they were on time."""
-        blob: Any = self.online.get(self._keys.cut(view.key, self._slot(view, entity)))
-        cut_us, batch = Cut.decode(blob).cut_us, self.memory.batches.get((view.key, entity))
-        before: Ids = Counter()
-        if batch is not None and batch.cut_us >= cut_us:
-            cut_us, before = batch.cut_us, batch.ids
-        by_id = {line.event.id: line.event for _, line in self.log.places() if line.event is not None}
-        by_id |= {event.id: event for event in self.history}
-        counted = [by_id[name] for name in before.elements()]
-        assert all(event.ts < cut_us for event in counted), "a batch tile lies behind its cut"
-        applied = self.applied(view, entity)
-        counted += [event for _, event, _ in applied if event.ts >= cut_us]
-        on_time = Counter(
-            event.id
-            for (partition, _), event, late in applied
-            if self.excused.get((view.key, partition), 0) <= event.ts < cut_us and not late
-        )
-        return counted, cut_us, [by_id[name] for name in on_time - before]
-
     def check(self, view: WindowedView, entity: str, now_us: int, ahead_us: int) -> None:
         """One entity's features through the client, at an instant at or after now."""
         self.checks += 1
-        counted, cut_us, out = self.counted(view, entity)
-        assert not out, f"{entity} of {view.key} lacks {[event.id for event in out]}, applied and on time"
+        self.last = (view, entity)
+        seen = self.look(view, entity)
+        counted = [self.events[name] for name in seen.before.elements()]
+        assert all(event.ts < seen.cut_us for event in counted), "a batch tile lies behind its cut"
+        counted += [event for _, event, _ in seen.applied if event.ts >= seen.cut_us]
+        on_time = [
+            event for place, event, late in seen.applied if not late and not self._is_excused(view, place, event)
+        ]
+        lacking = Counter(event.id for event in on_time if event.ts < seen.cut_us) - seen.before
+        assert not lacking, f"{entity} of {view.key} lacks {[*lacking]}, applied and on time"
         newest = max((event.ts for event in counted), default=START_US)
-        at_us = max(now_us, newest + 1, cut_us) + ahead_us
+        at_us = max(now_us, newest + 1, seen.cut_us) + ahead_us
         names = [f"{view.key}:{output}" for output in view.outputs()]
         key = next(iter(view.entity.keys))
-        self.last = (view, entity)
         answer = self.features.get_online_features(names, entity_rows=[{key: entity}], at=moment(at_us))
         check_answer(view, counted, entity, at_us, answer.to_dict(), answer.statuses, 0)
-        before = self.memory.newest.get((view.key, entity), newest)
-        unmarked = self._newest_on_time(view, entity, counted)
-        assert unmarked >= before or newest >= before, f"{entity} of {view.key} went back from {before} to {newest}"
-        self.memory.newest[view.key, entity] = unmarked
+        known = {event.id for event in on_time} | {event.id for event in self.history}
+        settled = max((event.ts for event in counted if event.id in known), default=START_US)
+        before = self.memory.newest.get((view.key, entity), START_US)
+        assert max(settled, newest) >= before, f"{entity} of {view.key} went back from {before} to {newest}"
+        self.memory.newest[view.key, entity] = settled
 
-    def told(self, view: WindowedView, entity: str) -> str:
-        """What the model knows of an entity, for whoever repeats a run."""
-        counted, cut_us, out = self.counted(view, entity)
-        lines = [f"{view.key} {entity}: cut {cut_us}, progress {self.progress(view, entity)}"]
-        for name, events in (("counted", counted), ("left out", out)):
-            lines += [f"  {name} {event.id} {instant_text(event.ts)}" for event in sorted(events, key=lambda e: e.ts)]
+    def _is_excused(self, view: WindowedView, place: Place, event: Event) -> bool:
+        return event.ts < self.excused.get((view.key, place[0]), 0)
+
+    def told(self) -> str:
+        """What the model knows of the entity that was checked last, for whoever repeats a run."""
+        view, entity = self.last
+        seen = self.look(view, entity)
+        lines = [f"{entity} of {view.key}: cut {instant_text(max(seen.cut_us, 0))}, before it {dict(seen.before)}"]
         lines += [
-            f"  applied {place} {event.id} {instant_text(event.ts)} {'late' if late else ''}"
-            for place, event, late in self.applied(view, entity)
-        ]
-        lines += [
-            f"  line {place} {line.event and line.event.id} {line.event and line.event.entity(view)} "
-            f"{instant_text(line.event.ts) if line.event else ''} "
-            f"{'clock' if line.depends_on_clock else ''} {self.memory.refused.get(place)}"
-            for place, line in self.log.places()
+            f"  {place[0]} {place[1]}  {event.id} {instant_text(event.ts)}{' late' if late else ''}"
+            for place, event, late in seen.applied
         ]
         return "\n".join(lines)
-
-    def _newest_on_time(self, view: WindowedView, entity: str, counted: list[Event]) -> int:
-        late = {
-            event.id
-            for (partition, _), event, is_late in self.applied(view, entity)
-            if is_late or event.ts < self.excused.get((view.key, partition), 0)
-        }
-        return max((event.ts for event in counted if event.id not in late), default=START_US)
 
     def _key(self, view: WindowedView, entity: str) -> str:
         key = entity_key(view.entity, {next(iter(view.entity.keys)): entity})

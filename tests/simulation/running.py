@@ -29,7 +29,7 @@ def run_seed(
             finish(run)
         except Exception as error:  # noqa: BLE001  whatever it is, it is told with its seed
             with suppress(Exception):
-                run.said.append(run.expected.told(*run.expected.last))
+                run.said.append(run.expected.told())
             return error, run
         finally:
             run.close()

@@ -147,14 +147,22 @@ class Log:
 
     dedupe: bool
     lines: dict[str, dict[int, Line]] = field(default_factory=dict)
+    _judged: dict[str, tuple[int, frozenset[Place], Judged]] = field(default_factory=dict)
 
     def places(self) -> Iterator[tuple[Place, Line]]:
         for partition, lines in self.lines.items():
             for offset, line in lines.items():
                 yield (partition, offset), line
 
-    def judge(self, partition: str, refused: Collection[Place]) -> Judged:
+    def judge(self, partition: str, refused: frozenset[Place]) -> Judged:
         """The verdict on each line, `refused` being those that were found to be too far ahead."""
+        known = self._judged.get(partition)
+        if known is None or known[:2] != (len(self.lines[partition]), refused):
+            known = (len(self.lines[partition]), refused, self._judge(partition, refused))
+            self._judged[partition] = known
+        return known[2]
+
+    def _judge(self, partition: str, refused: frozenset[Place]) -> Judged:
         counts: dict[int, Event] = {}
         late, duplicates = set(), set()
         newest: int | None = None

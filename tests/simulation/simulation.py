@@ -10,6 +10,7 @@ faults a run has is drawn first, so that some runs have few of them and go deep.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import pytest
 import redis
 
 import forebay.backfill.publication
+import forebay.ingest.select
 from forebay import FeatureStore, RedisStream
 from forebay.backfill.partitions import days
 from forebay.backfill.publication import publish_view, read_cut
@@ -30,6 +32,7 @@ from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.core.tiles import Tiles
 from forebay.errors import ForebayError
+from forebay.ingest.expressions import Expressions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
@@ -50,8 +53,19 @@ from tests.simulation.process import Process, Tries
 from tests.simulation.shop import START_US, Customers, Event, Log, Shop
 
 HISTORY_DAYS = 2
-TURNS = 70
+TURNS = (25, 45, 75)
+"""A run is short, or goes deep."""
 PARTITIONS = 2
+
+
+@functools.cache
+def _prepared(where: str) -> Expressions:
+    """DuckDB takes longer to start than a run should; a run has one thread, so one serves all."""
+    return Expressions(next(view for view in Shop.make(None, dedupe=False).views if view.where == where))
+
+
+def _expressions(view: WindowedView) -> Expressions | None:
+    return None if view.where is None else _prepared(view.where)
 
 
 @dataclass
@@ -81,18 +95,19 @@ class Simulation:
         self.faults = Faults(chance, saw=self._saw, act=self._others)
         self.faults.install(patch)
         self._watch_folds(patch)
+        patch.setattr(forebay.ingest.select, "_expressions", _expressions)
         self._choose_faults()
         self._open_log()
+        self.by_id: dict[str, Event] = {}
         features = FeatureStore(self.settings, self.shop.definitions)
         archive = self.store.archive(self.shop.source)
-        self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive)
+        self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive, self.by_id)
         self.process: Process | None = None
         self.zombies: list[Process] = []
         self.copies: list[Copy] = []
         self.attempts: dict[int, Attempt] = {}
         self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in self.shop.views}
         self._folding: dict[int, dict[str, list[str]]] = {}
-        self.by_id: dict[str, Event] = {}
         self.starts = {view.key: NO_CUT for view in self.shop.views}
         self.lost = 0
         self.said: list[str] = []
@@ -104,7 +119,7 @@ class Simulation:
         if self.chance.random() < 0.5:
             self._load_history()
         self.faults.kill, self.faults.lose, self.faults.others = self.chosen
-        for _ in range(TURNS):
+        for _ in range(self.chance.choice(TURNS)):
             self.turn()
             self.check_somebody()
 
@@ -403,7 +418,7 @@ class Simulation:
     def _load_history(self) -> None:
         """Two days are loaded from a file, folded and published before any flow runs."""
         events = self.customers.history(HISTORY_DAYS, 25)
-        self.by_id |= {event.id: event for event in events}
+        self.by_id.update({event.id: event for event in events})
         self.expected.history = events
         file = self.home / "history.ndjson"
         file.write_bytes(b"".join(event.line() + b"\n" for event in events))
