@@ -57,7 +57,7 @@ check: install ## the static half of `make test`: lint, format, types, imports
 	exit $$failed
 
 bench: install ## measure, as ratios within one run
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks online publish stream training
 
 fmt: install ## format, and mend what the linter can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
