@@ -2,7 +2,7 @@
 
     as of    which row of its entity holds at an instant: `forebay.core.asof`
     finish   the row's values, with defaults and TTL: expired iff T − event_timestamp > ttl; a null in a row is the
-             feature's default (`DEFAULT_MISSING`)
+             feature's default (`DEFAULT_MISSING`), and so is a row that is forgotten: `REMEMBERED_US` after it expired
 
 The online store keeps only the newest row of an entity, so there the first step has been done by whoever published;
 `finish_rows` is called by both paths. Pure: nothing here opens or asks the time.
@@ -23,12 +23,15 @@ from forebay.core.events import Column
 from forebay.core.identity import entity_keys
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
 from forebay.errors import UnknownNameError
+from forebay.instants import DAY_US
 from forebay.language.types import AnyType, DecimalType, StringType, TimestampType
 from forebay.language.view import BatchView
 
 Ints = npt.NDArray[np.int64]
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
 LATEST_US = 2**61
+REMEMBERED_US = 30 * DAY_US
+"""For so long an expired row is known to have been there; then the online store may drop it (ADR 0053)."""
 _INSTANT = pa.timestamp("us", "UTC")
 
 
@@ -73,11 +76,13 @@ def finish_rows(
     names: Sequence[str] | None = None,
 ) -> list[FeatureColumn]:
     """The features of the rows that hold at some instants; `event_us` is `NO_INSTANT` where there is no row."""
-    ttl_us = view.ttl_us
     missing = event_us == NO_INSTANT
     expired = np.zeros(len(missing), np.bool_)
-    if ttl_us is not None:
-        expired[~missing] = instants_us[~missing] - event_us[~missing] > ttl_us
+    if view.ttl_us is not None:
+        age_us = np.where(missing, 0, instants_us - np.where(missing, instants_us, event_us))
+        missing = missing | (age_us > view.ttl_us + REMEMBERED_US)
+        event_us = np.where(missing, NO_INSTANT, event_us)
+        expired = ~missing & (age_us > view.ttl_us)
     finished = []
     features, current = view.outputs(), ~(missing | expired)
     for name in wanted(view, names):

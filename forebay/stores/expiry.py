@@ -5,8 +5,8 @@ that is longer, counted from the wall clock. To that come the skew that an event
 that disagree, and the age that the data had already: what is replayed years later is read years later, with `at`. A
 lifetime never goes.
 
-A batch row can go once its ttl has passed; without a ttl it never goes. From then on its status is `DEFAULT_MISSING`
-instead of `DEFAULT_EXPIRED`: the value is the same default. Each publication gives every row its full time again.
+A batch row can go once it is forgotten (`forebay.core.rows.REMEMBERED_US` after its ttl): from then on it counts as
+missing in every path. Without a ttl it never goes. Each publication gives every row its full time again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.layout import Layout
+from forebay.core.rows import REMEMBERED_US
 from forebay.instants import HOUR_US, SECOND_US
 from forebay.language.view import AnyView, BatchView
 
@@ -26,7 +27,7 @@ AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 def keep_us(view: AnyView) -> int | None:
     """How long after a write its keys are kept; `None` for ever."""
     if isinstance(view, BatchView):
-        return None if view.ttl_us is None else view.ttl_us + SLACK_US
+        return None if view.ttl_us is None else view.ttl_us + REMEMBERED_US + SLACK_US
     lookback_us = Layout.of(view).lookback_us
     if lookback_us is None:
         return None

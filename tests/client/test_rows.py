@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, String, TableSource, Timestamp
 from forebay.core.asof import AsOf
 from forebay.core.events import Column
-from forebay.core.rows import Rows, finish_rows, newest, stored
+from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, newest, stored
 from forebay.core.values import NO_INSTANT, Status
+from forebay.stores.expiry import lifetimes_s
 
 TTL_US = 1_000_000
 VIEW = BatchView(
@@ -64,6 +65,18 @@ def test_a_row_holds_from_its_very_instant_and_expires_after_its_ttl() -> None:
     assert score.to_python() == [-1, 5, 5, -1]
     assert rank.to_python() == [None, 5, 5, None]
     assert score.event_us.tolist() == [NO_INSTANT, 7_000_000, 7_000_000, 7_000_000]
+
+
+def test_an_expired_row_is_forgotten_in_every_path_before_the_online_store_may_drop_it() -> None:
+    #   ──────[── ttl ──)──────── REMEMBERED ────────]── missing ──────▶ 1 h later its key may go
+    us = TTL_US + np.array([0, 1, REMEMBERED_US, REMEMBERED_US + 1])
+    columns = {name: Column(np.full(4, 5), np.ones(4, np.bool_)) for name in ("score", "rank")}
+    score, _ = finish_rows(VIEW, columns, np.zeros(4, np.int64), us)
+    missing, expired, present = Status.DEFAULT_MISSING, Status.DEFAULT_EXPIRED, Status.PRESENT
+    assert score.status.tolist() == [present, expired, expired, missing]
+    assert score.event_us.tolist() == [0, 0, 0, NO_INSTANT]
+    (lifetime_s,) = lifetimes_s(VIEW, np.zeros(1, np.int64), now_us=7) or [0]
+    assert lifetime_s * 1_000_000 > TTL_US + REMEMBERED_US
 
 
 def test_rows_with_a_null_key_are_left_out() -> None:
