@@ -92,7 +92,7 @@ def training_set(
     """Write the training set of a spine: each row with the features as they were at its event_timestamp."""
     from forebay.cli.printing import say
     from forebay.client.feature_store import FeatureStore
-    from forebay.client.tables import check_file_kind, write_file
+    from forebay.client.files import check_file_kind, write_file
 
     check_file_kind(out, "--out")
     started = time.monotonic()

@@ -120,8 +120,8 @@ class FeatureStore:
         from forebay.client.historical import training_set
         from forebay.client.spine import Spine
 
-        known = is_known(clock)
-        return training_set(offline, asked, Spine.of(entity_df, asked), with_statuses=with_statuses, known=known)
+        known, spine = is_known(clock), Spine.of(entity_df, asked, with_statuses=with_statuses)
+        return training_set(offline, asked, spine, with_statuses=with_statuses, known=known)
 
     def feature_history(
         self,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from forebay.client.tables import to_arrow
+from forebay.client.tables import is_text, to_arrow
 from forebay.core.identity import entity_key, entity_keys
 from forebay.errors import RequestError, suggestion
 from forebay.language.entity import Entity
@@ -24,6 +25,8 @@ from forebay.language.types import AnyType, Int64Type
 
 ENTITY_ROWS_MAX = 10_000
 """Rows of one online call: their blobs travel in one reply and are in memory at once (a few KB per entity and view)."""
+
+FLOAT_EXACT = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,28 @@ def key_column(table: pa.Table, name: str, kind: AnyType, where: str) -> pa.Chun
     column = table[name]
     found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     whole = isinstance(kind, Int64Type)
-    if not (pa.types.is_null(found) or (_is_number(found) if whole else _is_text(found))):
+    if not (pa.types.is_null(found) or (_is_number(found) if whole else is_text(found))):
         raise RequestError(f"{where}: key {name!r} is {found}; expected {'whole numbers' if whole else 'text'}")
+    if pa.types.is_floating(found):
+        column = _exact(column.cast(found), f"{where}: key {name!r}")
     try:
         return column.cast(pa.int64() if whole else pa.string())
     except pa.ArrowInvalid as error:
         raise RequestError(f"{where}: key {name!r} is not a column of {kind}: {error}") from None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _exact(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
+    """Whole numbers that pandas made floats of because some are null: NaN is null, and what may be rounded is refused.
+
+    From 2^53 on two keys can be one float, so a row would get the features of somebody else.
+    """
+    column = pc.if_else(pc.is_nan(column), None, column)
+    if len(column) > column.null_count and pc.max(pc.abs(column)).as_py() >= FLOAT_EXACT:
+        raise RequestError(
+            f"{what} is {column.type} and holds {pc.max(pc.abs(column)).as_py():.0f}: a float cannot tell such whole "
+            "numbers apart; hand them over as int64, or as pandas' nullable Int64"
+        )
+    return column
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from forebay.client.asked import Asked
 from forebay.client.keyed import Keyed, key_column, keyed_table
+from forebay.client.responses import STATUS_SUFFIX
 from forebay.client.tables import to_arrow, to_instants
 from forebay.errors import RequestError, suggestion
+from forebay.language.types import Int64Type
 
 WHERE = "entity_df"
 TIMESTAMP = "event_timestamp"
@@ -33,20 +35,20 @@ class Spine:
     keyed: dict[str, Keyed]
 
     @classmethod
-    def of(cls, entity_df: Any, asked: Asked) -> Spine:
+    def of(cls, entity_df: Any, asked: Asked, *, with_statuses: bool = False, first_row: int = 0) -> Spine:
         """The spine of a DataFrame, an Arrow table, or the path of a Parquet, CSV or NDJSON file.
 
         Raises `RequestError` for missing keys, wrong types, a naive or null `event_timestamp`, or a column that is
-        named as a feature.
+        named as one of the result. `first_row` is the number of the first row, for messages.
         """
-        table = to_arrow(_aware(entity_df), WHERE)
+        table = to_arrow(_aware(entity_df), WHERE, text_types(asked))
         if TIMESTAMP not in table.column_names:
             raise RequestError(
                 f"{WHERE} has no column {TIMESTAMP!r}: the instant, with a time zone, at which each row asks. "
                 f"{suggestion(TIMESTAMP, table.column_names)}"
             )
-        _check_names(table, asked)
-        instants = to_instants(table[TIMESTAMP], f"{WHERE}[{TIMESTAMP!r}]")
+        _check_names(table.column_names, asked, with_statuses=with_statuses)
+        instants = to_instants(table[TIMESTAMP], f"{WHERE}[{TIMESTAMP!r}]", first_row)
         table = table.set_column(table.column_names.index(TIMESTAMP), TIMESTAMP, instants)
         for name, kind in asked.keys.items():
             key_column(table, name, kind, WHERE)
@@ -54,16 +56,24 @@ class Spine:
         return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed)
 
 
-def _check_names(table: pa.Table, asked: Asked) -> None:
-    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+def text_types(asked: Asked) -> dict[str, pa.DataType]:
+    """The types of columns of a file of text: its keys as declared, its instants as they are written."""
+    kinds = {name: pa.int64() if isinstance(kind, Int64Type) else pa.string() for name, kind in asked.keys.items()}
+    return {**kinds, TIMESTAMP: pa.string()}
+
+
+def _check_names(given: list[str], asked: Asked, *, with_statuses: bool) -> None:
+    twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
         raise RequestError(f"{WHERE} has two columns {twice[0]!r}; rename or drop one")
     for column in asked.columns:
-        if column.title in table.column_names:
-            raise RequestError(
-                f"{WHERE} has a column {column.title!r}, as the feature of {column.view.key!r} is called; "
-                "rename or drop it, or pass full_feature_names=True"
-            )
+        for name in (column.title, *([column.title + STATUS_SUFFIX] if with_statuses else [])):
+            if name in given:
+                what = "the feature" if name == column.title else "the status of a feature"
+                raise RequestError(
+                    f"{WHERE} has a column {name!r}, as {what} of {column.view.key!r} is called; "
+                    "rename or drop it, or pass full_feature_names=True"
+                )
 
 
 def _aware(entity_df: Any) -> Any:

@@ -1,6 +1,6 @@
 """Tables at the edge of the client: what callers hand in becomes Arrow, and Arrow becomes the frame that they get back.
 
-May live here: conversions between Arrow and pandas, files, and Python lists. No features, no stores.
+May live here: conversions between Arrow and pandas and Python lists. No features, no stores; files are `files`.
 
 Invariants: rows keep their order and number; a pandas index is not kept (results have a fresh one from 0); NaN, NaT and
 pd.NA are null; whole numbers with nulls stay whole numbers.
@@ -16,31 +16,32 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.client.files import read_file
 from forebay.errors import ConfigError, RequestError
-from forebay.instants import instant_us
+from forebay.instants import EARLIEST_US, LATEST_US, MILLISECOND_US, SECOND_US, instant_us
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE_KINDS = (".parquet", ".csv", ".ndjson", ".jsonl")
 INSTANT = pa.timestamp("us", "UTC")
 Rows = Any
 """A pandas DataFrame, an Arrow table (or what speaks its C stream interface), a dict of lists or a list of dicts."""
 
 
-def to_arrow(rows: Rows, what: str) -> pa.Table:
-    """An Arrow table of `rows`; a text or `Path` is read as a file. Raises `RequestError` that names `what` it was."""
+def to_arrow(rows: Rows, what: str, types: Mapping[str, pa.DataType] | None = None) -> pa.Table:
+    """An Arrow table of `rows`; a text or `Path` is read as a file. Raises `RequestError` that names `what` it was.
+
+    `types` are those of columns of a CSV or NDJSON file, which would otherwise be guessed.
+    """
     try:
-        return _to_arrow(rows, what)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, pa.ArrowKeyError) as error:
+        return read_file(Path(rows), what, types) if isinstance(rows, str | Path) else _to_arrow(rows, what)
+    except (pa.ArrowException, UnicodeEncodeError) as error:
         raise RequestError(f"{what} cannot be read as a table: {error}. Expected columns of one type each") from None
 
 
 def _to_arrow(rows: Rows, what: str) -> pa.Table:
     if isinstance(rows, pa.Table):
         return rows
-    if isinstance(rows, str | Path):
-        return read_file(Path(rows), what)
     if isinstance(rows, Mapping):
         single = [name for name, column in rows.items() if isinstance(column, str) or not hasattr(column, "__len__")]
         if single:
@@ -55,6 +56,9 @@ def _to_arrow(rows: Rows, what: str) -> pa.Table:
             )
         return pa.table({name: pa.array(column, from_pandas=True) for name, column in rows.items()})
     if _is_frame(rows):
+        if not rows.columns.is_unique:
+            twice = rows.columns[rows.columns.duplicated()][0]
+            raise RequestError(f"{what} has two columns {str(twice)!r}; rename or drop one")
         return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
     if hasattr(rows, "__arrow_c_stream__"):
         return pa.table(rows)
@@ -65,71 +69,6 @@ def _to_arrow(rows: Rows, what: str) -> pa.Table:
         f"{what} is a {type(rows).__name__}; "
         "expected a pandas DataFrame, an Arrow table, a dict of lists or a list of dicts"
     )
-
-
-def read_file(path: Path, what: str) -> pa.Table:
-    """The rows of a Parquet, CSV or NDJSON file."""
-    check_file_kind(path, what)
-    if not path.is_file():
-        raise RequestError(f"{what} {str(path)!r} is not a file; give the path of a Parquet, CSV or NDJSON file")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(path)
-    if path.suffix == ".csv":
-        import pyarrow.csv
-
-        return pyarrow.csv.read_csv(path)
-    import pyarrow.json
-
-    return pyarrow.json.read_json(path)
-
-
-def check_file_kind(path: Path, what: str) -> None:
-    """Raise `RequestError` unless the file's name says Parquet, CSV or NDJSON."""
-    if path.suffix not in FILE_KINDS:
-        raise RequestError(f"{what} {str(path)!r} ends in {path.suffix!r}; expected one of {', '.join(FILE_KINDS)}")
-
-
-def write_file(table: pa.Table, path: Path) -> None:
-    """Write the rows to a Parquet, CSV or NDJSON file, whole or not at all."""
-    check_file_kind(path, "file")
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(table, unfinished, path.suffix)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise RequestError(f"{str(path)!r} cannot be written: {error}; name another file, or make room") from None
-
-
-def _write(table: pa.Table, path: Path, kind: str) -> None:
-    if kind == ".parquet":
-        import pyarrow.parquet
-
-        pyarrow.parquet.write_table(table, path)
-    elif kind == ".csv":
-        import pyarrow.csv
-
-        pyarrow.csv.write_csv(_plain(table), path)
-    else:
-        import msgspec
-
-        with path.open("wb") as lines:
-            for batch in table.to_batches(max_chunksize=10_000):
-                lines.write(msgspec.json.Encoder().encode_lines(batch.to_pylist()))
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """The table without dictionary columns, which CSV cannot hold."""
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -159,13 +98,15 @@ def _nullable_integer(kind: pa.DataType) -> str:
     return str(kind).replace("uint", "UInt").replace("int", "Int")
 
 
-def to_instants(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+def to_instants(column: pa.ChunkedArray, where: str, first_row: int = 0) -> pa.ChunkedArray:
     """UTC instants of a column of aware datetimes, or of ISO 8601 texts with an offset. Raises `RequestError`.
 
-    What is finer than a microsecond is cut off.
+    What is finer than a microsecond is cut off. `first_row` is the number of the first row, for messages.
     """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if column.null_count:
-        row = int(pc.index(column.is_null(), True).as_py())
+        row = int(pc.index(column.is_null(), True).as_py()) + first_row
         raise RequestError(f"{where} is null in row {row}; expected an instant in every row: drop or fill such rows")
     if pa.types.is_timestamp(column.type):
         if column.type.tz is None:
@@ -173,12 +114,44 @@ def to_instants(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
                 f"{where} has no time zone; say which instants are meant, e.g. with "
                 "df['event_timestamp'].dt.tz_localize('UTC')"
             )
-        return column.cast(INSTANT, safe=False)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return pa.chunked_array(
-            [pa.array([_instant(text, where, row) for row, text in enumerate(column.to_pylist())], INSTANT)]
+        return _in_calendar(column, where, first_row)
+    if is_text(column.type):
+        return _parsed(column, where, first_row)
+    if pa.types.is_date(column.type):
+        raise RequestError(
+            f"{where} is {column.type}, and a date is no instant; say which one is meant, e.g. with "
+            "pd.to_datetime(df['event_timestamp']).dt.tz_localize('UTC') for its midnight"
         )
     raise RequestError(f"{where} is {column.type}; expected aware datetimes, such as pandas' datetime64[us, UTC]")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of it holds text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _in_calendar(column: pa.ChunkedArray, where: str, first_row: int) -> pa.ChunkedArray:
+    """The instants in microseconds; those beyond the calendar are refused, before arithmetic on them overflows."""
+    unit_us = {"s": SECOND_US, "ms": MILLISECOND_US, "us": 1, "ns": 1}[column.type.unit]
+    if column.type.unit != "ns":
+        found = column.cast(pa.int64())
+        outside = pc.or_(pc.less(found, EARLIEST_US // unit_us), pc.greater(found, LATEST_US // unit_us))
+        if pc.any(outside).as_py():
+            row = int(pc.index(outside, True).as_py())
+            raise RequestError(
+                f"{where} is {found[row].as_py()} {column.type.unit} since 1970 in row {row + first_row}; "
+                "expected instants within the years 1 to 9999"
+            )
+    return column.cast(INSTANT, safe=False)
+
+
+def _parsed(column: pa.ChunkedArray, where: str, first_row: int) -> pa.ChunkedArray:
+    """Instants of texts, by Arrow where it can read all of them, else one by one: that says which is wrong."""
+    try:
+        return column.cast(pa.string()).cast(INSTANT)
+    except pa.ArrowInvalid:
+        instants = [_instant(text, where, row) for row, text in enumerate(column.to_pylist(), start=first_row)]
+        return pa.chunked_array([pa.array(instants, INSTANT)])
 
 
 def _instant(text: str, where: str, row: int) -> int:

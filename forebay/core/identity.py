@@ -85,6 +85,47 @@ def slots_of(keys: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.fromiter((crc(key.encode()) for key in keys), np.int64, len(keys)) % SLOTS
 
 
+def buckets_of(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:
+    """Which of `count` buckets each key text falls into: by the high bits of its CRC-32, so whatever its slot is.
+
+    A null key is in bucket 0. Stable for ever: files and shards of engines are cut by it.
+
+    >>> buckets_of(pa.array(["JFK", "LGA", None]), 8).tolist()
+    [6, 1, 0]
+    """
+    return (crc32_of(keys).astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+
+
+def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:
+    """CRC-32 of each key text (uint32), 0 of a null: `zlib.crc32` for whole arrays, one byte of all texts at a time.
+
+    Source: Sarwate's table-driven algorithm (1988).
+    """
+    texts = keys.fill_null("")
+    if not len(texts):
+        return np.empty(0, np.uint32)
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    letters, starts = np.frombuffer(data or b"", np.uint8), edges[:-1]
+    lengths = np.diff(edges)
+    crc = np.full(len(texts), 0xFFFFFFFF, np.uint32)
+    for place in range(int(lengths.max())):
+        rows = slice(None) if lengths.min() > place else np.flatnonzero(lengths > place)
+        last = crc[rows]
+        crc[rows] = _CRC_TABLE[(last ^ letters[starts[rows] + place]) & 0xFF] ^ (last >> 8)
+    return ~crc
+
+
+def _crc_table() -> npt.NDArray[np.uint32]:
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, np.uint32(0xEDB88320) ^ (table >> 1), table >> 1)
+    return table
+
+
+_CRC_TABLE = _crc_table()
+
+
 def _whole_number(entity: Entity, name: str, text: str) -> int:
     if not re.fullmatch(r"-?\d{1,19}", text):
         raise RequestError(f"Key {name!r} of entity {entity.name!r} is {text!r}; expected a whole number of 64 bits")
