@@ -27,7 +27,7 @@ from forebay.client.historical import answers
 from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
 from forebay.client.tables import INSTANT
-from forebay.core.identity import entity_key
+from forebay.core.identity import KEY_BYTES_MAX, entity_key
 from forebay.core.values import arrow_type
 from forebay.errors import RequestError
 from forebay.instants import duration_us, instant_text
@@ -57,13 +57,14 @@ def feature_history(
             "expected start before end"
         )
     key = entity_key(view.entity, entity)
+    keys = [key] if len(key) <= KEY_BYTES_MAX else []
     if every is None:
-        instants = _changes(store, view, key, start_us, end_us, known=known)
+        instants = _changes(store, view, keys, start_us, end_us, known=known)
     else:
         instants = _grid(start_us, end_us, every)
     if len(instants) > INSTANTS_MAX:
         raise RequestError(f"That history has {len(instants)} rows; at most {INSTANTS_MAX} are given: ask for less")
-    keyed = Keyed([key], np.zeros(len(instants), np.int64))
+    keyed = Keyed(keys, np.full(len(instants), len(keys) - 1, np.int64))
     columns = {
         name: pa.array([entity[name]] * len(instants), arrow_type(kind)) for name, kind in view.entity.keys.items()
     }
@@ -75,12 +76,14 @@ def feature_history(
     return FeatureHistory(pa.table(columns), tuple(view.outputs()))
 
 
-def _changes(store: OfflineStore, view: AnyView, key: str, start_us: int, end_us: int, *, known: bool) -> Ints:
-    """`start_us`, and the instants in the interval from which on an event or a row counts."""
+def _changes(store: OfflineStore, view: AnyView, keys: list[str], start_us: int, end_us: int, *, known: bool) -> Ints:
+    """`start_us`, and the instants in the interval from which on an event or a row of the entity counts."""
+    if not keys:
+        return np.array([start_us], np.int64)
     if isinstance(view, BatchView):
-        found = effective_instants(store, view, key, end_us, known=known)
+        found = effective_instants(store, view, keys[0], end_us, known=known)
     else:
-        events = read_events(store, view, [key], start_us, end_us, arrivals=known)
+        events = read_events(store, view, keys, start_us, end_us, arrivals=known)
         found = np.maximum(events.ts + 1, events.offset) if known else events.ts + 1
     return np.unique(np.append(found[(found >= start_us) & (found < end_us)], start_us))
 

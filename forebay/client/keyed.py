@@ -3,7 +3,7 @@
 May live here: the checks of key columns, from Python rows and from tables. No features, no stores.
 
 Invariants: keys are of their declared types when they leave here (`True` is not 1, 17.0 is not 17 in a dict); a row
-in which a key is null has no entity (code −1): it gets defaults and loses no row.
+in which a key is null, or longer than what is stored, has no entity (code −1): it gets defaults and loses no row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.client.tables import is_text, to_arrow
-from forebay.core.identity import entity_key, entity_keys
+from forebay.core.identity import KEY_BYTES_MAX, entity_key, entity_keys
 from forebay.errors import RequestError, suggestion
 from forebay.language.entity import Entity
 from forebay.language.types import AnyType, Int64Type
@@ -31,7 +31,7 @@ FLOAT_EXACT = 2.0**53
 
 @dataclass(frozen=True)
 class Keyed:
-    """The distinct entities of some rows, and each row's index into them (int64; −1 where a key is null)."""
+    """The distinct entities of some rows, and each row's index into them (int64; −1 where there is none)."""
 
     keys: list[str]
     code: npt.NDArray[np.int64]
@@ -71,18 +71,25 @@ class EntityRows:
         for row, values in enumerate(zip(*(self.columns[name] for name in names), strict=True)):
             found = codes.get(values)
             if found is None:
-                found = -1 if None in values else len(keys)
-                if found >= 0:
-                    keys.append(entity_key(entity, dict(zip(names, values, strict=True))))
-                codes[values] = found
+                found = codes[values] = self._new(entity, dict(zip(names, values, strict=True)), keys)
             code[row] = found
         return Keyed(keys, code)
+
+    @staticmethod
+    def _new(entity: Entity, key: Mapping[str, Any], keys: list[str]) -> int:
+        """The code of an entity that was not seen before, which joins `keys`."""
+        text = None if None in key.values() else entity_key(entity, key)
+        if text is None or len(text) > KEY_BYTES_MAX:
+            return -1
+        keys.append(text)
+        return len(keys) - 1
 
 
 def keyed_table(table: pa.Table, entity: Entity, where: str) -> Keyed:
     """The distinct entities of one kind among the rows of a table."""
     texts = entity_keys(entity, {name: key_column(table, name, kind, where) for name, kind in entity.keys.items()})
-    coded = texts.dictionary_encode()
+    stored = pc.less_equal(pc.binary_length(texts), KEY_BYTES_MAX)
+    coded = pc.if_else(stored, texts, None).dictionary_encode()
     return Keyed(coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1)).astype(np.int64))
 
 

@@ -25,7 +25,7 @@ from forebay.language.types import Int64Type
 SLOTS = 64
 """Slots of a deployment: a constant, because it is part of every online key."""
 KEY_BYTES_MAX = 512
-"""A longer key is refused: it would stand in several Redis keys."""
+"""Nothing is stored of a longer key, which would stand in several Redis keys: its entity has defaults everywhere."""
 
 _SAFE = "@+"
 _SPECIAL = r"[^A-Za-z0-9_.~@+-]"
@@ -51,12 +51,7 @@ def entity_key(entity: Entity, row: Mapping[str, Any]) -> str:
             parts.append(_quote(str(kind.units(value))))
         except RequestError as error:
             raise RequestError(f"Key {name!r} of entity {entity.name!r}: {error}") from None
-    text = SEPARATOR.join(parts)
-    if len(text) > KEY_BYTES_MAX:
-        raise RequestError(
-            f"The key of entity {entity.name!r} has {len(text)} bytes; at most {KEY_BYTES_MAX} are stored"
-        )
-    return text
+    return SEPARATOR.join(parts)
 
 
 def parse_entity_key(entity: Entity, key: str) -> dict[str, Any]:

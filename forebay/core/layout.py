@@ -56,7 +56,7 @@ class Layout:
     @staticmethod
     def of(view: WindowedView) -> Layout:
         """The layout of a view."""
-        return _layout(view.key, _Identity(view))
+        return _layout(view)
 
     @functools.cached_property
     def fingerprint(self) -> int:
@@ -96,22 +96,8 @@ class Layout:
         return out
 
 
-class _Identity:
-    """A view as a key of the cache: the object itself, since definitions hold dictionaries."""
-
-    def __init__(self, view: WindowedView) -> None:
-        self.view = view
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and (self.view is other.view or self.view == other.view)
-
-    def __hash__(self) -> int:
-        return hash(self.view.key)
-
-
 @functools.lru_cache(maxsize=1024)
-def _layout(key: str, identity: _Identity) -> Layout:
-    view = identity.view
+def _layout(view: WindowedView) -> Layout:
     windows = [(feature, feature.window(text), text) for feature in view.features for text in feature.windows]
     hops = tuple(sorted({window.hop_us for _, window, _ in windows}))
     features = view.outputs()

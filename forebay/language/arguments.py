@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from forebay.errors import DefinitionError
+from forebay.language.frozen import Frozen
 
 
-def checked_mapping(where: str, what: str, value: Any, example: str) -> dict[str, Any]:
-    """A copy of a dictionary that was declared, so that nobody can change it afterwards."""
+def checked_mapping(where: str, what: str, value: Any, example: str) -> Frozen[str, Any]:
+    """A copy of a dictionary that was declared, which nobody can change afterwards."""
     if not isinstance(value, Mapping):
         raise DefinitionError(f"{where}: {what}={value!r} is not a dictionary; write e.g. {what}={example}")
-    return dict(value)
+    return Frozen(value)
 
 
 def checked_list(where: str, what: str, value: Any, example: str) -> tuple[Any, ...]:
@@ -33,7 +36,7 @@ def check_text(where: str, what: str, value: Any) -> None:
 
 
 def check_labels(where: str, value: Any) -> None:
-    """Raise `DefinitionError` unless the owner, description and tags of a definition are texts."""
+    """Raise `DefinitionError` unless the owner, description and tags of a definition are texts; freeze the tags."""
     for what in ("owner", "description"):
         text = getattr(value, what, "")
         if not isinstance(text, str):
@@ -41,6 +44,8 @@ def check_labels(where: str, value: Any) -> None:
     tags = getattr(value, "tags", {})
     if not isinstance(tags, Mapping) or not all(isinstance(text, str) for pair in tags.items() for text in pair):
         raise DefinitionError(f"{where}: tags={tags!r}; expected texts by name, e.g. tags={{'domain': 'shop'}}")
+    if hasattr(value, "tags"):
+        msgspec.structs.force_setattr(value, "tags", Frozen(tags))
 
 
 def check_cases(where: str, what: str, names: Sequence[str]) -> None:

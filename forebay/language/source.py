@@ -16,6 +16,7 @@ from forebay.errors import DefinitionError, suggestion
 from forebay.instants import DAY_US, day_us
 from forebay.language.arguments import check_cases, check_labels, check_text, checked_mapping
 from forebay.language.durations import declared_us, required_us
+from forebay.language.frozen import Frozen
 from forebay.language.names import check_name
 from forebay.language.schedule import check_day
 from forebay.language.types import AnyType, StringType, Timestamp, TimestampType
@@ -238,7 +239,7 @@ class TableSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 AnySource = EventSource | TableSource
 
 
-def _checked_schema(where: str, declared: Any) -> dict[str, AnyType]:
+def _checked_schema(where: str, declared: Any) -> Frozen[str, AnyType]:
     schema = checked_mapping(where, "schema", declared, "{'user_id': String, 'ts': Timestamp}")
     if not schema:
         raise DefinitionError(f"{where} has an empty schema; name its columns and their types")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -96,7 +97,7 @@ class _View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return Selection(self, chosen)
 
 
-class WindowedView(_View, frozen=True):
+class WindowedView(_View, frozen=True, cache_hash=True):
     """Aggregates over windows of events of one source, fresh from the stream and equal in every path.
 
     `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted
@@ -330,11 +331,20 @@ def batch_view(
 
 
 def checked_default(where: str, default: Any, kind: AnyType) -> Any:
-    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00"). Raises `DefinitionError`."""
+    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00").
+
+    Raises `DefinitionError` where it is none, or where rounding to the type's scale would make it another number.
+    """
     try:
-        return kind.python(kind.units(default))
+        held = kind.python(kind.units(default))
     except RequestError as error:
         raise DefinitionError(f"{where}: default {error}") from None
+    if isinstance(held, decimal.Decimal) and held != decimal.Decimal(str(default)):
+        raise DefinitionError(
+            f"{where}: default {default!r} is not a {kind}, which would make {held} of it; "
+            "write what an entity without a value is to get"
+        )
+    return held
 
 
 def _check_type(where: str, kind: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from forebay import Entity, Int64, String
 from forebay.client.keyed import ENTITY_ROWS_MAX, EntityRows, keyed_table
+from forebay.core.identity import KEY_BYTES_MAX
 from forebay.errors import RequestError
 
 SHOPPER = Entity("shopper", keys={"user_id": Int64, "shop": String})
@@ -92,7 +93,6 @@ def test_null_in_any_of_its_guises_is_no_entity(null: Any) -> None:
         ([{"user_id": 1, "shop": "\ud800"}], r"key 'shop': '\\ud800' is not a String; it has half a character"),
         ("user_id=1", "user_id=1"),
         (7, "entity_rows is a int"),
-        ([{"user_id": 1, "shop": "x" * 600}], "at most 512"),
     ],
 )
 def test_bad_rows_are_refused_with_a_message_that_says_where(rows: Any, message: str) -> None:
@@ -104,3 +104,13 @@ def test_too_many_rows_are_refused() -> None:
     rows = [{"user_id": 1, "shop": "a"}] * (ENTITY_ROWS_MAX + 1)
     with pytest.raises(RequestError, match="ask in several calls"):
         EntityRows.of(rows, SHOPPER.keys)
+
+
+def test_a_key_that_is_too_long_to_be_stored_has_no_entity_as_a_null_one() -> None:
+    long, longest = "x" * (KEY_BYTES_MAX - 1), "x" * (KEY_BYTES_MAX - 2)
+    rows = {"user_id": [1, 1, None], "shop": [long, longest, "a"]}
+    keyed = EntityRows.of(rows, SHOPPER.keys).keyed(SHOPPER)
+    assert (keyed.code.tolist(), keyed.keys) == ([-1, 0, -1], [f"1|{longest}"])
+    columns = pa.table({"user_id": pa.array(rows["user_id"], pa.int64()), "shop": rows["shop"]})
+    spine = keyed_table(columns, SHOPPER, "entity_df")
+    assert (spine.code.tolist(), spine.keys) == (keyed.code.tolist(), keyed.keys)

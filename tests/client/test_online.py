@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from forebay.client.feature_store import FeatureStore
+from forebay.core.identity import KEY_BYTES_MAX
 from forebay.errors import InstantTooEarlyError, RequestError, StoreUnavailableError, UnknownNameError
 from forebay.instants import MINUTE_US, moment
 from forebay.language.manifest import to_manifest
@@ -37,6 +38,19 @@ def world(valkey: Valkey, tmp_path: Path, namespace: str) -> World:
     made = World(valkey.url, tmp_path, namespace)
     made.stream(made.archive(EVENTS))
     return made
+
+
+def test_a_key_that_is_too_long_gets_defaults_in_every_path(world: World) -> None:
+    long = "x" * (KEY_BYTES_MAX + 1)
+    world.archive([event(long, 715, 3, "d")])
+    online = world.store.get_online_features(FEATURES, entity_rows=[{"user": long}], at=LATER)
+    spine = {"user": [long], "event_timestamp": [LATER]}
+    training = world.store.get_historical_features(spine, features=FEATURES, with_statuses=True).to_arrow()
+    history = world.store.feature_history("everything@1", {"user": long}, start=NOON, end=LATER).to_arrow()
+    for name, values in list(online.to_dict().items())[1:]:
+        assert (values, online.statuses[name]) == (training[name].to_pylist(), ["DEFAULT_MISSING"])
+        assert training[f"{name}__status"].to_pylist() == ["DEFAULT_MISSING"]
+        assert name not in history.column_names or set(history[name].to_pylist()) == set(values)
 
 
 def test_rows_come_back_in_order_with_defaults_for_who_is_unknown_or_null(world: World) -> None:

@@ -27,7 +27,7 @@ from forebay import (
 )
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import Definitions
-from forebay.language.types import AnyType
+from forebay.language.types import AnyType, DecimalType
 
 DURATIONS = st.sampled_from(["250ms", "30s", "10m", "1h", "24h", "7d"])
 WINDOWS = st.lists(st.sampled_from(["90s", "10m", "1h", "24h", "7d", None]), min_size=1, max_size=3, unique=True)
@@ -63,7 +63,10 @@ def defaults(kind: AnyType) -> st.SearchStrategy[Any]:
         "Float64": st.floats(allow_infinity=False) | st.integers(-9, 9),
         "Timestamp": st.datetimes().map(lambda moment: f"{moment.isoformat()}Z"),
     }
-    decimals = st.sampled_from(["0.5", 0, -1, 0.25])
+    scale = kind.scale if isinstance(kind, DecimalType) else 0
+    decimals = st.sampled_from(
+        [written for written, digits in {"0.5": 1, 0: 0, -1: 0, 0.25: 2}.items() if digits <= scale]
+    )
     return st.none() | some.get(str(kind).partition("(")[0], decimals)
 
 
