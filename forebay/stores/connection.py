@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
@@ -20,6 +20,8 @@ from forebay.settings import EMBEDDED, Settings, check_online_url
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 """The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
+LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(redis.BusyLoadingError,))
+"""A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
 RECONNECTS = 1
 """A pooled connection may have died with a server that is back by now; one new attempt tells."""
 
@@ -37,8 +39,20 @@ def connect_online(settings: Settings) -> redis.Redis:
         check_online_url(settings.online_url)
         client = _client(settings.online_url)
     with translated(client):
-        client.ping()
+        _greet(client)
     return client
+
+
+def _greet(client: redis.Redis) -> None:
+    """See that the server answers, once it has loaded its data.
+
+    One that cannot write, such as one whose disk is full, still answers reads.
+    """
+    try:
+        LOADING.call_with_retry(client.ping, lambda error: None)
+    except redis.ResponseError as error:
+        if not str(error).startswith("MISCONF"):
+            raise
 
 
 @contextmanager

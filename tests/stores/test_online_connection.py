@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 
 from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.settings import Settings
@@ -180,3 +182,35 @@ def test_a_home_that_cannot_be_written_is_a_config_error(home: Path) -> None:
     (home / "file").write_text("")
     with pytest.raises(ConfigError, match=r"FOREBAY_HOME .* cannot hold the embedded server"):
         connect_online(settings(FOREBAY_HOME=str(home / "file")))
+
+
+def test_a_server_that_loads_its_data_is_waited_for() -> None:
+    with Valkey("--enable-debug-command", "yes", "--key-load-delay", "100", durable=True) as valkey:
+        client = valkey.connect()
+        with client.pipeline(transaction=False) as pipeline:
+            for i in range(8_000):
+                pipeline.set(f"k{i}", i)
+            pipeline.execute()
+        with ThreadPoolExecutor(1) as pool, redis.Redis.from_url(valkey.url, retry=None) as impatient:
+            loading = pool.submit(client.execute_command, "DEBUG", "LOADAOF")
+            with pytest.raises(redis.BusyLoadingError):
+                ping_until(impatient, loading.done)
+            connect_online(settings(FOREBAY_ONLINE_URL=valkey.url)).close()
+            loading.result()
+
+
+def test_a_server_that_cannot_write_still_answers_reads() -> None:
+    with Valkey("--enable-protected-configs", "yes") as valkey:
+        client = valkey.connect()
+        client.set("k", "v")
+        client.config_set("save", "1 1")
+        client.config_set("dir", "/proc/self")  # where no snapshot can be written: then the server takes no writes
+        client.bgsave()
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            ping_until(client, lambda: False)
+        assert connect_online(settings(FOREBAY_ONLINE_URL=valkey.url)).get("k") == b"v"
+
+
+def ping_until(client: redis.Redis, is_done: Callable[[], bool]) -> None:
+    while not is_done():
+        client.ping()
