@@ -20,6 +20,7 @@ from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.language.source import EventSource
+from forebay.stores.archive import REVIVED
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
 from streaming.remembered import Remembered, Settled, fresh_dedupe
@@ -42,8 +43,8 @@ class Decoded:
 
     @property
     def newest_us(self) -> int:
-        """The newest event; INT64_MIN where there is none."""
-        return int(self.ts.max(initial=INT64_MIN))
+        """The newest event; INT64_MIN where there is none, or where it says nothing of the log."""
+        return INT64_MIN if self.batch.partition == REVIVED else int(self.ts.max(initial=INT64_MIN))
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Decoder:
             return EventBatch(source, chunk.partition, nothing, chunk.first_offset, chunk.next_offset), []
         if chunk.table is not None:
             return conform(source, chunk.partition, chunk.first_offset, chunk.table, now_us, limits)
-        if source.name in self._codecs:
+        if source.name in self._codecs and chunk.partition != REVIVED:
             rows = self._codecs[source.name](chunk.lines)
             messages = Messages(source, chunk.partition, chunk.first_offset, chunk.lines, chunk.offsets)
             return decode_rows(messages, rows, now_us, limits)
@@ -104,13 +105,15 @@ class Decoder:
         where = (chunk.source.name, chunk.partition)
         if where not in self._seen:
             known = self._remembered(chunk.source, chunk.partition)
-            dedupe = fresh_dedupe(chunk.source) if known.dedupe is None else known.dedupe
+            dedupe = None if chunk.partition == REVIVED else known.dedupe or fresh_dedupe(chunk.source)
             self._seen[where] = _Seen(known.newest_us, dedupe, known.settled)
         return self._seen[where]
 
 
 def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:
-    """Which events of a batch are late and which are duplicates."""
+    """Which events of a batch are late and which are duplicates; what was revived is late by nature, and distinct."""
+    if batch.partition == REVIVED:
+        return np.ones(len(ts), np.bool_), np.zeros(len(ts), np.bool_)
     late = late_rows(ts, seen.newest_us, batch.source.lateness_us)
     seen.newest_us = max(seen.newest_us, int(ts.max(initial=INT64_MIN)))
     if seen.dedupe is None:

@@ -202,7 +202,7 @@ class Offline:
         where = (chunk.batch.source.name, chunk.batch.partition)
         known = self._known.get(where, PartitionPosition())
         newest_us = known.newest_us
-        if len(chunk.ts):
+        if chunk.newest_us != INT64_MIN:
             newest_us = chunk.newest_us if newest_us is None else max(newest_us, chunk.newest_us)
         next_offset = max(known.next_offset, chunk.batch.next_offset)
         self._known[where] = PartitionPosition(next_offset, newest_us, known.heartbeat_us)

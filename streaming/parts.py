@@ -112,6 +112,7 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
         Topics(settings.kafka, patience, task.accepted),
         positions.replay,
         positions.archived_to,
+        offline.store.revived(),
         task.until_end,
     )
     backlog, limits = Backlog(), {source.name: task.definitions.limits(source) for source in task.sources}

@@ -19,6 +19,8 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
+from forebay.stores.archive import REVIVED
+from forebay.stores.revived import Revived
 from forebay.stores.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
@@ -28,6 +30,7 @@ from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
 from streaming.log import LogReader, Resume
 from streaming.redis_log import StreamReader
+from streaming.revived_log import With
 from streaming.routing import part_names, reader_of
 from streaming.stop import Stop
 
@@ -113,6 +116,7 @@ class Logs:
     """What is read from the archive, of some partitions of a source."""
     resume: Resume
     """Where the log is read on behind that."""
+    revived: Revived
     until_end: bool
 
     def open(self, reader: int, readers: int) -> list[LogReader]:
@@ -123,7 +127,10 @@ class Logs:
         def mine(partition: str) -> bool:
             return reader_of(source.name, partition, readers) == reader
 
-        return Continued(self.archived(source, mine), self._log(source, mine))
+        log = self._log(source, mine)
+        if mine(REVIVED):
+            log = With(log, self.revived, self.resume(source, REVIVED))
+        return Continued(self.archived(source, mine), log)
 
     def _log(self, source: EventSource, mine: Callable[[str], bool]) -> LogReader:
         stream = source.stream

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from forebay.cli import asking, deploying, events, rebuilding, running, state
+from forebay.cli import asking, deploying, events, letters, rebuilding, running, state
 from forebay.cli.printing import fail
 from forebay.errors import ForebayError
 
@@ -31,7 +31,7 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command()(deploying.plan)
 app.command()(deploying.apply)
 app.command()(events.load)
-app.command("dead-letters")(events.dead_letters)
+app.command("dead-letters")(letters.dead_letters)
 app.command(context_settings=_PASS_ON)(running.stream)
 app.command()(asking.get)
 app.command()(asking.history)

@@ -1,4 +1,4 @@
-"""Commands about events: `load`, `dead-letters`."""
+"""The command about history: `load`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from forebay.errors import RequestError
-
-LETTER = ("recorded_at", "source", "source_partition", "source_offset", "reason", "detail")
-RAW_SHOWN = 120
-"""Bytes of a refused event that a table shows; `--json` prints all."""
 
 
 def load(
@@ -46,31 +42,3 @@ def load(
     deployed.close()
     if as_json:
         print_json(results)
-
-
-def dead_letters(
-    source: Annotated[str | None, typer.Option(help="Only of this source.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Print the events that were refused, with their reasons."""
-    from forebay.cli.printing import print_json, print_table
-    from forebay.client.deployed import Deployed
-    from forebay.settings import Settings
-
-    letters = Deployed(Settings.from_env()).offline.dead_letters().scan(source)
-    shown = letters.slice(0, limit).to_pylist()
-    if as_json:
-        print_json([row | {"raw": row["raw"].decode(errors="replace")} for row in shown])
-        return
-    print_table(
-        "Dead letters",
-        ["recorded", "source", "partition", "#offset", "reason", "detail", "event"],
-        ([*(row[name] for name in LETTER), _short(row["raw"])] for row in shown),
-        f"{len(letters) - len(shown)} earlier ones are not shown" if len(letters) > len(shown) else None,
-    )
-
-
-def _short(raw: bytes) -> str:
-    text = raw[:RAW_SHOWN].decode(errors="replace")
-    return text + "…" if len(raw) > RAW_SHOWN else text

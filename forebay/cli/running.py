@@ -11,7 +11,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,6 +54,12 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
     check_checkout(name)
     sys.argv = [name, *arguments]
     runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def module_of(folder: str, name: str) -> Any:
+    """A module of the checkout, for a command that needs what lies beside the SDK."""
+    check_checkout(folder)
+    return importlib.import_module(f"{folder}.{name}")
 
 
 def check_checkout(name: str) -> None:

@@ -5,7 +5,8 @@ event). Positions: each source partition, brought to the next offset that it lac
 event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came; and `flow`, the number of the
 flow that may append. Whoever appends a range that
 overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
-is loaded is a partition `load:<hash of its bytes>` without a watermark.
+is loaded is a partition `load:<hash of its bytes>`, dead letters that became events are the partition `revived`: both
+without a watermark.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
 FLOW = "flow"
 """The number of the flow that may append; no partition is named so (theirs end in `:<number>` or a file's suffix)."""
 LOAD = "load:"
+REVIVED = "revived"
+"""The partition of dead letters that became events (`forebay.stores.revived`); its order says nothing of time."""
 _LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
 
 
@@ -214,7 +217,7 @@ class Archive:
     def _watermarks(self, batches: Sequence[EventBatch], position: Position) -> dict[str, int]:
         newest: dict[str, int] = {}
         for batch in batches:
-            if len(batch):
+            if len(batch) and batch.partition != REVIVED:
                 latest = pc.max(batch.table[self.source.timestamp].cast(pa.int64())).as_py()
                 name = batch.partition + WATERMARK
                 newest[name] = max(latest, newest.get(name, latest))

@@ -87,6 +87,24 @@ class DeadLetters:
         found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
         return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
 
+    def places(self, source: str, reason: str | None = None) -> list[tuple[str, int]]:
+        """Partition and offset of the letters of a source, all or those with a reason, in their order."""
+        where = pc.field("source") == source
+        rows = self.table.read(
+            ["source_partition", SOURCE_OFFSET], where if reason is None else where & (pc.field("reason") == reason)
+        )
+        return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True))
+
+    def at(self, source: str, partition: str, offsets: Sequence[int]) -> list[tuple[int, bytes, str]]:
+        """Offset, bytes and reason of the letters of a partition at some offsets, in their order."""
+        where = (
+            (pc.field("source") == source)
+            & (pc.field("source_partition") == partition)
+            & pc.field(SOURCE_OFFSET).isin(list(offsets))
+        )
+        rows = self.table.read([SOURCE_OFFSET, "raw", "reason"], where).sort_by(SOURCE_OFFSET)
+        return list(zip(*(rows[name].to_pylist() for name in (SOURCE_OFFSET, "raw", "reason")), strict=True))
+
     def scan(self, source: str | None = None) -> pa.Table:
         """All of them, or those of a source, the newest first."""
         rows = self.table.read(SCHEMA.names, None if source is None else pc.field("source") == source)

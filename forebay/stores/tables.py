@@ -4,6 +4,7 @@
     tiles/<view>@<v>      tiles(view)           dead_letters           dead_letters()
     features/<view>@<v>   rows(view)            repairs                repairs()
     superseded/<view>@<v> rows(view)            history/<view>@<v>     history(view)
+    revived               revived()
 
 Loaded only by those who use it: deltalake and Arrow's readers take a second to import.
 """
@@ -20,6 +21,7 @@ from forebay.stores.dead_letters import DeadLetters
 from forebay.stores.history_table import HistoryTable
 from forebay.stores.location import Location, check_reachable
 from forebay.stores.repairs import Repairs
+from forebay.stores.revived import Revived
 from forebay.stores.rows_table import RowsTable
 from forebay.stores.tiles_table import StreamedTable, TilesTable
 
@@ -56,6 +58,10 @@ class OfflineStore:
     def dead_letters(self) -> DeadLetters:
         """The events that were refused."""
         return DeadLetters(self.location)
+
+    def revived(self) -> Revived:
+        """Dead letters that became events."""
+        return Revived(self.location)
 
     def repairs(self) -> Repairs:
         """The dates that must be folded again."""

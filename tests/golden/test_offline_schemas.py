@@ -59,7 +59,7 @@ def test_the_columns_of_the_offline_tables_are_as_they_were(tmp_path: Path) -> N
     store = OfflineStore(str(tmp_path))
     nouns = [store.archive(SOURCE), store.tiles(VIEW), store.streamed(VIEW), store.rows(computed)]
     tables = [noun.table for noun in (*nouns, store.dead_letters(), store.repairs())]
-    tables += [store.rows(computed).superseded, store.history(VIEW).table]
+    tables += [store.rows(computed).superseded, store.history(VIEW).table, store.revived().table]
     lines = [
         line
         for table in tables
