@@ -67,6 +67,7 @@ def test_the_wheel_asks_pip_for_little(wheel: zipfile.ZipFile) -> None:
         "fast",
         "offline",
         "serving",
+        "spark",
         "streaming",
     }
 
