@@ -11,6 +11,7 @@ from itertools import chain
 from dagster import Definitions, in_process_executor
 
 from assets.batch import features_asset, online_rows_asset
+from assets.comparison import comparison_checks
 from assets.deployment import declared
 from assets.history import history_asset
 from assets.schedules import refresh_schedule
@@ -34,6 +35,7 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
             *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
         ],
+        asset_checks=comparison_checks(deployed.views.values()),
         schedules=[schedule for schedule in schedules if schedule is not None],
         # One process per run: each step of its own would spend seconds on importing Dagster again.
         executor=in_process_executor,

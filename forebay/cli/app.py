@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from forebay.cli import asking, deploying, events, letters, rebuilding, running, state
+from forebay.cli import asking, deploying, events, letters, rebuilding, running, state, versions
 from forebay.cli.printing import fail
 from forebay.errors import ForebayError
 
@@ -37,6 +37,7 @@ app.command()(asking.get)
 app.command()(asking.history)
 app.command("training-set")(asking.training_set)
 app.command(context_settings=_PASS_ON)(running.serve)
+app.command()(versions.compare)
 app.command()(rebuilding.rebuild)
 app.command()(state.down)
 app.command()(running.demo)

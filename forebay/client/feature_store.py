@@ -23,6 +23,7 @@ from forebay.language.view import AnyView, WindowedView
 from forebay.settings import Settings
 
 if TYPE_CHECKING:
+    from forebay.client.comparison import Comparison
     from forebay.client.responses import FeatureHistory, OnlineResponse, TrainingSet
 
 Instant = datetime | str | int
@@ -152,6 +153,18 @@ class FeatureStore:
             with_statuses=with_statuses,
             known=is_known(clock),
         )
+
+    def compare(self, before: str, after: str, *, sample: int = 1_000) -> Comparison:
+        """What two views (`"name@version"`) of one entity say of the same live entities, read at one instant.
+
+        `sample` entities at most, some of either view as the online store happens to have them: the shadow run of a new
+        version beside the one that serves.
+        """
+        from forebay.client.comparison import compare_views
+
+        first, second = self.find(lambda known: (known.view(before), known.view(after)))
+        online, namespace = self._deployed.redis, self._deployed.settings.namespace
+        return compare_views(online, namespace, first, second, sample=sample, now_us=_now_us())
 
     def close(self) -> None:
         """Give the connections back."""

@@ -1,0 +1,64 @@
+"""Commands about versions that stand side by side: `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from forebay.client.comparison import Comparison
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def compare(
+    before: Annotated[str, typer.Argument(metavar="VIEW", help="name@version, such as the version that serves.")],
+    after: Annotated[str, typer.Argument(metavar="OTHER", help="name@version, such as the one that is to follow it.")],
+    sample: Annotated[int, typer.Option(help="How many live entities to look at.")] = 1_000,
+    as_json: Json = False,
+) -> None:
+    """Compare two views, or two versions of one, on entities that are live now: both are read at one instant."""
+    from forebay.cli.printing import print_json
+    from forebay.client.feature_store import FeatureStore
+
+    with FeatureStore.connect() as store:
+        compared = store.compare(before, after, sample=sample)
+    if as_json:
+        print_json(compared.to_dict())
+    else:
+        _print(compared)
+
+
+def _print(compared: Comparison) -> None:
+    from forebay.cli.printing import print_table, say, text
+
+    print_table(
+        f"{compared.before} → {compared.after} of {compared.entities:,} live entities at {text(compared.instant)}",
+        ["feature", "#equal", "#median apart", "#p99", "#most", "for example"],
+        _rows(compared),
+    )
+    if compared.only_before:
+        some = ", ".join(_entity(entity) for entity in compared.lacking)
+        say(f"{compared.only_before} more are in {compared.before} alone: {some}")
+    if compared.only_after:
+        say(f"{compared.only_after} more are in {compared.after} alone.")
+    for what, names in (("dropped", compared.dropped), ("added", compared.added)):
+        if names:
+            say(f"Features {what}: {', '.join(names)}")
+
+
+def _rows(compared: Comparison) -> Iterator[tuple[Any, ...]]:
+    from forebay.cli.printing import text
+
+    for one in compared.features:
+        shares = one.quantiles or {}
+        shown = [f"{_entity(e.entity)}: {text(e.before)} → {text(e.after)}" for e in one.examples[:2]]
+        if one.statuses:
+            shown.append(f"{one.statuses} equal with another status")
+        yield one.name, f"{one.share_equal:.2%}", shares.get("p50"), shares.get("p99"), one.largest, "; ".join(shown)
+
+
+def _entity(entity: dict[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in entity.items())

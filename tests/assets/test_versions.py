@@ -1,0 +1,42 @@
+"""What Dagster has of versions that stand side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.comparison import comparison_check, comparison_checks
+from tests.backfill.shop import user_spending
+from tests.client.test_versions import NEW, OLD
+from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
+
+
+@pytest.fixture
+def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
+    monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
+    return Shop.at(home, online_url, namespace)
+
+
+def test_a_version_is_compared_with_the_one_before_it() -> None:
+    names = [
+        (key.asset_key.to_user_string(), key.name)
+        for check in comparison_checks([version(4), V2, V1, user_spending])
+        for key in check.check_keys
+    ]
+    assert names == [("online/user_sales_v4", "compared_with_v2"), ("online/user_sales_v2", "compared_with_v1")]
+
+
+def test_the_check_warns_of_entities_that_the_new_version_lacks(shop: Shop) -> None:
+    shop.apply(FIRST, SECOND)
+    shop.stream([*OLD, *NEW], V1, V2)
+    check = comparison_check(V1, V2)
+    result = check()
+    assert isinstance(result, dg.AssetCheckResult)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert result.metadata["lacking entities"].value == 1
+    assert result.metadata["equal bought_lifetime"].value == 0.5
+    shop.stream([OLD[0] | {"event_id": "x", "user_id": "u3"}], V1, V2)
+    assert comparison_check(V1, V2)().passed

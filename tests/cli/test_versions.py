@@ -1,0 +1,53 @@
+"""The commands about versions, as a person and a program use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from forebay.cli.app import app
+from forebay.errors import ForebayError
+from tests.client.test_versions import NEW, OLD
+from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop
+
+
+@pytest.fixture
+def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Two versions of a view and its service, streamed; the environment names it."""
+    monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
+    monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
+    made = Shop.at(home, online_url, namespace)
+    made.apply(FIRST, SECOND)
+    made.stream([*OLD, *NEW], V1, V2)
+    return made
+
+
+def run(*arguments: str) -> str:
+    """What a command prints; what Forebay refuses is raised."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, ForebayError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def run_json(*arguments: str) -> Any:
+    """The one document that a command prints."""
+    return json.loads(run(*arguments, "--json"))
+
+
+@pytest.mark.usefixtures("shop")
+def test_compare_prints_what_differs_on_live_entities() -> None:
+    found = run_json("compare", "user_sales@1", "user_sales@2")
+    assert (found["entities"], found["only_before"], found["lacking"]) == (2, 1, [{"user_id": "u3"}])
+    spent = next(one for one in found["features"] if one["name"] == "spent_lifetime")
+    assert (spent["share_equal"], spent["largest_difference"]) == (0.5, 4.0)
+    assert spent["examples"] == [{"entity": {"user_id": "u1"}, "before": 8.5, "after": 12.5}]
+    shown = run("compare", "user_sales@1", "user_sales@2", "--sample", "10")
+    assert "user_sales@1 → user_sales@2 of 2 live entities" in shown
+    assert "user_id=u1: 8.50 → 12.50" in shown
+    assert "1 more are in user_sales@1 alone: user_id=u3" in shown
