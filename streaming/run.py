@@ -27,6 +27,7 @@ from forebay.language.source import EventSource
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from streaming.flow import Steps, build
+from streaming.memory import keep_freed
 from streaming.parts import Parts, Task, take_over
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
@@ -41,6 +42,7 @@ EPOCH = timedelta(seconds=1)
 def main(arguments: Sequence[str]) -> int:
     """Run a flow as the command line says; the exit code."""
     options = parse(arguments)
+    keep_freed()
     stop, summary = Stop(), Summary()
     with stop.on_signals(), stop.failing():
         run(Settings.from_env(), options, stop, summary)

@@ -32,7 +32,7 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
     headers = np.zeros(entities, HEADER)
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
-    head, body, size = headers.tobytes(), tiles.records.tobytes(), HEADER.itemsize
+    head, body, size = headers.tobytes(), _bytes_of(tiles.records), HEADER.itemsize
     edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
     return [head[i * size : (i + 1) * size] + body[a:b] for i, (a, b) in enumerate(itertools.pairwise(edges))]
 
@@ -57,10 +57,10 @@ def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[A
         wrong = (headers["version"][there] != FORMAT_VERSION) | (headers["layout"][there] != layout.fingerprint)
         if wrong.any():
             _refuse(layout, headers[there][wrong][0])
-    return headers, unpack_records(layout, [(blob or b"")[size:] for blob in blobs])
+    return headers, unpack_records(layout, [memoryview(blob or b"")[size:] for blob in blobs])
 
 
-def unpack_records(layout: Layout, bodies: Sequence[bytes | None]) -> Tiles:
+def unpack_records(layout: Layout, bodies: Sequence[bytes | memoryview | None]) -> Tiles:
     """The tiles of bodies that are records only, such as pending blobs; within an entity in stored order."""
     sizes = np.fromiter((len(body or b"") for body in bodies), np.int64, len(bodies))
     if (sizes % layout.record.itemsize).any():
@@ -78,6 +78,11 @@ def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
     newest = np.full(entities, NO_CUT, np.int64)
     np.maximum.at(newest, tiles.code, np.ascontiguousarray(tiles.records["newest"]))
     return newest
+
+
+def _bytes_of(records: npt.NDArray[Any]) -> memoryview:
+    """The bytes of records, where they are."""
+    return np.ascontiguousarray(records).view(np.uint8).data if len(records) else memoryview(b"")
 
 
 def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.intp]:

@@ -65,6 +65,17 @@ def parse_entity_key(entity: Entity, key: str) -> dict[str, Any]:
     }
 
 
+def parse_entity_keys(entity: Entity, keys: pa.Array) -> dict[str, pa.Array]:
+    """The key columns of many key texts; at once where each of them is its only key's value, one by one elsewhere."""
+    names = list(entity.keys)
+    plain = not pc.any(pc.match_substring(keys, "%")).as_py()
+    if len(names) == 1 and plain and not isinstance(entity.keys[names[0]], Int64Type):
+        return {names[0]: keys}
+    parsed = [parse_entity_key(entity, key) for key in keys.to_pylist()]
+    kinds = {name: pa.int64() if isinstance(kind, Int64Type) else pa.string() for name, kind in entity.keys.items()}
+    return {name: pa.array([row[name] for row in parsed], kinds[name]) for name in names}
+
+
 def slot_of(key: str) -> int:
     """The slot of an entity: CRC-32 of its key text, modulo SLOTS.
 

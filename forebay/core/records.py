@@ -30,5 +30,10 @@ def copied(records: Records) -> Records:
     return _bytes(records).copy().view(records.dtype)
 
 
+def put(records: Records, rows: npt.NDArray[np.intp], values: Records) -> None:
+    """Overwrite some records."""
+    _bytes(records)[rows] = _bytes(values)
+
+
 def _bytes(records: Records) -> Records:
     return records.view(np.dtype((np.void, records.dtype.itemsize)))

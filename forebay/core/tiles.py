@@ -19,7 +19,7 @@ import numpy.typing as npt
 from forebay.algebra.partials import Fields, Starts
 from forebay.core.events import Events
 from forebay.core.layout import PENDING, Layout
-from forebay.core.records import copied, gathered, joined
+from forebay.core.records import copied, gathered, joined, put
 
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
@@ -50,7 +50,7 @@ def fold(layout: Layout, events: Events) -> Tiles:
     if not len(events):
         return Tiles.empty(layout)
     start = events.ts - events.ts % layout.hops_us[0]
-    order = np.lexsort((start, events.code))
+    order = _order(layout, events.code, np.zeros(1, np.uint8), start)
     code, start = events.code[order], start[order]
     fields: Fields = {"events": np.ones(len(order), np.int64), "newest": events.ts[order]}
     for partial in layout.partials:
@@ -71,20 +71,30 @@ def roll_up(layout: Layout, tiles: Tiles) -> Tiles:
         records = copied(below.records)
         records["ring"] = ring
         records["start"] -= records["start"] % hop_us
-        rings.append(_merge_sorted(layout, below.code, records))
-    return _sorted(np.concatenate([r.code for r in rings]), joined([r.records for r in rings]))
+        rings.append(merge(layout, below.code, records))
+    return merge(layout, np.concatenate([r.code for r in rings]), joined([r.records for r in rings]))
 
 
 def merge(layout: Layout, code: Ints, records: Records) -> Tiles:
-    """One tile per (entity, ring, start) from tiles in any order."""
-    tiles = _sorted(code, records)
-    return _merge_sorted(layout, tiles.code, tiles.records)
+    """One tile per (entity, ring, start) from tiles in any order: groups of one are moved, others computed."""
+    if not len(code):
+        return Tiles(code, records)
+    ring, start = np.ascontiguousarray(records["ring"]), np.ascontiguousarray(records["start"])
+    order = _order(layout, code, ring, start)
+    code = code[order]
+    starts = group_starts(code, ring[order], start[order])
+    merged = gathered(records, order[starts])
+    sizes = np.diff(np.append(starts, len(code)))
+    several = np.flatnonzero(sizes > 1)
+    if len(several):
+        put(merged, several, _reduced(layout, gathered(records, order[np.repeat(sizes > 1, sizes)]), sizes[several]))
+    return Tiles(code[starts], merged)
 
 
 def expire(layout: Layout, tiles: Tiles, instants_us: Ints) -> Tiles:
     """The tiles that a window can need at or after each entity's instant; pending ones stay."""
-    keep = tiles.records["ring"] == PENDING
-    starts, rings = tiles.records["start"], tiles.records["ring"]
+    starts, rings = np.ascontiguousarray(tiles.records["start"]), np.ascontiguousarray(tiles.records["ring"])
+    keep = rings == PENDING
     for ring, (hop_us, reach_us) in enumerate(zip(layout.hops_us, layout.reaches_us, strict=True)):
         mine = rings == ring
         if reach_us is None:
@@ -116,19 +126,25 @@ def group_starts(*columns: npt.NDArray[Any]) -> Starts:
     return np.flatnonzero(first)
 
 
-def _sorted(code: Ints, records: Records) -> Tiles:
-    start, ring = records["start"], records["ring"]
-    order = np.lexsort((start, ring, code))
-    return Tiles(code[order], gathered(records, order))
+def _order(layout: Layout, code: Ints, ring: npt.NDArray[np.uint8], start: Ints) -> npt.NDArray[np.intp]:
+    """What sorts tiles by (code, ring, start), all of them multiples of the finest hop; equal ones stay in order.
 
-
-def _merge_sorted(layout: Layout, code: Ints, records: Records) -> Tiles:
+    By one number where that fits: a stable sort of it merges runs that are in order already, and most tiles are.
+    """
     if not len(code):
-        return Tiles(code, records)
-    starts = group_starts(code, records["ring"], records["start"])
-    if len(starts) == len(code):
-        return Tiles(code, records)
+        return np.empty(0, np.intp)
+    first, hop_us = int(start.min()), layout.hops_us[0]
+    span = (int(start.max()) - first) // hop_us + 1
+    if (int(code.max()) + 1) * span >= 2**63 >> 8:
+        return np.lexsort((start, np.broadcast_to(ring, len(code)), code))
+    place = (start - first) // hop_us
+    return np.argsort((code << 8 | ring) * span + place, kind="stable")
+
+
+def _reduced(layout: Layout, records: Records, sizes: Ints) -> Records:
+    """One record for each group of `sizes` records that follow one another."""
+    starts = np.cumsum(sizes) - sizes
     fields = {name: np.ascontiguousarray(records[name]) for name in layout.record.names or ()}
     merged = reduce(layout, fields, starts)
     merged["start"], merged["ring"] = fields["start"][starts], fields["ring"][starts]
-    return Tiles(code[starts], layout.records(merged))
+    return layout.records(merged)

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import tenacity
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from forebay.errors import FencedError, StoreError
@@ -36,6 +36,13 @@ ATTEMPTS_MAX = 10
 COMPACT_EVERY = 256
 """Appends between two compactions: a commit and a scan cost some 0.1 ms more for each file there is."""
 _WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
+_APPENDER = WriterProperties(
+    compression="ZSTD",
+    max_row_group_size=ROW_GROUP_ROWS,
+    default_column_properties=ColumnProperties(dictionary_enabled=False),
+)
+"""Small files of mostly distinct values: without dictionaries they are a quarter smaller and cost two thirds of the
+CPU. Compaction, which sees many rows at once, makes dictionaries."""
 
 Position = Callable[[str], "int | None"]
 
@@ -296,7 +303,7 @@ class LakeTable:
             table,
             rows,
             schema_mode="merge" if set(rows.schema.names) - known else None,
-            writer_properties=_WRITER,
+            writer_properties=_APPENDER if how["mode"] == "append" else _WRITER,
             commit_properties=commit.properties,
             **how,
         )

@@ -3,7 +3,7 @@
 A commit folds the events of a few source partitions and writes, in one transaction that is sent once,
 
     APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once)
-    EXPIRE  …:p        because APPEND doesn't prolong what it grows
+    EXPIRE  …:p        because APPEND doesn't prolong what it grows; of keys that are not known to live long enough
     MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
@@ -33,7 +33,7 @@ from forebay.core.tiles import Tiles, fold, merge
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
 from forebay.stores.connection import address
-from forebay.stores.expiry import lifetimes_s
+from forebay.stores.expiry import Expiries, lifetimes_s
 from forebay.stores.fence import Fence
 from forebay.stores.keys import PENDING, STREAM, Keys
 from forebay.stores.progress import Cut, PartitionProgress, Progress
@@ -106,6 +106,7 @@ class Lane:
         what = f"{len(self._slots)} slots of {', '.join(sources)} in {namespace!r}"
         self._fence = Fence(self._wire, fences, what, "The store has lost its data. Start again: the stream rewinds.")
         self._progress: dict[str, _Slots] = {}
+        self._expiries = Expiries()
         self._number = 0
 
     @property
@@ -186,8 +187,9 @@ class Lane:
             bodies = pack_pending(Layout.of(self._views[view]), new.tiles, len(new.keys))
             commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], bodies, strict=True)]
         for view, new in applied.items():
-            newest = newest_of(new.tiles, len(new.keys))
-            commands += _expire_commands(names[view], lifetimes_s(self._views[view], newest, self._clock_us()))
+            newest, now_us = newest_of(new.tiles, len(new.keys)), self._clock_us()
+            due = self._expiries.due(names[view], lifetimes_s(self._views[view], newest, now_us), now_us)
+            commands += [pack(("EXPIRE", name, lifetime)) for name, lifetime in due]
         replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
         self._number = number
         self._progress.update(progress)
@@ -217,10 +219,10 @@ class Lane:
         count = len(keys)
         cuts = np.array([Cut.decode(blob).cut_us for blob in found[2 * count :]], np.int64)[of_slot]
         blobs, newest = rolled_up(Layout.of(view), found[:count], found[count : 2 * count], cuts, self._number)
-        written = [pack(("SET", name, blob)) for name, blob in zip(stream, blobs, strict=True) if blob is not None]
         emptied = [name for name, blob in zip(stream, blobs, strict=True) if blob is None]
-        expires = _expire_commands(stream, lifetimes_s(view, newest, self._clock_us()))
-        self._fence.commit([*written, *expires, pack(("DEL", *pending, *emptied))])
+        written = _set_commands(stream, blobs, lifetimes_s(view, newest, self._clock_us()))
+        self._expiries.forget(pending)
+        self._fence.commit([*written, pack(("DEL", *pending, *emptied))])
 
     def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
         return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
@@ -265,6 +267,7 @@ class Lane:
         except BaseException:
             self._wire.close()
             raise
+        self._expiries.forget()
         self._remember(found)
 
     def _remember(self, progress: dict[str, _Slots]) -> None:
@@ -311,7 +314,8 @@ def _fold(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
     return list(entities), merge(layout, np.concatenate(code), joined(records))
 
 
-def _expire_commands(names: Sequence[str], lifetimes: Sequence[int] | None) -> list[bytes]:
+def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Sequence[int] | None) -> list[bytes]:
     if lifetimes is None:
-        return []
-    return [pack(("EXPIRE", name, lifetime)) for name, lifetime in zip(names, lifetimes, strict=True)]
+        return [pack(("SET", name, blob)) for name, blob in zip(names, blobs, strict=True) if blob is not None]
+    rows = zip(names, blobs, lifetimes, strict=True)
+    return [pack(("SET", name, blob, "EX", lifetime)) for name, blob, lifetime in rows if blob is not None]

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from forebay.algebra.int128 import INT128
 from forebay.algebra.partials import Partial
-from forebay.core.identity import parse_entity_key
+from forebay.core.identity import parse_entity_keys
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.errors import DefinitionError
@@ -56,12 +56,10 @@ def tiles_schema(layout: Layout) -> pa.Schema:
 def to_table(layout: Layout, keys: Sequence[str], tiles: Tiles) -> pa.Table:
     """Tiles as rows; `keys` are the entities that their codes index."""
     records, schema = tiles.records, tiles_schema(layout)
-    parsed = [parse_entity_key(layout.view.entity, key) for key in keys]
-    columns: dict[str, Any] = {
-        name: pa.array([row[name] for row in parsed], schema.field(name).type).take(pa.array(tiles.code))
-        for name in layout.view.entity.keys
-    }
-    columns[ENTITY_KEY] = pa.array(keys, pa.string()).take(pa.array(tiles.code))
+    entities, code = pa.array(keys, pa.string()), pa.array(tiles.code)
+    parsed = parse_entity_keys(layout.view.entity, entities)
+    columns: dict[str, Any] = {name: column.take(code) for name, column in parsed.items()}
+    columns[ENTITY_KEY] = entities.take(code)
     columns[HOP_US] = pa.array(np.array(layout.hops_us, np.int64)[records["ring"]])
     columns[START] = pa.array(records["start"], INSTANT)
     columns[EVENTS] = pa.array(records["events"])

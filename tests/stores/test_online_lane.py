@@ -278,10 +278,29 @@ def test_keys_expire_when_no_window_can_need_them(client: redis.Redis, namespace
     assert client.ttl(keys.pending(ever.key, "live")) == -1
 
 
-def test_an_append_prolongs_what_it_grows(client: redis.Redis, namespace: str) -> None:
-    pending = Keys(namespace).pending(recent.key, "u1")
-    lane = lane_of(client, namespace)
-    lane.commit([piece([Order("u1", MIDNIGHT_US, 0)])])
+def test_an_append_prolongs_what_it_grows_where_it_would_go_too_early(client: redis.Redis, namespace: str) -> None:
+    """write    0 min      10 min       20 min     a roll-up, then 21 min
+    EXPIRE     told        known        told       told: the key is a new one"""
+    pending, now = Keys(namespace).pending(recent.key, "u1"), [MIDNIGHT_US + 30 * DAY_US]
+    lane = Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS, clock_us=lambda: now[0])
+    lane.take_over()
+    window_s = (DAY_US + 15 * MINUTE_US) // 1_000_000
+
+    def kept_s(after_us: int, orders: int = 1) -> int:
+        now[0] += after_us
+        told = _calls(client, "expire")
+        offset = lane.next_offset(recent.key, "0")
+        lane.commit([piece([Order("u1", now[0] - 1 - n * MINUTE_US, offset + n) for n in range(orders)])])
+        return client.ttl(pending) if _calls(client, "expire") > told else 0
+
+    assert window_s + 15 * 60 < kept_s(0) < window_s + 3 * 3600
+    assert kept_s(10 * MINUTE_US) == 0
     client.expire(pending, 60)
-    lane.commit([piece([Order("u1", MIDNIGHT_US + 1, 1)])])
-    assert client.ttl(pending) > 86_400
+    assert kept_s(10 * MINUTE_US) > window_s
+    assert kept_s(0, orders=30) == 0  # it is rolled up
+    assert client.exists(pending) == 0
+    assert kept_s(MINUTE_US) > window_s
+
+
+def _calls(client: redis.Redis, command: str) -> int:
+    return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
