@@ -31,6 +31,11 @@ def offline() -> OfflineStore:
     return OfflineStore(Settings.from_env())
 
 
+def publish_rate() -> int:
+    """How many values a publication may write in a second."""
+    return Settings.from_env().publish_rate
+
+
 @contextmanager
 def online() -> Iterator[tuple[redis.Redis, str]]:
     """The online store and the namespace in it."""

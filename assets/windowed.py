@@ -5,7 +5,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, multi_asset
 
-from assets.deployment import offline, online
+from assets.deployment import offline, online, publish_rate
 from assets.description import spec, view_columns
 from assets.keys import offline_key, online_key, source_key
 from assets.partitions import partitions_of, window_us
@@ -51,7 +51,7 @@ def online_tiles_asset(view: WindowedView) -> AssetsDefinition:
         from forebay.backfill.publication import publish_view
 
         with clear_errors(), online() as (client, namespace):
-            published = publish_view(client, namespace, offline(), view)
+            published = publish_view(client, namespace, offline(), view, rate=publish_rate())
         context.log.info(published.remark)
         return reported(published)
 

@@ -17,6 +17,8 @@ from forebay.errors import ConfigError
 
 EMBEDDED = "embedded"
 KAFKA, REGISTRY = "FOREBAY_KAFKA_", "FOREBAY_SCHEMA_REGISTRY_"
+PUBLISH_RATE = 100_000
+"""Values that a publication writes in a second: a server that does nothing else applies two to five times as many."""
 ONLINE_SCHEMES = ("redis", "rediss", "unix")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,64}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -28,6 +30,7 @@ class Settings:
 
     `home` is an absolute folder; `online_url` is `embedded` or a `redis://`, `rediss://` or `unix://` URL;
     `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key;
+    `publish_rate` bounds the values that one publication writes in a second, 0 is no bound;
     `kafka` and `registry` are settings of those clients and may hold secrets: never shown. Raises `ConfigError`.
     """
 
@@ -36,6 +39,7 @@ class Settings:
     offline_url: str
     definitions: str = "feature_defs"
     namespace: str = "forebay"
+    publish_rate: int = PUBLISH_RATE
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     registry: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -61,6 +65,7 @@ class Settings:
             offline_url=environ.get("FOREBAY_OFFLINE_URL") or str(home / "offline"),
             definitions=environ.get("FOREBAY_DEFINITIONS") or "feature_defs",
             namespace=environ.get("FOREBAY_NAMESPACE") or "forebay",
+            publish_rate=_whole_number(environ, "FOREBAY_PUBLISH_RATE", PUBLISH_RATE),
             kafka=_passed_on(environ, KAFKA),
             registry=_passed_on(environ, REGISTRY),
         )
@@ -73,6 +78,13 @@ def _passed_on(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
         for name, value in environ.items()
         if name.startswith(prefix) and value
     }
+
+
+def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ConfigError(f"{name} is {text[:16]!r}; expected a whole number from 0 on, such as {default}")
+    return int(text)
 
 
 def check_online_url(url: str) -> None:

@@ -133,8 +133,9 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
 def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
     """Publish again what was published of views of which the online store lost everything; whether there was any."""
     lost = {loss.view for loss in losses if loss.everything}
+    namespace, rate = task.settings.namespace, task.settings.publish_rate
     published = [
-        publish_view(online, task.settings.namespace, offline.store, view) for view in task.views if view.key in lost
+        publish_view(online, namespace, offline.store, view, rate=rate) for view in task.views if view.key in lost
     ]
     return any(report.cut_us is not None for report in published)
 

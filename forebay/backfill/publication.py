@@ -29,6 +29,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.settings import PUBLISH_RATE
 from forebay.stores.archive import least_watermark_us
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
@@ -53,14 +54,16 @@ class Reported:
     seconds: float
 
 
-def publish_view(client: redis.Redis, namespace: str, store: OfflineStore, view: AnyView) -> Reported:
-    """Publish all that is materialized of a view.
+def publish_view(
+    client: redis.Redis, namespace: str, store: OfflineStore, view: AnyView, *, rate: int = PUBLISH_RATE
+) -> Reported:
+    """Publish all that is materialized of a view, at most `rate` values a second (0: as fast as the server takes them).
 
     Raises `FencedError` where another process is publishing it.
     """
     began = time.perf_counter()
     if isinstance(view, BatchView):
-        published = publish_rows(client, namespace, view, store.rows(view).scan())
+        published = publish_rows(client, namespace, view, store.rows(view).scan(), rate=rate)
         remark = f"{published.rows} entities have a row"
         return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
     present_us = read_cut(client, namespace, view)
@@ -68,7 +71,7 @@ def publish_view(client: redis.Redis, namespace: str, store: OfflineStore, view:
     if cut_us is None:
         return Reported(0, 0, None, remark, behind, time.perf_counter() - began)
     keys, tiles = tiles_before(store, view, cut_us)
-    done = publish_tiles(client, namespace, view, keys, tiles, cut_us)
+    done = publish_tiles(client, namespace, view, keys, tiles, cut_us, rate=rate)
     mark_repairs(store, view, cut_us)
     return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began)
 

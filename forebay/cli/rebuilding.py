@@ -25,7 +25,10 @@ def rebuild(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     from forebay.stores.tables import OfflineStore
 
     store = OfflineStore(settings)
-    reports = {key: publish_view(online, settings.namespace, store, view) for key, view in definitions.views.items()}
+    rate = settings.publish_rate
+    reports = {
+        key: publish_view(online, settings.namespace, store, view, rate=rate) for key, view in definitions.views.items()
+    }
     if as_json:
         print_json([{"view": key, "entities": r.rows, "cut_us": r.cut_us} for key, r in reports.items()])
         return

@@ -20,18 +20,23 @@ import hiredis
 
 from forebay.errors import FencedError, StoreError
 from forebay.stores.connection import address
+from forebay.stores.resp import Chunk
 from forebay.stores.wire import Wire, pack
 
-_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
+_MULTI, _EXEC, _UNWATCH = pack(("MULTI",)), pack(("EXEC",)), pack(("UNWATCH",))
+_OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
 
 
 class Fence:
     """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`."""
 
-    def __init__(self, wire: Wire, keys: Sequence[str], what: str, gone: str) -> None:
+    def __init__(self, wire: Wire, keys: Sequence[str], what: str, gone: str, token: bytes | None = None) -> None:
         self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
-        self.token = uuid.uuid4().hex.encode()
+        self.token = token or uuid.uuid4().hex.encode()
         self._guard = pack(("WATCH", *keys)) + pack(("MGET", *keys))
+        self._still_there = b"*%d\r\n" % len(self._keys) + b"$%d\r\n%b\r\n" % (len(self.token), self.token) * len(
+            self._keys
+        )
         self._lost: list[bytes | None] | None = None
 
     @property
@@ -44,9 +49,13 @@ class Fence:
         self._wire.call("MSET", *(part for pair in self.tokens.items() for part in pair))
         self.arm()
 
+    def another(self, wire: Wire) -> Fence:
+        """The same token on another connection, still to be armed."""
+        return Fence(wire, self._keys, self._what, self._gone, self.token)
+
     def arm(self) -> None:
-        """Watch the keys on a new connection. Raises `FencedError` where the token is gone."""
-        self._look(self._wire.ask([self._guard], 2))
+        """Watch the keys, as they are now. Raises `FencedError` where the token is gone."""
+        self._look(self._wire.ask([_UNWATCH, self._guard], 3)[1:])
         self.check()
 
     def commit(self, commands: Sequence[bytes]) -> list[Any]:
@@ -56,8 +65,21 @@ class Fence:
         was refused.
         """
         self.check()
-        count = len(commands)
-        replies = self._wire.ask([_MULTI, *commands, _EXEC, self._guard], count + 4)
+        return self._outcome(len(commands), self._wire.ask([_MULTI, *commands, _EXEC, self._guard], len(commands) + 4))
+
+    def write(self, chunk: Chunk) -> None:
+        """Run a chunk as one transaction. Raises as `commit` does.
+
+        What the server answers if all is well is known beforehand, so it is compared and not parsed.
+        """
+        self.check()
+        count = chunk.commands
+        fine = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, _OK * count, _OK, self._still_there))
+        replies = self._wire.ask([_MULTI, chunk.data, _EXEC, self._guard], count + 4, fine)
+        if replies is not None:
+            self._outcome(count, replies)
+
+    def _outcome(self, count: int, replies: list[Any]) -> list[Any]:
         self._look(replies[-2:])
         outcome = replies[count + 1]
         if outcome is None:

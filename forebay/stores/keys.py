@@ -54,6 +54,10 @@ class Keys:
         heads, tail = self._heads, f":{view}:{kind}"
         return [heads[slot] + entity + tail for entity, slot in zip(entities, slots, strict=True)]
 
+    def parts(self, view: str, kind: str) -> tuple[list[str], str]:
+        """What stands before an entity in the names of one `kind`, by slot, and what stands behind it."""
+        return list(self._heads), f":{view}:{kind}"
+
     def progress(self, view: str, slot: int) -> str:
         """How far the stream is applied to a slot of a view."""
         return f"{self._heads[slot]}progress:{view}"

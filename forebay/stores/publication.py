@@ -1,7 +1,7 @@
 """A publication: how batch results of one view get into the online store, from its lease to its end.
 
-One publisher per view holds a lease, a token that expires; all it writes is fenced by that token. The steps, each safe
-to die after:
+One publisher per view holds a lease (`forebay.stores.lease`); all it writes is fenced by its token. The steps, each
+safe to die after:
 
     1  published = old ∪ new entities      so that whatever has a blob is on the list, come what may
     2  the blobs of the new entities       each replaces its predecessor at once
@@ -9,57 +9,65 @@ to die after:
     4  the blobs of emptied entities go    a reader ignores them since 3 (or, at an equal cut, from here on)
     5  published = new entities, and the lease is given back
 
-`published` is one text per slot, because a scan of the whole store would cost more with everybody else's keys.
+`published` is one text per slot, because a scan of the whole store would cost more with everybody else's keys. What is
+written goes slot by slot, in ascending order.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import redis
 
-from forebay.core.identity import SLOTS, slots_of
-from forebay.errors import FencedError, StoreError
-from forebay.stores.fence import Fence
+from forebay.core.identity import SLOTS
+from forebay.errors import StoreError
+from forebay.settings import PUBLISH_RATE
 from forebay.stores.keys import Keys
+from forebay.stores.lease import LEASE_WAIT_S, Lease
 from forebay.stores.progress import Cut
-from forebay.stores.wire import Wire, pack
+from forebay.stores.resp import packed
+from forebay.stores.wire import pack
 
-LEASE_MS = 20_000
-"""A publisher renews its lease with every chunk, which takes milliseconds; one that is silent for so long is dead."""
-LEASE_WAIT_S = 25.0
-"""Long enough to outlive the lease of a publisher that was killed."""
-POLL_S = 0.1
-CHUNK_BYTES = 1 << 20
-"""One transaction: it holds up other clients for about a millisecond."""
+DELETED_AT_ONCE = 1_000
 _ALL_SLOTS = range(SLOTS)
+Ints = npt.NDArray[np.int64]
 
 
 class Publication:
-    """The one publication of a view under way; a context that holds the lease."""
+    """The one publication of a view under way; a context that holds the lease.
 
-    def __init__(self, client: redis.Redis, namespace: str, view: str, *, wait_s: float = LEASE_WAIT_S) -> None:
-        self._keys, self._wire, self._view, self._wait_s = Keys(namespace), Wire(client), view, wait_s
-        self._lease = self._keys.lease(view)
-        gone = f"Its publisher was silent for {LEASE_MS // 1000} s and the lease ran out. Publish again."
-        self._fence = Fence(self._wire, [self._lease], f"the publication of view {view!r}", gone)
+    `rate` bounds the values (or kilobytes, if these are more) that are written in a second; 0 is no bound.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        namespace: str,
+        view: str,
+        *,
+        rate: int = PUBLISH_RATE,
+        wait_s: float = LEASE_WAIT_S,
+    ) -> None:
+        self._keys, self._view = Keys(namespace), view
+        self._lease = Lease(client, self._keys.lease(view), view, rate, wait_s)
         self._new: list[list[str]] = []
         self._emptied: list[list[str]] = []
         self._changed: list[int] = []
         self.finished = Cut()
 
     def __enter__(self) -> Self:
-        self._wire.open()
+        self._lease.open()
         try:
-            self._acquire()
-            self._fence.arm()
-            cuts = self._wire.call("MGET", *self._keys.slots("cut", self._view, _ALL_SLOTS))
+            cuts = self._lease.call("MGET", *self._keys.slots("cut", self._view, _ALL_SLOTS))
             self.finished = max((Cut.decode(blob) for blob in cuts), key=lambda cut: (cut.cut_us, cut.publication))
         except BaseException:
-            self._wire.close()
+            self._lease.close()
             raise
         return self
 
@@ -67,75 +75,62 @@ class Publication:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._wire.is_open:
-                self._fence.commit([pack(("DEL", self._lease))])
+            self._lease.close()
         except StoreError:
             if error is None:
                 raise
-        finally:
-            self._wire.close()
 
-    def begin(self, entities: Sequence[str]) -> int:
-        """Step 1, for the entities that will have a blob; how many have had one and will have none."""
-        self._new = [[] for _ in _ALL_SLOTS]
-        for entity, slot in zip(entities, slots_of(entities).tolist(), strict=True):
-            self._new[slot].append(entity)
-        found = self._wire.call("MGET", *self._keys.slots("published", self._view, _ALL_SLOTS))
-        old = [_entities(text) for text in found]
-        self._emptied = [sorted(set(had) - set(has)) for had, has in zip(old, self._new, strict=True)]
-        for has in self._new:
-            has.sort()
-        self._changed = [slot for slot in _ALL_SLOTS if old[slot] != self._new[slot]]
-        self._send(self._list_command(slot, [*self._new[slot], *self._emptied[slot]]) for slot in self._changed)
+    def clock_ms(self) -> int:
+        """The wall clock of the server, by which values expire."""
+        seconds, micros = self._lease.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def begin(self, entities: Sequence[str], slots: Ints) -> int:
+        """Step 1, for the entities that will have a blob, by ascending slot; how many had one and will have none."""
+        edges = np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
+        self._new = [sorted(entities[first:last]) for first, last in itertools.pairwise(edges)]
+        found = self._lease.call("MGET", *self._keys.slots("published", self._view, _ALL_SLOTS))
+        old = [text.decode() if text else "" for text in found]
+        self._changed = [slot for slot in _ALL_SLOTS if old[slot] != _text(self._new[slot])]
+        self._emptied = [[] for _ in _ALL_SLOTS]
+        for slot in self._changed:
+            self._emptied[slot] = sorted(set(_entities(old[slot])) - set(self._new[slot]))
+        self._list(lambda slot: [*self._new[slot], *self._emptied[slot]])
         return sum(map(len, self._emptied))
 
-    def write(self, commands: Iterable[bytes]) -> None:
-        """Step 2: packed commands, in transactions of CHUNK_BYTES."""
-        self._send(commands)
+    def write(self, columns: Iterable[pa.BinaryArray]) -> None:
+        """Step 2: columns of packed SETs (`forebay.stores.resp`)."""
+        self._lease.write(columns)
 
     def finish(self, kind: str, cut: Cut | None) -> None:
         """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view."""
         if cut is not None:
             pairs = [part for name in self._keys.slots("cut", self._view, _ALL_SLOTS) for part in (name, cut.encode())]
-            self._fence.commit([pack(("MSET", *pairs)), self._renew()])
-        names = (
-            name
-            for slot, entities in enumerate(self._emptied)
-            for name in self._keys.many(self._view, entities, [slot] * len(entities), kind)
+            self._lease.commit([pack(("MSET", *pairs))])
+        self._delete(
+            [
+                name
+                for slot, entities in enumerate(self._emptied)
+                for name in self._keys.many(self._view, entities, [slot] * len(entities), kind)
+            ]
         )
-        self._send(pack(("DEL", name)) for name in names)
-        self._send(self._list_command(slot, self._new[slot]) for slot in self._changed)
+        self._list(lambda slot: self._new[slot])
 
-    def _acquire(self) -> None:
-        """Take the lease, waiting for that of a publisher that was killed to run out."""
-        deadline = time.monotonic() + self._wait_s
-        while self._wire.call("SET", self._lease, self._fence.token, "NX", "PX", LEASE_MS) is None:
-            left_ms = int(self._wire.call("PTTL", self._lease))
-            if time.monotonic() > deadline:
-                raise FencedError(
-                    f"View {self._view!r} is being published by another process, which renewed its lease "
-                    f"{(LEASE_MS - left_ms) / 1000:.1f} s ago. Wait for it to end, then publish again."
-                )
-            time.sleep(POLL_S)
+    def _list(self, entities: Callable[[int], list[str]]) -> None:
+        """Say which entities may have a blob, in the slots where that changes."""
+        names = {slot: self._keys.published(self._view, slot) for slot in self._changed}
+        texts = {slot: _text(entities(slot)) for slot in self._changed}
+        self._lease.write(packed([pack(("SET", names[slot], text))]) for slot, text in texts.items() if text)
+        self._delete([names[slot] for slot, text in texts.items() if not text])
 
-    def _send(self, commands: Iterable[bytes]) -> None:
-        chunk, size = [self._renew()], 0
-        for command in commands:
-            chunk.append(command)
-            size += len(command)
-            if size >= CHUNK_BYTES:
-                self._fence.commit(chunk)
-                chunk, size = [self._renew()], 0
-        if len(chunk) > 1:
-            self._fence.commit(chunk)
-
-    def _renew(self) -> bytes:
-        return pack(("PEXPIRE", self._lease, LEASE_MS))
-
-    def _list_command(self, slot: int, entities: Sequence[str]) -> bytes:
-        name = self._keys.published(self._view, slot)
-        return pack(("SET", name, "\n".join(entities))) if entities else pack(("DEL", name))
+    def _delete(self, names: Sequence[str]) -> None:
+        for first in range(0, len(names), DELETED_AT_ONCE):
+            self._lease.commit([pack(("DEL", name)) for name in names[first : first + DELETED_AT_ONCE]])
 
 
-def _entities(text: bytes | None) -> list[str]:
-    return text.decode().split("\n") if text else []
+def _text(entities: Sequence[str]) -> str:
+    return "\n".join(entities)
+
+
+def _entities(text: str) -> list[str]:
+    return text.split("\n") if text else []

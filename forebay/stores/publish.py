@@ -17,18 +17,20 @@ import redis
 from forebay.core import codec
 from forebay.core.identity import slots_of
 from forebay.core.layout import PENDING, Layout
+from forebay.core.records import gathered
 from forebay.core.rows import Rows, newest
 from forebay.core.tiles import Tiles, expire
 from forebay.errors import RequestError, StoreError
 from forebay.instants import duration_text, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.settings import PUBLISH_RATE
 from forebay.stores.expiry import lifetimes_s
 from forebay.stores.keys import BATCH, ROW, Keys
 from forebay.stores.lane import wall_clock_us
 from forebay.stores.progress import Cut
 from forebay.stores.publication import Publication
+from forebay.stores.resp import set_commands
 from forebay.stores.row_blob import pack_rows
-from forebay.stores.wire import pack
 
 PACK_ENTITIES = 2048
 """Entities that are packed at a time, which bounds memory."""
@@ -54,6 +56,7 @@ def publish_tiles(
     cut_us: int,
     *,
     now_us: int | None = None,
+    rate: int = PUBLISH_RATE,
 ) -> Published:
     """Publish the tiles of every ring of all entities: `tiles.code` indexes `keys`, every tile starts before the cut.
 
@@ -61,24 +64,29 @@ def publish_tiles(
     `RequestError` for tiles that cannot be published.
     """
     layout = Layout.of(view)
-    tiles = _publishable(layout, keys, tiles, cut_us)
-    with Publication(client, namespace, view.key) as publication:
+    keys, slots, tiles = _publishable(layout, keys, tiles, cut_us)
+    with Publication(client, namespace, view.key, rate=rate) as publication:
         if cut_us < publication.finished.cut_us:
             raise StoreError(
                 f"View {view.key!r} is published up to {instant_text(publication.finished.cut_us)}; "
                 f"one up to {instant_text(cut_us)} would lose what streams have dropped. Publish up to there or later."
             )
-        rows = np.unique(tiles.code)
-        deleted = publication.begin([keys[row] for row in rows.tolist()])
+        deleted = publication.begin(keys, slots)
         cut = Cut(cut_us, publication.finished.publication + 1)
-        now = wall_clock_us() if now_us is None else now_us
-        publication.write(_tile_commands(Keys(namespace), layout, keys, tiles, rows, cut, now))
+        setting = _Setting(Keys(namespace), view, BATCH, now_us, publication.clock_ms())
+        publication.write(_tile_commands(setting, layout, keys, slots, tiles, cut))
         publication.finish(BATCH, cut)
-    return Published(len(rows), deleted, cut_us)
+    return Published(len(keys), deleted, cut_us)
 
 
 def publish_rows(
-    client: redis.Redis, namespace: str, view: BatchView, table: pa.Table, *, now_us: int | None = None
+    client: redis.Redis,
+    namespace: str,
+    view: BatchView,
+    table: pa.Table,
+    *,
+    now_us: int | None = None,
+    rate: int = PUBLISH_RATE,
 ) -> Published:
     """Publish the newest row of every entity: by `event_timestamp`, of equal ones by `created_timestamp`.
 
@@ -86,17 +94,24 @@ def publish_rows(
     another publisher is at it.
     """
     rows = Rows.of(view, table)
-    chosen = newest(rows)
-    now = wall_clock_us() if now_us is None else now_us
-    with Publication(client, namespace, view.key) as publication:
-        deleted = publication.begin(rows.keys)
-        publication.write(_row_commands(Keys(namespace), view, rows, chosen, now))
+    slots = slots_of(rows.keys)
+    order = np.argsort(slots, kind="stable")
+    entities, slots, chosen = [rows.keys[place] for place in order.tolist()], slots[order], newest(rows)[order]
+    with Publication(client, namespace, view.key, rate=rate) as publication:
+        deleted = publication.begin(entities, slots)
+        setting = _Setting(Keys(namespace), view, ROW, now_us, publication.clock_ms())
+        publication.write(
+            setting.commands(
+                entities[some], slots[some], pack_rows(view, rows, chosen[some]), rows.event_us[chosen[some]]
+            )
+            for some in _pieces(len(entities))
+        )
         publication.finish(ROW, None)
-    return Published(len(rows.keys), deleted)
+    return Published(len(entities), deleted)
 
 
-def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> Tiles:
-    """The tiles that a window can need at or after the cut, checked and sorted by entity."""
+def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> tuple[list[str], Ints, Tiles]:
+    """Entities by slot, their slots, and the tiles by entity that a window can need at or after the cut, checked."""
     view, hop_us = layout.view.key, layout.hops_us[-1]
     if cut_us % hop_us:
         raise RequestError(
@@ -112,43 +127,48 @@ def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int)
             f"View {view!r}: a tile at {instant_text(start)} is pending or not before the cut {instant_text(cut_us)}; "
             "roll up and filter the tiles first"
         )
-    if (np.diff(tiles.code) < 0).any():
-        tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
-    return expire(layout, tiles, np.full(len(keys), cut_us, np.int64))
+    tiles = expire(layout, tiles, np.full(len(keys), cut_us, np.int64))
+    having = np.flatnonzero(np.bincount(tiles.code, minlength=len(keys)))
+    entities = [keys[row] for row in having.tolist()]
+    slots = slots_of(entities)
+    order = np.argsort(slots, kind="stable")
+    place = np.zeros(len(keys), np.int64)
+    place[having[order]] = np.arange(len(order))
+    code, records = place[tiles.code], tiles.records
+    if (np.diff(code) < 0).any():
+        by_entity = np.argsort(code, kind="stable")
+        code, records = code[by_entity], gathered(records, by_entity)
+    return [entities[row] for row in order.tolist()], slots[order], Tiles(code, records)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is the same for all values of a publication; `clock_ms` is the server's."""
+
+    keys: Keys
+    view: AnyView
+    kind: str
+    now_us: int | None
+    clock_ms: int
+
+    def commands(self, entities: Sequence[str], slots: Ints, blobs: Sequence[bytes], newest_us: Ints) -> pa.BinaryArray:
+        """A SET for each entity; the value goes when nothing can need it."""
+        heads, tail = self.keys.parts(self.view.key, self.kind)
+        lifetimes = lifetimes_s(self.view, newest_us, wall_clock_us() if self.now_us is None else self.now_us)
+        expires_ms = None if lifetimes is None else self.clock_ms + 1000 * np.array(lifetimes, np.int64)
+        names, values = pa.array(entities, pa.string()), pa.array(blobs, pa.binary())
+        return set_commands(pa.array(heads).take(pa.array(slots)), names, tail, values, expires_ms)
 
 
 def _tile_commands(
-    keys: Keys, layout: Layout, entities: Sequence[str], tiles: Tiles, rows: Ints, cut: Cut, now_us: int
-) -> Iterator[bytes]:
-    for first in range(0, len(rows), PACK_ENTITIES):
-        mine = rows[first : first + PACK_ENTITIES]
-        low, high = np.searchsorted(tiles.code, (mine[0], mine[-1] + 1))
-        some = Tiles(np.searchsorted(mine, tiles.code[low:high]), tiles.records[low:high])
-        blobs = codec.pack(layout, some, len(mine), kind=codec.BATCH, commit=cut.publication, cut_us=cut.cut_us)
-        names = [entities[row] for row in mine.tolist()]
-        yield from _set_commands(keys, layout.view, BATCH, names, blobs, codec.newest_of(some, len(mine)), now_us)
+    setting: _Setting, layout: Layout, entities: Sequence[str], slots: Ints, tiles: Tiles, cut: Cut
+) -> Iterator[pa.BinaryArray]:
+    for some in _pieces(len(entities)):
+        low, high = np.searchsorted(tiles.code, (some.start, some.stop))
+        mine, count = Tiles(tiles.code[low:high] - some.start, tiles.records[low:high]), len(entities[some])
+        blobs = codec.pack(layout, mine, count, kind=codec.BATCH, commit=cut.publication, cut_us=cut.cut_us)
+        yield setting.commands(entities[some], slots[some], blobs, codec.newest_of(mine, count))
 
 
-def _row_commands(keys: Keys, view: BatchView, rows: Rows, newest: Ints, now_us: int) -> Iterator[bytes]:
-    for first in range(0, len(newest), PACK_ENTITIES):
-        mine = newest[first : first + PACK_ENTITIES]
-        names = rows.keys[first : first + PACK_ENTITIES]
-        yield from _set_commands(keys, view, ROW, names, pack_rows(view, rows, mine), rows.event_us[mine], now_us)
-
-
-def _set_commands(
-    keys: Keys,
-    view: AnyView,
-    kind: str,
-    entities: Sequence[str],
-    blobs: Sequence[bytes],
-    newest_us: Ints,
-    now_us: int,
-) -> list[bytes]:
-    names = keys.many(view.key, entities, slots_of(entities).tolist(), kind)
-    lifetimes = lifetimes_s(view, newest_us, now_us)
-    if lifetimes is None:
-        return [pack(("SET", name, blob)) for name, blob in zip(names, blobs, strict=True)]
-    return [
-        pack(("SET", name, blob, "EX", lifetime)) for name, blob, lifetime in zip(names, blobs, lifetimes, strict=True)
-    ]
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(first, first + PACK_ENTITIES) for first in range(0, count, PACK_ENTITIES))

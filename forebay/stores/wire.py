@@ -9,7 +9,7 @@ can be of any size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import hiredis
 import redis
@@ -51,15 +51,29 @@ class Wire:
             connection.disconnect()
             self.client.connection_pool.release(connection)
 
-    def ask(self, commands: Iterable[bytes], count: int) -> list[Any]:
+    @overload
+    def ask(self, commands: Iterable[bytes | memoryview], count: int) -> list[Any]: ...
+
+    @overload
+    def ask(self, commands: Iterable[bytes | memoryview], count: int, expected: bytes) -> list[Any] | None: ...
+
+    def ask(
+        self, commands: Iterable[bytes | memoryview], count: int, expected: bytes | None = None
+    ) -> list[Any] | None:
         """Send packed commands and return their `count` replies; an error reply is returned as one.
 
+        `None` where the replies are the bytes that were `expected`: these are compared as they come, not parsed.
         Raises `StoreUnavailableError` and closes, because what of it arrived is then unknown.
         """
         try:
             with translated(self.client):
                 socket = self._connection._sock  # redis-py has no public way to read many replies at once
                 socket.sendall(b"".join(commands))
+                if expected is not None:
+                    unlike = _unlike(socket, expected)
+                    if unlike is None:
+                        return None
+                    self._reader.feed(unlike)
                 return self._replies(socket, count)
         except BaseException:
             self.close()
@@ -87,7 +101,22 @@ class Wire:
                 replies.append(reply)
             if len(replies) == count:
                 return replies
-            received = socket.recv(RECEIVE_BYTES)
-            if not received:
-                raise ConnectionResetError("it closed the connection")
-            self._reader.feed(received)
+            self._reader.feed(_received(socket))
+
+
+def _unlike(socket: Any, expected: bytes) -> bytes | None:
+    """`None` once the bytes that were expected have come; what has come, as soon as it is anything else."""
+    received = bytearray()
+    while len(received) < len(expected):
+        more = _received(socket)
+        if more != expected[len(received) : len(received) + len(more)]:
+            return bytes(received + more)
+        received += more
+    return None
+
+
+def _received(socket: Any) -> bytes:
+    data: bytes = socket.recv(RECEIVE_BYTES)
+    if not data:
+        raise ConnectionResetError("it closed the connection")
+    return data

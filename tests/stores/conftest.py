@@ -60,11 +60,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     watched = Steps()
     send = Wire.ask
 
-    def ask(wire: Wire, commands: Sequence[bytes], count: int) -> list[Any]:
+    def ask(wire: Wire, commands: Sequence[bytes], count: int, *expected: bytes) -> list[Any] | None:
         watched.count += 1
         number = watched.count
         watched.before(number)
-        replies = send(wire, list(commands), count)
+        replies = send(wire, list(commands), count, *expected)
         watched.after(number)
         return replies
 

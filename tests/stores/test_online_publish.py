@@ -11,14 +11,16 @@ import redis
 
 from forebay import BatchView, Decimal, Entity, Feature, Float64, String, TableSource, Timestamp
 from forebay.core.codec import BATCH, unpack
+from forebay.core.identity import slots_of
 from forebay.core.layout import Layout
 from forebay.errors import FencedError, RequestError, StoreError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores import publication as publication_module
+from forebay.stores import lease as lease_module
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut
 from forebay.stores.publication import Publication
 from forebay.stores.publish import Published, publish_rows, publish_tiles
+from forebay.stores.resp import packed
 from forebay.stores.row_blob import unpack_rows
 from forebay.stores.wire import pack
 from tests.stores.conftest import Steps
@@ -124,7 +126,7 @@ def test_a_second_publisher_waits_and_is_refused(client: redis.Redis, namespace:
 def test_a_publisher_that_lost_its_lease_writes_nothing_more(
     client: redis.Redis, namespace: str, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publication_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(lease_module, "CHUNK_BYTES", 1)
     keys = Keys(namespace)
     publish(client, namespace, ORDERS[:10], MIDNIGHT_US)
     written = {name: client.get(name) for name in client.keys(f"{namespace}:*:b")}
@@ -145,7 +147,7 @@ def test_a_publisher_that_is_replaced_leaves_the_lease_to_the_other(client: redi
     with Publication(client, namespace, recent.key) as first:
         client.set(lease, "another")
         with pytest.raises(FencedError, match="took over the publication"):
-            first.write([pack(("SET", f"{namespace}:x", "1"))])
+            first.write([packed([pack(("SET", f"{namespace}:x", "1"))])])
     assert client.get(lease) == b"another"
     assert not client.exists(f"{namespace}:x")
 
@@ -218,5 +220,5 @@ def test_streaming_and_publishing_do_not_fence_each_other(client: redis.Redis, n
     lane = lane_of(client, namespace)
     with Publication(client, namespace, recent.key) as publication:
         lane.commit([piece(ORDERS)])
-        publication.begin(["ann"])
+        publication.begin(["ann"], slots_of(["ann"]))
     lane.commit([piece([Order("ann", MIDNIGHT_US, 30)])])
