@@ -18,7 +18,7 @@ import redis
 from benchmarks.deployment import Deployment, deployed
 from benchmarks.purchases import INSTANT, Purchases, names
 from benchmarks.report import MORE, OURS, Comparison, Report
-from benchmarks.rounds import Samples, interleaved, per_unit
+from benchmarks.rounds import Contender, Measured, Samples, interleaved, per_unit
 from benchmarks.shop import HISTORY_START, PUBLISHED, profile, user_spend
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
@@ -64,6 +64,7 @@ def run(size: Size) -> Report:
         for comparison in (
             Comparison.of(what, samples, other, "per_s", "entities/s", better=MORE),
             Comparison.of(f"{what}, client CPU", samples, other, "cpu_us", "µs/entity"),
+            Comparison.of(f"{what}, CPU of both sides", samples, other, "both_us", "µs/entity"),
         )
     ]
     setting = (
@@ -80,9 +81,9 @@ def measure_tiles(deployment: Deployment, size: Size) -> tuple[Samples, int]:
     tiles = roll_up(layout, fold(layout, events))
 
     def publish() -> int:
-        return publish_tiles(client, namespace, user_spend, events.keys, tiles, CUT_US).rows
+        return publish_tiles(client, namespace, user_spend, events.keys, tiles, CUT_US, rate=0).rows
 
-    return _beside(client, publish, BATCH, size)
+    return _beside(deployment, publish, BATCH, size)
 
 
 def measure_rows(deployment: Deployment, size: Size) -> tuple[Samples, int]:
@@ -93,11 +94,11 @@ def measure_rows(deployment: Deployment, size: Size) -> tuple[Samples, int]:
     scores = {name: pa.array(rng.normal(size=size.rows)) for name in profile.outputs()}
     keys = {"user_id": names("u", np.arange(size.rows)), "event_timestamp": instants, "created_timestamp": instants}
     table = pa.table(keys | scores)
-    return _beside(client, lambda: publish_rows(client, namespace, profile, table).rows, ROW, size)
+    return _beside(deployment, lambda: publish_rows(client, namespace, profile, table, rate=0).rows, ROW, size)
 
 
-def _beside(client: redis.Redis, publish: Callable[[], int], kind: str, size: Size) -> tuple[Samples, int]:
-    count = publish()
+def _beside(deployment: Deployment, publish: Callable[[], int], kind: str, size: Size) -> tuple[Samples, int]:
+    client, count = deployment.redis, publish()
     written = list(client.scan_iter(f"*:{kind}", 5_000))
     assert len(written) == count, f"{count} entities were published, {len(written)} are there"
     blobs = [client.get(name) for name in written]
@@ -107,13 +108,30 @@ def _beside(client: redis.Redis, publish: Callable[[], int], kind: str, size: Si
     stream = b"".join(ready)
     samples = interleaved(
         {
-            OURS: per_unit(publish),
-            PIPELINE: per_unit(lambda: pipeline(client, written, blobs)),
-            REPLAY: per_unit(lambda: replay(client, stream, count)),
+            OURS: _both(deployment, publish),
+            PIPELINE: _both(deployment, lambda: pipeline(client, written, blobs)),
+            REPLAY: _both(deployment, lambda: replay(client, stream, count)),
         },
         size.rounds,
     )
     return samples, sum(map(len, blobs)) // count
+
+
+def _both(deployment: Deployment, work: Callable[[], int]) -> Contender:
+    """What `per_unit` measures, and the CPU of client and server together."""
+
+    def measured() -> Measured:
+        server_s = deployment.redis_cpu_s()
+        found, count = per_unit(counted)(), units[-1]
+        return {**found, "both_us": found["cpu_us"] + (deployment.redis_cpu_s() - server_s) / count * 1e6}
+
+    units: list[int] = []
+
+    def counted() -> int:
+        units.append(work())
+        return units[-1]
+
+    return measured
 
 
 def pipeline(client: redis.Redis, written: Sequence[bytes], blobs: Sequence[bytes]) -> int:

@@ -40,8 +40,9 @@ def test_each_variable_is_taken() -> None:
         FOREBAY_OFFLINE_URL="s3://bucket/a",
         FOREBAY_DEFINITIONS="my.defs",
         FOREBAY_NAMESPACE="prod-1",
+        FOREBAY_PUBLISH_RATE="5000",
     )
-    assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1")
+    assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1", 5000)
 
 
 def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_are_never_shown() -> None:
@@ -64,6 +65,7 @@ def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_
         ("FOREBAY_OFFLINE_URL", "gs://bucket", "begins with 'gs://'; expected a folder such as ./offline or s3://"),
         ("FOREBAY_OFFLINE_URL", "s3://", "expected a folder such as ./offline or s3://bucket/prefix"),
         ("FOREBAY_NAMESPACE", "Prod:1", "FOREBAY_NAMESPACE is 'Prod:1'; expected 1 to 64 of a-z"),
+        ("FOREBAY_PUBLISH_RATE", "fast", "'fast'; expected a whole number from 0 on, such as 100000"),
         ("FOREBAY_DEFINITIONS", "feature-defs", "expected an importable module such as 'feature_defs'"),
     ],
 )

@@ -101,14 +101,16 @@ def test_streaming_while_batch_publishes_changes_nothing_at_any_step(
     assert_law(client, namespace, [*applied, Order("dan", NOON_US, 80)])
 
 
+@pytest.mark.parametrize("connections", [1, 2])
 def test_a_publication_killed_at_any_step_leaves_the_values_as_they_were(
-    client: redis.Redis, namespace: str, steps: Steps
+    client: redis.Redis, namespace: str, steps: Steps, monkeypatch: pytest.MonkeyPatch, connections: int
 ) -> None:
     """Killed, then read; then the stream goes on and trims what it may; then another publishes."""
+    monkeypatch.setattr(lease_module, "CONNECTIONS", connections)
     zoe = Order("zoe", MIDNIGHT_US - 50 * HOUR_US, 0, partition="1")  # in the first publication, expired by the second
     orders = [zoe, *BEFORE, *AFTER]
     more = [Order(person, NOON_US + i, 80 + i) for i, person in enumerate((*PEOPLE, "zoe"))]
-    lease, lists, blobs, cut, emptied = 3, 5, 4, 1, 1
+    lease, lists, blobs, cut, emptied = 4 + connections, 5, 4, 1, 1
     sends = lease + 1 + lists + blobs + cut + emptied + lists + 1
     for step, arrived in itertools.product(range(1, sends + 1), (False, True)):
         base = f"{namespace}-{step}-{arrived}"
