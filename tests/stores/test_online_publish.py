@@ -302,4 +302,4 @@ def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: red
         (b"onetwo", 2),
         (b"three", 1),
     ]
-    assert [chunk.commands for chunk in chunks(commands.slice(1), 4, 9)] == [1, 1]
+    assert [chunk.commands for chunk in chunks(commands.slice(1), 3, 9)] == [1, 1]
