@@ -110,7 +110,7 @@ def test_a_publication_killed_at_any_step_leaves_the_values_as_they_were(
     zoe = Order("zoe", MIDNIGHT_US - 50 * HOUR_US, 0, partition="1")  # in the first publication, expired by the second
     orders = [zoe, *BEFORE, *AFTER]
     more = [Order(person, NOON_US + i, 80 + i) for i, person in enumerate((*PEOPLE, "zoe"))]
-    lease, lists, blobs, cut, emptied = 4 + connections, 5, 4, 1, 1
+    lease, lists, blobs, cut, emptied = 3 + connections, 5, 4, 1, 1
     sends = lease + 1 + lists + blobs + cut + emptied + lists + 1
     for step, arrived in itertools.product(range(1, sends + 1), (False, True)):
         base = f"{namespace}-{step}-{arrived}"
