@@ -67,6 +67,8 @@ class Parts:
     """A flow that has taken over: readers and writers by the number of their worker, and what lies between them."""
 
     task: Task
+    number: int
+    """Of the take-over: greater than that of any flow before."""
     stop: Stop
     summary: Summary
     backlog: Backlog
@@ -77,11 +79,11 @@ class Parts:
     lanes: Sequence[Lane]
     views: Mapping[str, WindowedView]
 
-    def reader(self, n: int) -> Reader:
-        """The reader of a worker, at the positions that were found."""
+    def reader(self, n: int, polled: Callable[[int], None] = lambda reader: None) -> Reader:
+        """The reader of a worker, at the positions that were found; it says each time that it was at work."""
         task = self.task
         ended, beat_us = self.summary.ended, interval_us(task.views)
-        return Reader(self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us)
+        return Reader(self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us, polled)
 
     def writer(self, n: int) -> LaneWriter:
         """The writer of a worker, which holds its slots."""
@@ -118,6 +120,7 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     backlog, limits = Backlog(), {source.name: task.definitions.limits(source) for source in task.sources}
     return Parts(
         task,
+        number,
         stop,
         summary,
         backlog,

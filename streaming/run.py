@@ -15,8 +15,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import redis
 
@@ -26,11 +27,13 @@ from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
+from streaming.alive import alive
 from streaming.flow import Steps, build
 from streaming.memory import keep_freed
 from streaming.parts import Parts, Task, take_over
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
+from streaming.show import show
 from streaming.stop import Stop
 from streaming.summary import Summary
 
@@ -45,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed()
     stop, summary = Stop(), Summary()
     with stop.on_signals(), stop.failing():
+        if options.status:
+            show(Settings.from_env(), options.source, as_json=options.json)
+            return DONE
         run(Settings.from_env(), options, stop, summary)
     error = stop.error
     if error is None:
@@ -65,7 +71,8 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     for loss in summary.losses:
         print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
-    _run_to_the_end(parts)
+    with alive(parts, online) as polled:
+        _run_to_the_end(parts, polled)
     summary.seconds = time.monotonic() - began_s
 
 
@@ -89,14 +96,14 @@ def _deployed(settings: Settings, online: redis.Redis) -> Definitions:
     return definitions
 
 
-def _run_to_the_end(parts: Parts) -> None:
+def _run_to_the_end(parts: Parts, polled: Callable[[int], None]) -> None:
     """Run the dataflow until its readers end, then make what it read durable."""
     os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)  # its server would listen on every interface
     from bytewax._bytewax import cli_main
 
     workers, delta, stop = parts.task.workers, parts.delta, parts.stop
     writer = parts.writer if parts.lanes else None
-    steps = Steps(parts.reader, parts.decode, delta.archive, parts.split, writer, stop)
+    steps = Steps(partial(parts.reader, polled=polled), parts.decode, delta.archive, parts.split, writer, stop)
     delta.start()
     try:
         with stop.failing():
@@ -138,5 +145,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="read this source on where its log begins, although events before that were deleted unread",
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON")
+    parser.add_argument("--status", action="store_true", help="run nothing: say how the stream is, and what is behind")
+    parser.add_argument("--json", action="store_true", help="print the summary, or the status, as JSON")
     return parser.parse_args(arguments)

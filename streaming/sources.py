@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -158,7 +159,9 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
         ended: Callable[[Sequence[str]], None],
         beat_interval_us: int = INTERVAL_MAX_US,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        polled: Callable[[int], None] = lambda reader: None,
     ) -> None:
+        self._polled = partial(polled, reader)
         self._stop, self._backlog, self._ended, self._until_end = stop, backlog, ended, logs.until_end
         self._logs: list[LogReader] = []
         self._awake: datetime | None = None
@@ -168,6 +171,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
 
     def next_batch(self) -> list[Chunk | Heartbeat]:
         """What there is now. Raises `StopIteration` at the end, or when the flow stops."""
+        self._polled()
         if self._stop.requested or self._done:
             raise StopIteration
         items: list[Chunk | Heartbeat] = []

@@ -19,18 +19,32 @@ from forebay.errors import ConfigError
 
 
 def stream(
-    context: typer.Context,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="Stop when every partition is read and durable.")
+        bool, typer.Option("--until-end", help="Stop when every partition is read and all is durable.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, max=8, help="Worker threads.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Threads, 1 to 8.")] = 1,
+    source: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this source; may be repeated.")] = None,
+    give_up_after: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long a store that is away is waited for.")
+    ] = 60.0,
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Read this source on where its log begins, although events before that were deleted unread.",
+        ),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Run nothing: say how the stream is, and what is behind.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary, or the status, as JSON.")] = False,
 ) -> None:
-    """Run the stream: events of every source into the online and the offline store.
-
-    Also takes --source NAME, --json, --give-up-after SECONDS and --accept-loss SOURCE: see docs/stream.md.
-    """
-    flags = ["--until-end"] if until_end else []
-    run_module("streaming", [*flags, "--workers", str(workers), *context.args])
+    """Run the stream: events of every source into the online and the offline store (docs/stream.md)."""
+    flags = {"--until-end": until_end, "--status": status, "--json": as_json}
+    given = {"--source": source or [], "--accept-loss": accept_loss or []}
+    arguments = [flag for flag, wanted in flags.items() if wanted]
+    arguments += [word for option, names in given.items() for name in names for word in (option, name)]
+    run_module("streaming", [*arguments, "--workers", str(workers), "--give-up-after", str(give_up_after)])
 
 
 def serve(context: typer.Context) -> None:

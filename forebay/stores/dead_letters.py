@@ -95,6 +95,13 @@ class DeadLetters:
         )
         return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True))
 
+    def reasons(self, source: str) -> dict[tuple[str, str, int], str]:
+        """The reason of each letter of a source, by source, partition and offset."""
+        names = ["source", "source_partition", SOURCE_OFFSET, "reason"]
+        rows = self.table.read(names, pc.field("source") == source)
+        columns = [rows[name].to_pylist() for name in names]
+        return {(of, name, n): reason for of, name, n, reason in zip(*columns, strict=True)}
+
     def at(self, source: str, partition: str, offsets: Sequence[int]) -> list[tuple[int, bytes, str]]:
         """Offset, bytes and reason of the letters of a partition at some offsets, in their order."""
         where = (

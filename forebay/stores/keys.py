@@ -11,6 +11,7 @@
     <ns>:{17}:refused:<source>             offsets that the lane of slot 17 passed over because of the clock
     <ns>:lease:<view>@<v>                  the token of the view's publisher
     <ns>:flows                             how many flows have taken over
+    <ns>:alive:<source>                    signs of life of the source's flow
     <ns>:manifest                          the deployed definitions
 
 `17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: an entity's keys and its
@@ -85,6 +86,10 @@ class Keys:
     def flows(self) -> str:
         """How many flows have taken over."""
         return f"{self._namespace}:flows"
+
+    def alive(self, source: str) -> str:
+        """Signs of life of a source's flow."""
+        return f"{self._namespace}:alive:{source}"
 
     def manifest(self) -> str:
         """The deployed definitions."""

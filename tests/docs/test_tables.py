@@ -206,6 +206,15 @@ def test_options_of_the_stream() -> None:
     assert options == set(re.findall(r'"(--[\w-]+)"', inspect.getsource(stream.parse)))
 
 
+def test_the_command_of_the_stream_takes_what_its_module_takes() -> None:
+    """`forebay stream` passes on every option of `python -m streaming`, with the same default."""
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a typer app is a group of them
+    params = {p.opts[0]: p.default for p in commands["stream"].params if p.opts[0] != "--help"}
+    module = vars(stream.parse([]))
+    named = {f"--{name.replace('_', '-')}": default for name, default in module.items()}
+    assert {name: default or None for name, default in params.items()} == {n: d or None for n, d in named.items()}
+
+
 def test_assets() -> None:
     folders = {row[0].strip("`").partition("/")[0] for row in table(OPERATIONS, "Dagster", "asset")}
     code = inspect.getsource(assets_keys)

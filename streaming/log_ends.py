@@ -1,0 +1,119 @@
+"""Where logs end: what waits in them, for whoever asks how far behind a flow is.
+
+Lives here: asking each kind of log for the end of its partitions, without reading it as a flow does. A flow never
+depends on it. Ends are offsets behind the last event; how many events wait is known where a log can tell: of a
+compacted or transactional topic it is an upper bound, of a Redis Stream entries are counted up to a bound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import redis
+
+from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
+from forebay.settings import Settings
+from forebay.stores.connection import translated
+from forebay.stores.table_source import expand_path
+from streaming.chunk import BYTES_MAX
+from streaming.file_log import PARQUET, files_of
+from streaming.redis_log import id_before, offset_of
+
+COUNTED_MAX = 100_000
+"""Entries of a Redis Stream that are counted one by one; of more it is not known how many wait."""
+PAGE = 10_000
+KAFKA_ANSWER_S = 5.0
+"""A person waits for it."""
+
+
+@dataclass(frozen=True)
+class LogEnd:
+    """Where a partition ends, and how many events wait behind an offset (`None`: it cannot tell)."""
+
+    end_offset: int
+    waiting: int | None
+
+
+@dataclass
+class LogEnds:
+    """Asks the logs of a deployment; keep it to be asked again, it remembers how far it has counted files."""
+
+    settings: Settings
+    online: Callable[[], redis.Redis]
+    _lines: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    """Of each file the lines counted, and the bytes that they take."""
+
+    def __call__(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+        """The ends of the partitions that a source's log has, and what waits in each behind its `applied` offset.
+
+        Raises `StoreUnavailableError` where the log cannot be reached, `ConfigError` where there is none.
+        """
+        stream = source.stream
+        if isinstance(stream, FileStream):
+            return self._files(source, stream, applied)
+        if isinstance(stream, RedisStream):
+            return self._streams(stream, applied)
+        return self._topic(source, applied) if isinstance(stream, KafkaTopic) else {}
+
+    def _files(self, source: EventSource, stream: FileStream, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+        path = expand_path(stream.path, self.settings.home, os.environ, f"Stream of {source.name!r}")
+        ends = {file.name: self._length(file) for file in files_of(source, path)}
+        return {name: LogEnd(end, max(0, end - applied.get(name, 0))) for name, end in ends.items()}
+
+    def _length(self, file: Path) -> int:
+        if file.suffix in PARQUET:
+            try:
+                rows: int = pq.read_metadata(file).num_rows
+            except pa.ArrowInvalid:  # it is being written
+                return 0
+            return rows
+        lines, read = self._lines.get(file, (0, 0))
+        with file.open("rb") as stream:
+            stream.seek(read)
+            while block := stream.read(BYTES_MAX):
+                lines, read = lines + block.count(b"\n"), read + len(block)
+        self._lines[file] = (lines, read)
+        return lines
+
+    def _streams(self, stream: RedisStream, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+        client = redis.Redis.from_url(stream.url) if stream.url else self.online()
+        ends = {}
+        for name in (f"{stream.key}:{i}" for i in range(stream.partitions)):
+            with translated(client):
+                if client.exists(name):
+                    info: Any = client.xinfo_stream(name)
+                    end = offset_of(info["last-generated-id"]) + 1
+                    first = applied.get(name, 0)
+                    ends[name] = LogEnd(end, 0 if end <= first else _entries(client, name, first))
+        return ends
+
+    def _topic(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+        from streaming.kafka_client import Cluster
+        from streaming.kafka_log import partition_name
+
+        cluster = Cluster(source, self.settings.kafka, KAFKA_ANSWER_S)
+        assert isinstance(source.stream, KafkaTopic)
+        ends = {}
+        for number in cluster.partitions():
+            first, end = cluster.bounds(number)
+            name = partition_name(source.stream, number)
+            ends[name] = LogEnd(end, max(0, end - max(first, applied.get(name, 0))))
+        return ends
+
+
+def _entries(client: redis.Redis, name: str, first: int) -> int | None:
+    """How many entries a stream has from an offset on; `None` beyond COUNTED_MAX."""
+    after, count = f"({id_before(first)}", 0
+    while count <= COUNTED_MAX:
+        page: Any = client.xrange(name, after, "+", PAGE)
+        count += len(page)
+        if len(page) < PAGE:
+            return count
+        after = f"({page[-1][0].decode()}"
+    return None

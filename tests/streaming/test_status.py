@@ -1,0 +1,156 @@
+"""`--status` says what is true: of the logs, of both stores, and of whoever reads or does not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from forebay import RedisStream
+from forebay.instants import HOUR_US, SECOND_US, day_us, instant_text
+from forebay.settings import Settings
+from forebay.stores.signs import Sign
+from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
+from streaming.redis_log import offset_of
+from streaming.status import SILENT_AFTER_US, state_of
+from tests.infra.valkey import Valkey
+from tests.streaming.test_flow import publish
+from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, end, lines, orders
+
+NOW_US = day_us("2024-03-02")
+
+
+@pytest.fixture
+def world(home: Path, online_url: str, namespace: str) -> World:
+    """An empty log, on a folder and the tests' Valkey."""
+    return World.make(home, online_url, namespace)
+
+
+def status(world: World, *arguments: str) -> dict[str, Any]:
+    """The one source of `--status --json`."""
+    command = [sys.executable, "-m", "streaming", "--status", "--json", *arguments]
+    said = subprocess.run(command, cwd=CHECKOUT, env=world.environment(), capture_output=True, text=True, check=True)
+    (found,) = json.loads(said.stdout)["sources"]
+    assert said.stderr == ""
+    return dict(found)
+
+
+def offsets(found: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    names = ("log_end", "archived", "applied", "lag_events")
+    return {one["partition"]: tuple(one[name] for name in names) for one in found["partitions"]}
+
+
+def test_before_any_flow_all_of_the_log_waits_and_nobody_reads_it(world: World) -> None:
+    world.append("a.ndjson", lines(1, 100))
+    found = status(world)
+    count = len(world.log["a.ndjson"])
+    assert (found["state"], found["flow"]) == ("dead", [])
+    assert offsets(found) == {"a.ndjson": (count, 0, None, count)}
+    assert [view["commit"] for view in found["views"]] == [0, 0]
+
+
+def test_a_running_flow_is_quiet_then_it_is_killed_and_the_log_grows(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    count = len(world.log["a.ndjson"])
+    with world.flow() as process:
+        await_that(lambda: world.archived() == count, process)
+        found = status(world)
+        assert (found["state"], offsets(found)) == ("quiet", {"a.ndjson": (count, count, count, 0)})
+        (sign,) = found["flow"]
+        assert (sign["ended"], sign["workers"], sign["views"]) == (None, 1, sorted(view.key for view in VIEWS))
+        assert sign["last_heartbeat"] >= sign["began"]
+        assert sum(found["dead_letters"].values()) == count - len(world.offered())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    world.append("a.ndjson", lines(2, 50, first=300))
+    more = len(world.log["a.ndjson"])
+    found = status(world)
+    assert offsets(found) == {"a.ndjson": (more, count, count, more - count)}
+    assert found["partitions"][0]["watermark"] is not None
+    with world.flow() as process:
+        await_that(lambda: world.archived() == more, process)
+        assert end(process)[0] == 0
+    found = status(world, "--source", "orders")
+    assert (found["state"], found["flow"][0]["why"]) == ("stopped", "")
+    assert found["flow"][0]["ended"] is not None
+    assert {view["view"] for view in found["views"] if view["commit"] > 0} == {view.key for view in VIEWS}
+
+
+def test_a_failed_flow_is_dead_and_says_why(home: Path, own_valkey: Valkey, namespace: str) -> None:
+    world = World.make(home, own_valkey.url, namespace)
+    world.append("a.ndjson", lines(1, 50))
+    world.run()
+    world.append("a.ndjson", lines(2, 50, first=50))
+    blocked = world.home / "orders" / "a.ndjson"
+    blocked.write_bytes(b"")
+    with pytest.raises(Exception, match="only ever grow"):
+        world.run()
+    found = status(world)
+    assert found["state"] == "dead"
+    assert "only ever grow" in found["flow"][0]["why"]
+
+
+def test_losses_and_dates_to_repair_are_found(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    world.run()
+    publish(world, VIEWS[1], START_US + 24 * HOUR_US)
+    world.append("a.ndjson", lines(2, 50, first=300))
+    world.run()
+    for key in world.online.scan_iter(f"{world.settings.namespace}:*:progress:{VIEWS[0].key}", 1000):
+        world.online.delete(key)
+    views = {view["view"]: view for view in status(world)["views"]}
+    assert views[VIEWS[1].key]["repair"] == ["2024-03-01"]
+    assert views[VIEWS[1].key]["losses"] == []
+    assert "lost everything" in views[VIEWS[0].key]["losses"][0]
+    assert views[VIEWS[1].key]["cut"] == instant_text(START_US + 24 * HOUR_US)
+
+
+def test_without_json_it_is_tables(world: World) -> None:
+    world.append("a.ndjson", lines(1, 30))
+    world.run()
+    command = [sys.executable, "-m", "forebay.cli", "stream", "--status"]
+    said = subprocess.run(command, cwd=CHECKOUT, env=world.environment(), capture_output=True, text=True, check=True)
+    assert "orders: flow 1 ended" in said.stdout
+    assert "user_orders@1" in said.stdout
+
+
+def test_what_a_flow_is_follows_from_its_signs() -> None:
+    """
+    sign     began ● ● ●        ↑ 15 s of silence: dead
+    """
+    sign = Sign(1, NOW_US, NOW_US)
+    assert state_of([], NOW_US) == "dead"
+    assert state_of([sign], NOW_US + SILENT_AFTER_US) == "quiet"
+    assert state_of([sign], NOW_US + SILENT_AFTER_US + 1) == "dead"
+    ended = Sign(1, NOW_US, NOW_US, ended_us=NOW_US)
+    assert state_of([ended], NOW_US + HOUR_US) == "stopped"
+    assert state_of([Sign(1, NOW_US, NOW_US, ended_us=NOW_US, why="no")], NOW_US) == "dead"
+    both = [Sign(2, NOW_US, NOW_US, process=n, processes=2) for n in range(2)]
+    assert (state_of(both, NOW_US), state_of(both[:1], NOW_US)) == ("quiet", "dead")
+    late = Sign(2, NOW_US, NOW_US - 20 * SECOND_US, process=1, processes=2)
+    assert state_of([both[0], late], NOW_US) == "dead"
+
+
+def test_the_entries_of_a_redis_stream_that_wait_are_counted(
+    home: Path, valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = redis.Redis.from_url(valkey.url)
+    source = type(orders)(
+        "orders", schema=orders.schema, timestamp="ts", event_id="event_id", stream=RedisStream(namespace, partitions=2)
+    )
+    ids = [client.xadd(f"{namespace}:0", {"event": "{}"}) for _ in range(25)]
+    ends = LogEnds(Settings(home, valkey.url, str(home)), lambda: client)
+    monkeypatch.setattr("streaming.log_ends.PAGE", 10)
+    last = offset_of(ids[-1])
+    assert ends(source, {}) == {f"{namespace}:0": LogEnd(last + 1, 25)}
+    assert ends(source, {f"{namespace}:0": offset_of(ids[4]) + 1}) == {f"{namespace}:0": LogEnd(last + 1, 20)}
+    assert ends(source, {f"{namespace}:0": last + 1}) == {f"{namespace}:0": LogEnd(last + 1, 0)}
+    monkeypatch.setattr("streaming.log_ends.COUNTED_MAX", 9)
+    assert ends(source, {}) == {f"{namespace}:0": LogEnd(last + 1, None)}
+    assert COUNTED_MAX > 1000
