@@ -23,6 +23,7 @@ from forebay.language.aggregations import (
 )
 from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
+from forebay.language.sessions import Sessionize
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
 from forebay.language.types import Bool, Decimal, Float64, Int64, String, Timestamp
 from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
@@ -55,6 +56,7 @@ __all__ = [
     "Min",
     "RedisStream",
     "SecondsSince",
+    "Sessionize",
     "StdDev",
     "String",
     "Sum",

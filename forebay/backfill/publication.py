@@ -16,7 +16,7 @@ exception, and holding back all that follows would be worse.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -107,9 +107,10 @@ def choose_cut(
     watermark_us = least_watermark_us(positions.values())
     unknown = begun() - {name for name, position in positions.items() if position.newest_us is not None}
     tiles, archived = store.tiles(view), archive.events_by_date()
-    folded = tiles.folded()
-    behind = tuple(day for day, events in folded.items() if events != archived.get(day, 0))
-    done = folded.keys() - (set(behind) - _but_for_late_events(store, tiles, view, present_us) if behind else set())
+    since = tiles.behind(archived)
+    behind = tuple(since)
+    late = _but_for_late_events(store, tiles, view, present_us, since) if behind else set()
+    done = tiles.folded().keys() - (set(behind) - late)
     gap_us = source.history_start_us
     while day_text(gap_us) in done:
         gap_us += DAY_US
@@ -129,13 +130,18 @@ def choose_cut(
     return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
 
 
-def _but_for_late_events(store: OfflineStore, tiles: TilesTable, view: WindowedView, present_us: int) -> set[str]:
-    """The days that are marked for repair and of which only late events can be missing in the tiles: the present cut
-    has passed them, or the watermark had when they were folded.
+def _but_for_late_events(
+    store: OfflineStore, tiles: TilesTable, view: WindowedView, present_us: int, since: Mapping[str, str]
+) -> set[str]:
+    """The days behind that are marked for repair (or a day that they are folded from is) and of which only late events
+    can be missing in the tiles: the present cut has passed them, or the watermark had when they were folded.
+
+    `since` has the days behind and the first one that each is folded from.
     """
     seen, lateness_us = tiles.watermarks_us(), view.source.lateness_us
     marked = set(store.repairs().scan(view.source.name)["day"].to_pylist())
-    ends = {day: day_us(day) + DAY_US for day in marked}
+    concerned = [day for day, first in since.items() if any(first <= mark <= day for mark in marked)]
+    ends = {day: day_us(day) + DAY_US for day in concerned}
     return {day for day, end in ends.items() if end <= max(present_us, seen.get(day, NO_CUT + DAY_US) - lateness_us)}
 
 
@@ -146,8 +152,9 @@ def mark_repairs(store: OfflineStore, view: WindowedView, cut_us: int) -> None:
     publication, and for history that was loaded afterwards.
     """
     name = view.source.name
-    folded, archived = store.tiles(view).folded(), store.archive(view.source).events_by_date()
-    late = {day for day, events in archived.items() if day_us(day) < cut_us and events != folded.get(day)}
+    tiles, archived = store.tiles(view), store.archive(view.source).events_by_date()
+    unfolded = archived.keys() - tiles.folded().keys()
+    late = {day for day in unfolded | tiles.behind(archived).keys() if day_us(day) < cut_us}
     if late:
         late -= set(store.repairs().scan(name)["day"].to_pylist())
         store.repairs().append([(name, day, "before the cut") for day in sorted(late)], wall_clock_us())

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from forebay.backfill.dates import EventsOfDates, SessionsOfDates
 from forebay.backfill.partitions import days
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.errors import RequestError
-from forebay.ingest.select import Selector
-from forebay.instants import DAY_US, day_text, day_us, instant_text
+from forebay.instants import DAY_US, day_us, instant_text
 from forebay.language.view import WindowedView
 from forebay.stores.tables import OfflineStore
 
@@ -55,24 +54,22 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
             f"View {view.key!r}: [{instant_text(start_us)}, {instant_text(end_us)}) is no range of UTC dates; "
             "tiles are folded by whole dates"
         )
-    layout, selector, archive = Layout.of(view), Selector(view), store.archive(view.source)
+    layout, archive = Layout.of(view), store.archive(view.source)
     watermark_us = archive.watermark_us()  # before the events: those below it less the lateness are then among them
-    columns = list(dict.fromkeys([*selector.columns, view.source.timestamp]))
+    reader = EventsOfDates(archive, view) if view.sessions is None else SessionsOfDates(archive, view)
     entities = Entities()
     parts: list[Tiles] = []
-    counts = dict.fromkeys(days(start_us, end_us), 0)
-    for first_us, last_us in _chunks(archive.events_by_date(), start_us, end_us):
-        table = archive.scan(columns, first_us, last_us)
-        _count(counts, table[view.source.timestamp])
-        events = selector.select(table)
+    for first_us, last_us in _chunks(reader.dates, start_us, end_us):
+        events = reader.read(first_us, last_us)
         tiles = roll_up(layout, fold(layout, events))
         parts.append(Tiles(entities.codes(events.keys)[tiles.code], tiles.records))
     tiles = joined(layout, parts)
     table = store.tiles(view)
-    table.overwrite(start_us, end_us, entities.keys, tiles, counts, watermark_us)
+    folded, since = reader.folded(days(start_us, end_us))
+    table.overwrite(start_us, end_us, entities.keys, tiles, folded, watermark_us, since)
     return Folded(
-        len(counts),
-        sum(counts.values()),
+        len(folded),
+        reader.events,
         len(tiles),
         len(entities.keys),
         tiles.records.nbytes,
@@ -116,11 +113,3 @@ def _chunks(events: Mapping[str, int], start_us: int, end_us: int) -> Iterator[t
         size += count
     if size:
         yield first_us, end_us
-
-
-def _count(counts: dict[str, int], instants: pa.ChunkedArray) -> None:
-    """Add the events of each date."""
-    us = np.asarray(instants.cast(pa.int64()))
-    found, number = np.unique(us - us % DAY_US, return_counts=True)
-    for start_us, count in zip(found.tolist(), number.tolist(), strict=True):
-        counts[day_text(start_us)] += count

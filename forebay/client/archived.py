@@ -15,8 +15,10 @@ from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.lookup import KeyLookup
 from forebay.ingest.select import Selector
+from forebay.ingest.sessions import Sessionizer, rule_of
 from forebay.language.view import WindowedView
 from forebay.stores.archive import ARRIVED_AT
+from forebay.stores.rooted import read_rooted
 from forebay.stores.tables import OfflineStore
 
 LOOKED_UP_MAX = 1_000
@@ -41,17 +43,54 @@ def read_events(
 ) -> Events:
     """The events of the entities `keys` that count at instants in `[start_us, end_us]`, for some features of a view.
 
-    `code` is an index into `keys`, or beyond them: where more than `LOOKED_UP_MAX` are asked for, some events of others
-    may be among them; with `arrivals`, `offset` is the instant at which each arrived.
+    Of a view of sessions these are its sessions, whole. `code` is an index into `keys`, or beyond them: where more than
+    `LOOKED_UP_MAX` are asked for, some events of others may be among them; with `arrivals`, `offset` is the instant at
+    which each arrived.
     """
+    names = list(view.outputs()) if features is None else features
+    if view.sessions is not None:
+        return Sessionizer(view, names).of(read_unsessionized(store, view, keys, start_us, end_us))
+    first_us = first_counted(view, start_us)
+    selector = Selector(view, names, ARRIVED_AT if arrivals else None)
+    return _read(store, selector, keys, first_us, end_us)
+
+
+def read_unsessionized(
+    store: OfflineStore, view: WindowedView, keys: list[str], start_us: int, end_us: int, *, arrivals: bool = False
+) -> Events:
+    """The events that the sessions are made of which count at instants in `[start_us, end_us]`."""
+    assert view.sessions is not None
+    history_us = view.source.history_start_us
+    selector = Selector(view, [], ARRIVED_AT if arrivals else None)
+
+    def read(first_us: int, last_us: int, names: Sequence[str] | None) -> Events:
+        return _read(store, selector, keys if names is None else list(names), first_us, last_us, others_max=0.0)
+
+    first_us = first_counted(view, start_us)
+    needed_us = history_us if first_us is None else first_us
+    return read_rooted(rule_of(view.sessions), read, history_us, needed_us, end_us)[0]
+
+
+def first_counted(view: WindowedView, start_us: int) -> int | None:
+    """The first instant of an event that can count at an instant; `None` where a lifetime counts all."""
     lookback_us = Layout.of(view).lookback_us
-    first_us = None if lookback_us is None else start_us - lookback_us
-    selector = Selector(view, list(view.outputs()) if features is None else features, ARRIVED_AT if arrivals else None)
+    return None if lookback_us is None else start_us - lookback_us
+
+
+def _read(
+    store: OfflineStore,
+    selector: Selector,
+    keys: list[str],
+    first_us: int | None,
+    end_us: int,
+    others_max: float = OTHERS_MAX,
+) -> Events:
+    view = selector.view
     archive, asked = store.archive(view.source), KeyLookup(view.entity, keys)
     entities = pa.table(asked.columns) if len(keys) <= LOOKED_UP_MAX else None
     found = archive.pieces(selector.columns, first_us, end_us, entities)
     nothing = selector.select_of(asked, archive.table.schema.empty_table().select(selector.columns))
-    others, room = (0.0, 0) if entities is not None else (OTHERS_MAX, min((archive.size() or (0, 0))[0], ROOM_MAX))
+    others, room = (0.0, 0) if entities is not None else (others_max, min((archive.size() or (0, 0))[0], ROOM_MAX))
     pieces = (piece for rows in _large(found) for piece in selector.select_of(asked, rows, others))
     return Events.joined(chain(nothing, pieces), room)
 

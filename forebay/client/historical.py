@@ -15,10 +15,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from forebay.client.archived import read_events
+from forebay.client.archived import read_events, read_unsessionized
 from forebay.client.asked import Asked
 from forebay.client.effective import answer_rows
 from forebay.client.keyed import Keyed
+from forebay.client.known_sessions import answer_known_sessions
 from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.client.spine import Spine
 from forebay.core.known import answer_known
@@ -86,19 +87,36 @@ def _answer(
     start_us, end_us = int(asking.min()), int(asking.max())
     if isinstance(view, BatchView):
         return answer_rows(store, view, keyed, instants_us, names, known=known)
-    answer = answer_known if known else answer_events
     chunks = list(_chunks(store, view, keyed))
     if len(chunks) == 1:
-        events = read_events(store, view, keyed.keys, start_us, end_us, names, arrivals=known)
-        return answer(Layout.of(view), events, keyed.code, instants_us, names)
+        return _windowed(store, view, keyed, instants_us, (start_us, end_us), names, known=known)
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
     for chunk in chunks:
-        events = read_events(store, view, chunk.keys, start_us, end_us, names, arrivals=known)
         asked = np.flatnonzero(chunk.code >= 0)
-        parts = answer(Layout.of(view), events, chunk.code[asked], instants_us[asked], names)
+        rows = Keyed(chunk.keys, chunk.code[asked])
+        parts = _windowed(store, view, rows, instants_us[asked], (start_us, end_us), names, known=known)
         for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)
     return columns
+
+
+def _windowed(
+    store: OfflineStore,
+    view: WindowedView,
+    keyed: Keyed,
+    instants_us: Ints,
+    within_us: tuple[int, int],
+    names: Sequence[str],
+    *,
+    known: bool,
+) -> list[FeatureColumn]:
+    """The features of rows of which the events fit in memory."""
+    if known and view.sessions is not None:
+        events = read_unsessionized(store, view, keyed.keys, *within_us, arrivals=True)
+        return answer_known_sessions(view, events, keyed.code, instants_us, names)
+    events = read_events(store, view, keyed.keys, *within_us, names, arrivals=known)
+    answer = answer_known if known else answer_events
+    return answer(Layout.of(view), events, keyed.code, instants_us, names)
 
 
 def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[Keyed]:

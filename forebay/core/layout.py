@@ -83,7 +83,7 @@ class Layout:
     @functools.cached_property
     def fields(self) -> dict[Partial, tuple[str, ...]]:
         """The names of each partial's fields in the record."""
-        id_bytes = self.view.source.event_id_bytes
+        id_bytes = self.view.event_id_bytes
         return {
             partial: tuple(partial.fields(self.columns[partial.column].storage, id_bytes)) for partial in self.partials
         }
@@ -117,6 +117,6 @@ def _layout(view: WindowedView) -> Layout:
     fields = [
         field
         for partial in partials
-        for field in partial.fields(columns[partial.column].storage, view.source.event_id_bytes).items()
+        for field in partial.fields(columns[partial.column].storage, view.event_id_bytes).items()
     ]
     return Layout(view, hops, partials, outputs, np.dtype([*HEAD, *fields]), columns)

@@ -128,7 +128,7 @@ def _texts(view: WindowedView) -> dict[str, str]:
 
 
 def _schema(view: WindowedView, columns: list[str]) -> pa.Schema:
-    kinds = {name: view.source.schema[name] for name in columns}
+    kinds = {name: view.schema[name] for name in columns}
     fields = [(n, pa.timestamp("us") if isinstance(k, TimestampType) else stored_type(k)) for n, k in kinds.items()]
     return pa.schema(fields)
 
@@ -136,10 +136,10 @@ def _schema(view: WindowedView, columns: list[str]) -> pa.Schema:
 def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) -> list[str]:
     """The columns that the expressions read (at least one); every expression is checked on the way."""
     connection.execute("SET TimeZone = 'UTC'")
-    known = {name.lower(): name for name in view.source.schema}
-    if len(known) < len(view.source.schema):
+    known = {name.lower(): name for name in view.schema}
+    if len(known) < len(view.schema):
         raise DefinitionError(
-            f"View {view.key!r}: SQL cannot tell columns of {view.source.name!r} apart that differ in case; rename one"
+            f"View {view.key!r}: SQL cannot tell columns of {view.source_name!r} apart that differ in case; rename one"
         )
     used: set[str] = set()
     for what, text in _texts(view).items():
@@ -147,8 +147,8 @@ def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) 
         tree = _parsed(connection, where, text)
         _check_tree(connection, where, tree, known)
         used |= {known[n.lower()] for n in _column_names(tree) if n.lower() in known}
-    columns = [name for name in view.source.schema if name in used] or [view.source.timestamp]
-    connection.register("event", _schema(view, list(view.source.schema)).empty_table())
+    columns = [name for name in view.schema if name in used] or [view.timestamp]
+    connection.register("event", _schema(view, list(view.schema)).empty_table())
     for what, text in _texts(view).items():
         _check_type(connection, view, what, text)
     connection.unregister("event")

@@ -35,6 +35,8 @@ Mask = npt.NDArray[np.bool_]
 class Selector:
     """Selects the events of one view out of batches of its source. Belongs to one thread.
 
+    Of a view of sessions it selects the events that these are made of: entities, instants and positions, nothing else.
+
     With `features`, only what these are computed from: no positions, and ids only where they can decide a value (the
     others are all the same). With `position`, another column of the archive than the source's offset is the events'
     position. Raises `DefinitionError` for an expression that is not a function of one event.
@@ -43,12 +45,14 @@ class Selector:
     def __init__(self, view: WindowedView, features: Sequence[str] | None = None, position: str | None = None) -> None:
         self.view = view
         layout = Layout.of(view)
-        self._expressions = _expressions(view)
+        self._expressions = None if view.sessions else expressions_of(view)
         computed = self._expressions.columns if self._expressions else []
         partials = layout.partials if features is None else partials_of(layout, features)
+        partials = () if view.sessions else partials
         self._columns = {name: kind for name, kind in layout.columns.items() if name in {p.column for p in partials}}
         self._position = SOURCE_OFFSET if features is None else position
-        self._ordered = features is None or any(partial.kind in ("earliest", "latest") for partial in partials)
+        ordering = any(partial.kind in ("earliest", "latest") for partial in partials)
+        self._ordered = view.sessions is None and (features is None or ordering)
         needed = {*view.entity.keys, view.source.timestamp, *self._columns, *computed}
         self.columns: list[str] = [
             *(name for name in view.source.schema if name in needed and name != EVENT_ID),
@@ -105,22 +109,11 @@ class Selector:
 
     def _computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns."""
-        if self._expressions is None:
-            return table
-        from forebay.ingest.expressions import naive_as_utc, where_mask
-
-        results = self._expressions.evaluate(table)
-        for name, derived in self.view.derived.items():
-            result = naive_as_utc(results[f"derived column {name!r}"])
-            table = table.append_column(pa.field(name, stored_type(derived.type)), _derived(derived.type, result))
-        return table.filter(pa.array(where_mask(results["where"]))) if "where" in results else table
+        return computed(self.view, self._expressions, table)
 
     def _column(self, name: str, kind: AnyType, array: pa.Array) -> Column:
         column = stored_column(kind, array)
-        if name in self._squared and isinstance(kind, DecimalType | Int64Type):
-            fits = (column.values <= VARIANCE_UNITS_MAX) & (column.values >= -VARIANCE_UNITS_MAX)
-            return Column(column.values, column.valid & fits)
-        return column
+        return squarable(kind, column) if name in self._squared else column
 
     def _ids(self, array: pa.Array) -> npt.NDArray[Any]:
         if len(array) and pc.max(pc.binary_length(array)).as_py() > self._id_bytes:
@@ -129,6 +122,27 @@ class Selector:
                 "which it declares now; widen max_bytes of its event_id again"
             )
         return fixed_bytes(array, self._id_bytes)
+
+
+def computed(view: WindowedView, expressions: Expressions | None, table: pa.Table) -> pa.Table:
+    """The rows for which a view's `where` is true, with its derived columns."""
+    if expressions is None:
+        return table
+    from forebay.ingest.expressions import naive_as_utc, where_mask
+
+    results = expressions.evaluate(table)
+    for name, derived in view.derived.items():
+        result = naive_as_utc(results[f"derived column {name!r}"])
+        table = table.append_column(pa.field(name, stored_type(derived.type)), _derived(derived.type, result))
+    return table.filter(pa.array(where_mask(results["where"]))) if "where" in results else table
+
+
+def squarable(kind: AnyType, column: Column) -> Column:
+    """A column of which squares are summed, without the values that are too large for that."""
+    if not isinstance(kind, DecimalType | Int64Type):
+        return column
+    fits = (column.values <= VARIANCE_UNITS_MAX) & (column.values >= -VARIANCE_UNITS_MAX)
+    return Column(column.values, column.valid & fits)
 
 
 def stored_column(kind: AnyType, array: pa.Array) -> Column:
@@ -157,7 +171,8 @@ def fixed_bytes(array: pa.Array, width: int) -> npt.NDArray[Any]:
     return np.frombuffer(padded.buffers()[2], f"S{width}", len(padded), offset=padded.offset * width)
 
 
-def _expressions(view: WindowedView) -> Expressions | None:
+def expressions_of(view: WindowedView) -> Expressions | None:
+    """The expressions of a view; `None` where it has none."""
     if view.where is None and not view.derived:
         return None
     from forebay.ingest.expressions import Expressions  # DuckDB is loaded only for those who need it

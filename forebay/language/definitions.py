@@ -17,16 +17,19 @@ from forebay.errors import DefinitionError, RequestError, UnknownNameError, sugg
 from forebay.language.entity import Entity
 from forebay.language.module import import_modules
 from forebay.language.service import FeatureService
+from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, EventSource, TableSource
 from forebay.language.view import AnyView, BatchView, Selection, WindowedView
 
 AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | FeatureService
+Collected = AnyDefinition | Sessionize
 Named = TypeVar("Named")
 
 _KINDS: dict[type, str] = {
     Entity: "entity",
     EventSource: "source",
     TableSource: "source",
+    Sessionize: "sessions",
     WindowedView: "view",
     BatchView: "view",
     FeatureService: "service",
@@ -63,7 +66,7 @@ class Definitions:
         return collection.definitions()
 
     @classmethod
-    def of(cls, *objects: AnyDefinition) -> Definitions:
+    def of(cls, *objects: Collected) -> Definitions:
         """The definitions of some objects and of all they refer to."""
         collection = _Collection()
         for position, value in enumerate(objects):
@@ -120,7 +123,7 @@ class Definitions:
             column: VARIANCE_UNITS_MAX
             for view in self.windowed_views(source)
             for column in squared_columns(view)
-            if column in view.source.schema
+            if column in view.source.schema and view.sessions is None
         }
 
     def _service(self, text: str) -> FeatureService:
@@ -156,7 +159,7 @@ class _Collection:
     """Definitions as they are found, each with the place where it was first seen."""
 
     def __init__(self) -> None:
-        self.found: dict[str, dict[str, Any]] = {"entity": {}, "source": {}, "view": {}, "service": {}}
+        self.found: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS.values()}
         self.places: dict[tuple[str, str], str] = {}
 
     def add(self, value: Any, place: str) -> None:
@@ -164,7 +167,7 @@ class _Collection:
         kind = _KINDS.get(type(value))
         if kind is None:
             return
-        key = value.name if kind in ("entity", "source") else value.key
+        key = value.key if kind in ("view", "service") else value.name
         known = self.found[kind].get(key)
         if known is value:
             return
@@ -186,10 +189,14 @@ class _Collection:
         return Definitions(by_kind["entity"], by_kind["source"], by_kind["view"], by_kind["service"])
 
 
-def _parts(value: AnyDefinition) -> Iterator[AnyDefinition]:
+def _parts(value: Collected) -> Iterator[Collected]:
     """What a definition refers to."""
     if isinstance(value, WindowedView):
         yield from (value.entity, value.source)
+        if value.sessions is not None:
+            yield value.sessions
+    elif isinstance(value, Sessionize):
+        yield value.source
     elif isinstance(value, BatchView):
         yield value.entity
         yield from value.sources

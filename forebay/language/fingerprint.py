@@ -5,8 +5,8 @@ a fingerprint is its hash. Owners, descriptions, tags, freshness, retention, the
 places where data lie are not in it. Of a batch view's function we know a hash of its code and not which columns it
 reads: the columns of its sources are the business of the plan, which lets them grow and nothing else.
 
-    windowed view   entity keys · source: name, timestamp, event_id, dedupe, types of the columns it uses · where ·
-                    derived · per feature: aggregation, of, window, hop, default · ttl
+    windowed view   entity keys · source: name, timestamp, event_id, dedupe, types of the columns it uses · sessions:
+                    gap, longest · where · derived · per feature: aggregation, of, window, hop, default · ttl
     batch view      entity keys · per source: name, dedupe, effective column, sql · partitions · refresh · reach · ttl ·
                     per feature: type, default · code
     service         the pinned features, in order
@@ -58,6 +58,8 @@ def used_columns(view: WindowedView) -> list[str]:
     """
     expressions = [view.where or "", *(derived.sql for derived in view.derived.values())]
     words = {word for text in expressions for word in _words(text)}
+    if view.sessions is not None:
+        return [c for c in view.source.schema if c in {*view.entity.keys, view.source.timestamp, view.source.event_id}]
     named = {*view.entity.keys, view.source.timestamp, view.source.event_id, *(f.of for f in view.features)}
     return [column for column in view.source.schema if column in named or column.casefold() in words]
 
@@ -93,6 +95,9 @@ def _windowed_facts(view: WindowedView) -> Iterator[tuple[str, Fact]]:
         yield f"source.{name}", fact
     for column in used_columns(view):
         yield f"source.schema.{column}", str(view.source.schema[column])
+    if view.sessions is not None:
+        yield "sessions.gap", _duration(view.sessions.gap_us)
+        yield "sessions.longest", _duration(view.sessions.longest_us)
     yield "where", view.where
     for column, derived in view.derived.items():
         yield f"derived.{column}", f"{derived.sql} AS {derived.type}"

@@ -23,6 +23,7 @@ from forebay.language.definitions import AnyDefinition, Definitions
 from forebay.language.entity import Entity
 from forebay.language.fingerprint import fingerprint, signature, used_columns
 from forebay.language.service import FeatureService
+from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, AnyStream, EventSource, TableSource
 from forebay.language.types import AnyType
 from forebay.language.view import AnyView, BatchView, Derived, Feature, Selection, WindowedView
@@ -111,6 +112,7 @@ def _pack_windowed(view: WindowedView) -> dict[str, Any]:
             {"aggregation": type(feature).__name__, **_pack(feature, default=_pack_default(feature.default))}
             for feature in view.features
         ],
+        sessions=None if view.sessions is None else _pack(view.sessions, source=view.source.name),
     )
 
 
@@ -179,6 +181,8 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
     fields["source"] = sources[raw["source"]]
     fields["features"] = [_aggregation(one) for one in raw["features"]]
     fields["derived"] = {one["name"]: Derived(one["sql"], _type(one["type"])) for one in raw.get("derived", ())}
+    if "sessions" in fields:
+        fields["sessions"] = Sessionize(**{**raw["sessions"], "source": fields["source"]})
     return WindowedView(**fields)
 
 

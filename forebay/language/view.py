@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
 from forebay.language.names import check_name, check_version
 from forebay.language.schedule import check_cron, check_day
+from forebay.language.sessions import OVER, SESSION_ID_BYTES, SESSION_SCHEMA, Sessionize, explain_source
 from forebay.language.source import AnySource, EventSource
 from forebay.language.types import AnyType
 from forebay.language.windows import check_hops
@@ -100,10 +101,11 @@ class _View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class WindowedView(_View, frozen=True, cache_hash=True):
     """Aggregates over windows of events of one source, fresh from the stream and equal in every path.
 
-    `where` and `derived` are SQL expressions over the source's columns. `ttl`: older than this after the newest counted
-    event, a value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the stream may be before values are
-    `STALE`. `history`: the grid on which finished values are kept for SQL. Raises `DefinitionError` where it
-    contradicts itself.
+    `source` is an `EventSource`, or the sessions in one (`Sessionize`); of those, `view.source` is the source beneath,
+    and `view.sessions` how they are made. `where` and `derived` are SQL expressions over its columns. `ttl`: older than
+    this after the newest counted event, a value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the
+    stream may be before values are `STALE`. `history`: the grid on which finished values are kept for SQL. Raises
+    `DefinitionError` where it contradicts itself.
     """
 
     kind: ClassVar[str] = "windowed view"
@@ -120,12 +122,43 @@ class WindowedView(_View, frozen=True, cache_hash=True):
     owner: str = ""
     description: str = ""
     tags: Mapping[str, str] = {}
+    sessions: Sessionize | None = None
+
+    if TYPE_CHECKING:  # what may be given as `source` is more than what the field holds
+
+        def __init__(
+            self,
+            name: str,
+            version: int,
+            entity: Entity,
+            source: EventSource | Sessionize,
+            features: Sequence[Any],
+            where: str | None = None,
+            derived: Mapping[str, Derived] = ...,
+            ttl: str | None = None,
+            freshness: str | None = None,
+            retention: str | None = None,
+            refresh: str | None = None,
+            history: str | None = None,
+            owner: str = "",
+            description: str = "",
+            tags: Mapping[str, str] = ...,
+            sessions: Sessionize | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         where = f"View {self.name!r}"
         _check_head(where, self)
+        given: Any = self.source
+        if isinstance(given, Sessionize):
+            msgspec.structs.force_setattr(self, "sessions", given)
+            msgspec.structs.force_setattr(self, "source", given.source)
         if not isinstance(self.source, EventSource):
-            raise DefinitionError(f"{where}: source={self.source!r} is not an EventSource")
+            raise DefinitionError(f"{where}: {explain_source(self.source)}")
+        if self.sessions is not None and self.sessions.source != self.source:
+            raise DefinitionError(
+                f"{where}: its sessions are of {self.sessions.source.name!r}; give them as its source"
+            )
         _check_keys(where, self.entity, self.source)
         if self.where is not None:
             check_text(where, "where", self.where)
@@ -148,9 +181,9 @@ class WindowedView(_View, frozen=True, cache_hash=True):
             check_name(f"{where}: derived column", column)
             if not isinstance(derived, Derived):
                 raise DefinitionError(f"{where}: derived column {column!r} is {derived!r}; expected Derived(sql, type)")
-            if column.casefold() in {name.casefold() for name in self.source.schema}:
+            if column.casefold() in {name.casefold() for name in self.schema}:
                 raise DefinitionError(
-                    f"{where}: derived column {column!r} hides a column of {self.source.name!r}; choose another name"
+                    f"{where}: derived column {column!r} hides a column of {self.source_name!r}; choose another name"
                 )
         check_cases(where, "derived column", list(self.derived))
 
@@ -163,9 +196,9 @@ class WindowedView(_View, frozen=True, cache_hash=True):
         what = f"{where}: {type(feature).__name__} {feature.name!r}"
         column = self.column(feature.of)
         if feature.of is not None and column is None:
-            columns = [*self.source.schema, *self.derived]
+            columns = [*self.schema, *self.derived]
             raise DefinitionError(
-                f"{what} is of {feature.of!r}, which {self.source.name!r} does not have. "
+                f"{what} is of {feature.of!r}, which {self.source_name!r} does not have. "
                 f"{suggestion(feature.of, columns)}"
             )
         if column is not None and not feature.accepts(column):
@@ -177,7 +210,27 @@ class WindowedView(_View, frozen=True, cache_hash=True):
         """The type of a column of the source or a derived one; `None` where there is none."""
         if name is None:
             return None
-        return self.derived[name].type if name in self.derived else self.source.schema.get(name)
+        return self.derived[name].type if name in self.derived else self.schema.get(name)
+
+    @property
+    def schema(self) -> Mapping[str, AnyType]:
+        """The columns of the events that it aggregates: those of its source, or of sessions."""
+        return self.source.schema if self.sessions is None else SESSION_SCHEMA
+
+    @property
+    def timestamp(self) -> str:
+        """The column with the instant of the events that it aggregates."""
+        return self.source.timestamp if self.sessions is None else OVER
+
+    @property
+    def event_id_bytes(self) -> int:
+        """The longest id of the events that it aggregates, in UTF-8 bytes."""
+        return self.source.event_id_bytes if self.sessions is None else SESSION_ID_BYTES
+
+    @property
+    def source_name(self) -> str:
+        """What it aggregates, by name: its source or the sessions in it."""
+        return self.source.name if self.sessions is None else self.sessions.name
 
     def outputs(self) -> dict[str, Feature]:
         """Its features by name, in order: one per aggregation and window."""
@@ -372,6 +425,11 @@ def _check_sources(where: str, sources: Sequence[Any]) -> None:
     if not sources:
         raise DefinitionError(f"{where} has no sources; name what it reads")
     for source in sources:
+        if isinstance(source, Sessionize):
+            raise DefinitionError(
+                f"{where}: {source.name!r} is sessions, of which only a WindowedView can be; a batch view reads "
+                f"their events ({source.source.name!r}) and makes of them what it needs"
+            )
         if not isinstance(source, AnySource):
             raise DefinitionError(f"{where}: source {source!r} is not an EventSource or TableSource")
     names = [source.name for source in sources]

@@ -98,6 +98,9 @@ class Lane:
         clock_us: Callable[[], int] = wall_clock_us,
     ) -> None:
         self._views = {view.key: view for view in views}
+        of_sessions = [view.key for view in views if view.sessions is not None]
+        if of_sessions:
+            raise StoreError(f"View {of_sessions[0]!r} is of sessions, which no stream computes yet; remove it")
         self._slots, self._clock_us = sorted(slots), clock_us
         self._mine = np.isin(np.arange(SLOTS), self._slots)
         self._keys, self._wire = Keys(namespace), Wire(client)

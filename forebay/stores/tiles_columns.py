@@ -79,7 +79,7 @@ def from_table(layout: Layout, table: pa.Table) -> tuple[list[str], Tiles]:
     records["ring"] = np.searchsorted(layout.hops_us, np.asarray(_whole(table[HOP_US])))
     records["events"] = np.asarray(_whole(table[EVENTS]))
     records["newest"] = np.asarray(_whole(table[NEWEST]).cast(pa.int64()))
-    id_bytes = layout.view.source.event_id_bytes
+    id_bytes = layout.view.event_id_bytes
     for partial in layout.partials:
         zeros = partial.zero(layout.columns[partial.column].storage, id_bytes, 1)
         for name in layout.fields[partial]:

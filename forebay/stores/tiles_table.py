@@ -2,8 +2,10 @@
 that the stream wrote.
 
 A date of `tiles/` is replaced as a whole, atomically with the position `fold/<date>`: how many archived events it was
-folded from, and `seen/<date>`: the archive's watermark before they were read. So the table itself says which dates
-were folded (an empty one has no rows), whether the archive has grown since, and whether only late events can have come.
+folded from, and `seen/<date>`: the archive's watermark before they were read. A date of a view of sessions is folded
+from earlier dates too: `since/<date>` says from when on, and `fold/<date>` counts all of them. So the table itself says
+which dates were folded (an empty one has no rows), whether the archive has grown since, and whether only late events
+can have come.
 
 `streamed/` has three columns more (`commit_number`, `source_partition`, `next_offset`: what was committed online, from
 which stretch) and is appended to. A lane and partition is a position, `<lane>/<partition>`; an append says which
@@ -28,7 +30,7 @@ from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
 from forebay.stores.location import Location
 from forebay.stores.tiles_columns import EVENTS, HOP_US, NEWEST, START, from_table, tiles_schema, to_table
 
-FOLD, SEEN = "fold/", "seen/"
+FOLD, SEEN, SINCE = "fold/", "seen/", "since/"
 _STREAMED = (("commit_number", pa.int64()), ("source_partition", pa.string()), ("next_offset", pa.int64()))
 
 
@@ -49,10 +51,12 @@ class TilesTable:
         tiles: Tiles,
         folded: Mapping[str, int],
         watermark_us: int | None = None,
+        since: Mapping[str, int] | None = None,
     ) -> None:
         """Replace the tiles of the dates in `[start, end)`, with the archived events that each date was folded from.
 
         `watermark_us` is what the archive's watermark was before its events were read (`None`: no stream had run).
+        `since` is where the events of each date begin, where that is not the date itself.
         """
         _check_days(start_us, end_us)
         starts = tiles.records["start"]
@@ -65,6 +69,7 @@ class TilesTable:
         rows = to_table(self._layout, keys, tiles)
         dates = between_dates(day_text(start_us), day_text(end_us - DAY_US))
         positions = {FOLD + day: events for day, events in folded.items()}
+        positions |= {SINCE + day: us for day, us in (since or {}).items()}
         if watermark_us is not None:
             positions |= {SEEN + day: watermark_us for day in folded}
         self.table.overwrite(dates, Commit(rows, positions))
@@ -73,6 +78,17 @@ class TilesTable:
         """The dates that were folded, each with the archived events that it was folded from."""
         positions = self.table.positions().items()
         return {name.removeprefix(FOLD): events for name, events in sorted(positions) if name.startswith(FOLD)}
+
+    def behind(self, archived: Mapping[str, int]) -> dict[str, str]:
+        """The dates that were folded and of which the archive holds another number of events now, given those of each
+        date; with each, the first date that it was folded from.
+        """
+        positions, found = self.table.positions(), {}
+        for day, events in self.folded().items():
+            since = day_text(positions[SINCE + day]) if SINCE + day in positions else day
+            if events != events_between(archived, since, day):
+                found[day] = since
+        return found
 
     def watermarks_us(self) -> dict[str, int]:
         """What the archive's watermark was when each date was folded; without dates before which no stream had run."""
@@ -99,6 +115,13 @@ class StreamedTiles:
     commit: int
     partition: str
     next_offset: int
+
+
+def events_between(archived: Mapping[str, int], first: str, last: str) -> int:
+    """The events of the dates from one to another, given those of each date."""
+    if first == last:
+        return archived.get(first, 0)
+    return sum(count for day, count in archived.items() if first <= day <= last)
 
 
 class StreamedTable:

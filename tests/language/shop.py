@@ -20,6 +20,7 @@ from forebay import (
     Int64,
     Last,
     Mean,
+    Sessionize,
     String,
     Sum,
     TableSource,
@@ -64,6 +65,19 @@ SPEND = WindowedView(
     owner="growth@example.com",
     description="What a user bought.",
     tags={"domain": "shop"},
+)
+VISITS = WindowedView(
+    "visits",
+    version=1,
+    entity=USER,
+    source=Sessionize(SHOP, gap="30m", longest="12h"),
+    where="events > 1",
+    derived={"minutes": Derived("duration / 60", Decimal(2))},
+    features=[
+        Count("visits", windows=["24h"], default=0),
+        Mean("visit_duration", of="duration", windows=["7d"], default=0),
+        Sum("visit_minutes", of="minutes", windows=["7d"], default=0),
+    ],
 )
 PEOPLE = TableSource(
     "people", schema={"user_id": String, "at": Timestamp, "age": Int64}, effective="at", path="people.parquet"

@@ -20,6 +20,7 @@ from forebay import (
     Int64,
     KafkaTopic,
     RedisStream,
+    Sessionize,
     String,
     TableSource,
     Timestamp,
@@ -27,6 +28,7 @@ from forebay import (
 )
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import Definitions
+from forebay.language.sessions import SESSION_SCHEMA
 from forebay.language.types import AnyType, DecimalType
 
 DURATIONS = st.sampled_from(["250ms", "30s", "10m", "1h", "24h", "7d"])
@@ -141,12 +143,17 @@ def windowed_views(draw: st.DrawFn, name: str, entity: Entity, source: EventSour
         f"x{n}": Derived(draw(st.text(min_size=1).filter(str.strip)), draw(TYPES))
         for n in range(draw(st.integers(0, 2)))
     }
-    columns = {**source.schema, **{column: one.type for column, one in derived.items()}}
+    sessions = Sessionize(source, gap="30m", longest=draw(st.sampled_from(["30m", "1d"])), name="visits")
+    events = draw(st.sampled_from([source, sessions]))
+    columns = {
+        **(SESSION_SCHEMA if events is sessions else source.schema),
+        **{column: one.type for column, one in derived.items()},
+    }
     return WindowedView(
         name,
         version=draw(st.integers(1, 3)),
         entity=entity,
-        source=source,
+        source=events,
         where=draw(st.none() | st.text(min_size=1).filter(str.strip)),
         derived=derived,
         features=[draw(aggregations(f"f{n}", columns)) for n in range(draw(st.integers(1, 3)))],

@@ -27,6 +27,7 @@ from forebay import (
     KafkaTopic,
     Last,
     Max,
+    Sessionize,
     String,
     Sum,
     TableSource,
@@ -38,7 +39,7 @@ from forebay.language.aggregations import AGGREGATIONS
 from forebay.language.code import code_of
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, signature, used_columns
-from tests.language.shop import FRAUD, PEOPLE, SCHEMA, SCORE, SHOP, SPEND, USER, but
+from tests.language.shop import FRAUD, PEOPLE, SCHEMA, SCORE, SHOP, SPEND, USER, VISITS, but
 from tests.language.strategies import definitions
 
 PAID, BUYS = SPEND.features[1], SPEND.features[0]
@@ -80,6 +81,13 @@ OF_A_WINDOWED_VIEW: Cases = {
     "owner": (but(SPEND, owner="b"), False),
     "description": (but(SPEND, description="b"), False),
     "tags": (but(SPEND, tags={"b": "b"}), False),
+    "sessions": (but(SPEND, source=VISITS.sessions, where=None, derived={}, features=SPEND.features[:1]), True),
+}
+OF_ITS_SESSIONS: Cases = {
+    "source": (but(VISITS, source=but(VISITS.sessions, source=but(SHOP, name="store"))), True),
+    "gap": (but(VISITS, source=but(VISITS.sessions, gap="20m")), True),
+    "longest": (but(VISITS, source=but(VISITS.sessions, longest="11h")), True),
+    "name": (but(VISITS, source=but(VISITS.sessions, name="calls")), False),
 }
 OF_ITS_ENTITY: Cases = {
     "name": (with_entity(but(USER, name="person")), False),
@@ -164,6 +172,7 @@ CLASSIFIED: list[tuple[type, Any, Cases]] = [
     (EventSource, SPEND, OF_ITS_SOURCE),
     *((aggregation, SPEND, OF_AN_AGGREGATION) for aggregation in AGGREGATIONS),
     (Derived, SPEND, OF_A_DERIVED_COLUMN),
+    (Sessionize, VISITS, OF_ITS_SESSIONS),
     (BatchView, SCORE, OF_A_BATCH_VIEW),
     (Feature, SCORE, OF_A_FEATURE),
     (

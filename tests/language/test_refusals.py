@@ -270,7 +270,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     # windowed views
     "entity": (lambda: view(entity="user"), "View 'v': entity='user' is not an Entity"),
-    "source": (lambda: view(source=PEOPLE), f"View 'v': source={PEOPLE!r} is not an EventSource"),
+    "source": (lambda: view(source="shop"), "View 'v': source='shop' is not an EventSource"),
     "missing key": (
         lambda: view(entity=Entity("user", keys={"userid": String})),
         "View 'v': source 'shop' has no column 'userid', a key of 'user'. Did you mean 'user_id'?",
