@@ -228,7 +228,8 @@ def expected_of(
 
 def _minutes(us: int) -> int:
     """`duration / 60` in units of 0.01, as DuckDB has it: a double, rounded half-even."""
-    return Decimal(2).units(round(us / 60e6, 2))  # type: ignore[no-any-return]
+    units: int = Decimal(2).units(round(us / 60e6, 2))
+    return units
 
 
 def _entity(view: WindowedView, row: Visit) -> tuple[Any, ...]:
