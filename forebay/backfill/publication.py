@@ -16,16 +16,20 @@ exception, and holding back all that follows would be worse.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import redis
 
+from forebay.backfill.gaps import gap
+from forebay.backfill.newest import newest_rows
 from forebay.backfill.tiles import Entities, joined
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
+from forebay.core.records import joined as joined_records
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
@@ -40,11 +44,16 @@ from forebay.stores.tables import OfflineStore
 from forebay.stores.tiles_table import TilesTable
 
 DATES_SHOWN_MAX = 10
+TILES_MAX = 1_000_000
+"""Tiles of a lifetime that are read at once."""
 
 
 @dataclass(frozen=True)
 class Reported:
-    """What a publication did: entities with a blob or row, entities deleted, the cut, and why it is where it is."""
+    """What a publication did: entities with a blob or row, entities deleted, the cut, and why it is where it is.
+
+    `behind` are days whose tiles lack events; `missing` says what is archived and not online (of a windowed view).
+    """
 
     rows: int
     deleted: int
@@ -52,6 +61,7 @@ class Reported:
     remark: str
     behind: tuple[str, ...]
     seconds: float
+    missing: str | None = None
 
 
 def publish_view(
@@ -63,17 +73,18 @@ def publish_view(
     """
     began = time.perf_counter()
     if isinstance(view, BatchView):
-        published = publish_rows(client, namespace, view, store.rows(view).scan(), rate=rate)
+        published = publish_rows(client, namespace, view, newest_rows(store, view), rate=rate)
         remark = f"{published.rows} entities have a row"
         return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
     present_us = read_cut(client, namespace, view)
     cut_us, remark, behind = choose_cut(store, view, present_us, lambda: begun_online(client, namespace, view))
     if cut_us is None:
-        return Reported(0, 0, None, remark, behind, time.perf_counter() - began)
+        return Reported(0, 0, None, remark, behind, time.perf_counter() - began, str(gap(store, view, present_us)))
     keys, tiles = tiles_before(store, view, cut_us)
     done = publish_tiles(client, namespace, view, keys, tiles, cut_us, rate=rate)
     mark_repairs(store, view, cut_us)
-    return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began)
+    missing = str(gap(store, view, cut_us))
+    return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began, missing)
 
 
 def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
@@ -166,28 +177,43 @@ def tiles_before(store: OfflineStore, view: WindowedView, cut_us: int) -> tuple[
     parts = []
     for ring, hop_us in enumerate(layout.hops_us):
         reach_us = layout.reaches_us[ring]
-        start_us = None if reach_us is None else floor_us(cut_us - reach_us, hop_us)
-        keys, tiles = table.read(hop_us, start_us, cut_us)
-        tiles = Tiles(entities.codes(keys)[tiles.code], tiles.records)
-        parts.append(tiles if reach_us is not None else _settled(layout, ring, tiles, cut_us))
+        if reach_us is None:
+            edge_us = _edge_us(layout, ring, cut_us)
+            parts.append(_settled(layout, table, hop_us, edge_us, entities))
+            reach_us = cut_us - edge_us
+        keys, tiles = table.read(hop_us, floor_us(cut_us - reach_us, hop_us), cut_us)
+        parts.append(Tiles(entities.codes(keys)[tiles.code], tiles.records))
     return entities.keys, joined(layout, parts)
 
 
-def _settled(layout: Layout, ring: int, tiles: Tiles, cut_us: int) -> Tiles:
-    """Tiles of a lifetime's ring, with all that only the lifetime can need merged into one tile per entity.
-
-    The lifetime counts every tile, wherever it starts; finite windows of the ring never reach back so far.
-    """
+def _edge_us(layout: Layout, ring: int, cut_us: int) -> int:
+    """Where the longest finite window of a lifetime's ring begins: before it only the lifetime counts."""
     lengths = [output.window.length_us for output in layout.outputs if output.ring == ring]
-    finite_us = max((length for length in lengths if length is not None), default=0)
-    hop_us = layout.hops_us[ring]
-    edge_us = floor_us(cut_us - finite_us, hop_us)
-    old = tiles.records["start"] < edge_us
-    if not old.any():
-        return tiles
-    records = tiles.records.copy()
-    records["start"][old] = records["start"][old].min()
-    return merge(layout, tiles.code, records)
+    return floor_us(cut_us - max((length for length in lengths if length is not None), default=0), layout.hops_us[ring])
+
+
+def _settled(layout: Layout, table: TilesTable, hop_us: int, edge_us: int, entities: Entities) -> Tiles:
+    """All tiles before an edge as one tile per entity, which the lifetime counts wherever it starts.
+
+    They are read some days at a time, so that memory is that of the entities, however long history is.
+    """
+    settled = Tiles.empty(layout)
+    for start_us, end_us in _runs(table.table.rows_by_date(), edge_us):
+        keys, tiles = table.read(hop_us, start_us, end_us)
+        if len(tiles):
+            records = joined_records([settled.records, tiles.records])
+            records["start"] = records["start"].min()
+            settled = merge(layout, np.concatenate([settled.code, entities.codes(keys)[tiles.code]]), records)
+    return settled
+
+
+def _runs(rows: Mapping[str, int], edge_us: int) -> Iterator[tuple[int, int]]:
+    """Stretches of dates before an edge that hold some `TILES_MAX` rows each."""
+    before = [day for day in sorted(rows) if day_us(day) < edge_us]
+    while before:
+        ends = np.searchsorted(np.cumsum([rows[day] for day in before]), TILES_MAX, "right")
+        first, before = before[0], before[max(1, int(ends)) :]
+        yield day_us(first), day_us(before[0]) if before else edge_us
 
 
 def _shown(behind: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,11 +27,17 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `ok` is `None` where it is missing but optional."""
+    """One thing that was looked at: `ok` is `None` where it is missing but optional, or to be noted and no fault."""
 
     what: str
     ok: bool | None
     detail: str
+    note: bool = False
+
+    @property
+    def word(self) -> str:
+        """Its state in a word."""
+        return "note" if self.note else {True: "ok", False: "WRONG", None: "absent"}[self.ok]
 
 
 def down() -> None:
@@ -53,10 +59,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         print_json([{"what": f.what, "ok": f.ok, "detail": f.detail} for f in findings])
     else:
-        words = {True: "ok", False: "WRONG", None: "absent"}
-        print_table(
-            "What Forebay needs here", ["", "what", "found"], ((words[f.ok], f.what, f.detail) for f in findings)
-        )
+        print_table("What Forebay needs here", ["", "what", "found"], ((f.word, f.what, f.detail) for f in findings))
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
@@ -80,6 +83,25 @@ def look() -> Iterator[Finding]:
     yield Finding("settings", True, f"home {settings.home}, namespace {settings.namespace}")
     for what, check in (("definitions", _definitions), ("online store", _online), ("offline store", _offline)):
         yield _try(what, check, settings)
+    yield from _missing_online(settings)
+
+
+def _missing_online(settings: Settings) -> Iterator[Finding]:
+    """What is archived of deployed views, and not online; nothing where that cannot be told."""
+    from forebay.backfill.gaps import gap
+    from forebay.backfill.publication import read_cut
+    from forebay.client.deployed import Deployed
+    from forebay.language.view import WindowedView
+
+    try:
+        deployed = Deployed(settings)
+        for view in deployed.definitions.views.values():
+            if isinstance(view, WindowedView):
+                missing = gap(deployed.offline, view, read_cut(deployed.redis, settings.namespace, view))
+                if missing:
+                    yield Finding(f"view {view.key}", None, str(missing), note=True)
+    except (ForebayError, ImportError):
+        return
 
 
 def _try(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:

@@ -41,6 +41,7 @@ FLOW = "flow"
 LOAD = "load:"
 REVIVED = "revived"
 """The partition of dead letters that became events (`forebay.stores.revived`); its order says nothing of time."""
+_EARLIEST_US = -(2**62)
 _LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
 
 
@@ -188,6 +189,21 @@ class Archive:
     def events_by_date(self) -> dict[str, int]:
         """Archived events of each UTC date that has any."""
         return self.table.rows_by_date()
+
+    def days_without_stream(self, start_us: int) -> set[str]:
+        """The dates from an instant on that hold events which no stream brought: of loaded files, or revived.
+
+        Where nothing was ever loaded or revived, nothing is read.
+        """
+        if not any(_LOADED.fullmatch(name) or name == REVIVED for name in self.table.positions()):
+            return set()
+        instant, found = pc.field(self.source.timestamp), set[str]()
+        where = pc.starts_with(pc.field(SOURCE_PARTITION), LOAD) | (pc.field(SOURCE_PARTITION) == REVIVED)
+        if start_us > _EARLIEST_US:
+            where &= instant >= pa.scalar(start_us, INSTANT)
+        for rows in self.table.batches([DATE], where, _dates(max(start_us, _EARLIEST_US), None)):
+            found |= set(pc.unique(rows[DATE]).to_pylist())
+        return found
 
     def load(self, file: Path) -> Loaded:
         """Append the events of a Parquet or NDJSON file, once, however often it is asked for."""

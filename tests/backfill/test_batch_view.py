@@ -15,10 +15,12 @@ import pytest
 
 from forebay import Decimal, Entity, Feature, Int64, String, TableSource, Timestamp, batch_view
 from forebay.backfill.batch_view import Computed, compute_batch_view
+from forebay.backfill.newest import newest_rows
 from forebay.backfill.publication import publish_view
 from forebay.errors import DefinitionError, RequestError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.language.view import BatchView
+from forebay.stores import numbered
 from tests.backfill.shop import sales, user, user_spending, user_tier
 from tests.backfill.world import World, day, sale
 
@@ -113,8 +115,14 @@ def test_many_hours_are_one_quick_run_and_one_commit(world: World, home: Path) -
     assert len(world.store.rows(user_tier).table.snapshot().history()) == 2  # made, written once
 
 
-def test_the_newest_row_of_every_entity_is_published(world: World, home: Path) -> None:
+@pytest.mark.parametrize("piece_rows", [numbered.PIECE_ROWS, 5])
+def test_the_newest_row_of_every_entity_is_published(
+    world: World, home: Path, monkeypatch: pytest.MonkeyPatch, piece_rows: int
+) -> None:
+    """Keys and instants of all rows are read, piece by piece, and the rest of one row per entity."""
+    monkeypatch.setattr(numbered, "PIECE_ROWS", piece_rows)
     compute(world, home, user_tier, day(0), day(2))
+    assert len(newest_rows(world.store, user_tier)) == 2 < len(world.store.rows(user_tier).scan())
     report = publish_view(world.redis, world.namespace, world.store, user_tier)
     assert (report.rows, report.deleted) == (2, 0)
     online = world.online_rows(user_tier, ["u1", "u2", "u3"], day(2))

@@ -227,6 +227,16 @@ def test_doctor_says_what_is_wrong(
     assert wrong == ["online store"]
 
 
+def test_doctor_notes_what_is_loaded_and_not_online(cli: Cli, project: Path, deployment: Deployment) -> None:
+    cli("apply")
+    cli("load", "clicks", "clicks.ndjson")
+    ended = cli("doctor", "--json")
+    noted = {found["what"]: found for found in json.loads(ended.out)}["view user_clicks@1"]
+    assert (ended.code, noted["ok"]) == (0, None)
+    assert noted["detail"] == "in training sets and not online: 2013-06-01 not folded"
+    assert "note" in cli("doctor").out
+
+
 def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Valkey("--requirepass", "hunter2") as server:
         monkeypatch.setenv("FOREBAY_ONLINE_URL", server.url.replace("redis://", "redis://:hunter2@"))
