@@ -44,9 +44,9 @@ class Gap:
 
 def gap(store: OfflineStore, view: WindowedView, cut_us: int) -> Gap:
     """The days of a view that the archive holds and that no online value counts, under a published cut."""
-    archive, folded = store.archive(view.source), store.tiles(view).folded()
+    archive, tiles = store.archive(view.source), store.tiles(view)
     archived = archive.events_by_date()
-    behind = {day for day, events in archived.items() if folded.get(day) != events}
+    behind = (archived.keys() - tiles.folded().keys()) | tiles.behind(archived).keys()
     before = {day for day in archived if day_us(day) + DAY_US <= cut_us}
     loaded = archive.days_without_stream(cut_us) - before
     return Gap(view.key, tuple(sorted(behind & (before | loaded))), tuple(sorted(loaded - behind)))
