@@ -1,13 +1,13 @@
-"""The assets of a batch view: its rows by partition, and its publication to the online store.
+"""The asset of a batch view in the offline store: its rows by partition.
 
 No `from __future__ import annotations` here: Dagster reads the annotations of an asset's function as they are.
 """
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, multi_asset
 
-from assets.deployment import offline, online, publish_rate
+from assets.deployment import offline
 from assets.description import spec, view_columns
-from assets.keys import offline_key, online_key, source_key
+from assets.keys import offline_key, source_key
 from assets.partitions import partitions_of, tick_us, wall_clock_us, window_us
 from assets.reporting import clear_errors, reported
 from forebay.language.view import BatchView
@@ -38,26 +38,3 @@ def features_asset(view: BatchView) -> AssetsDefinition:
         return reported(done)
 
     return features
-
-
-def online_rows_asset(view: BatchView) -> AssetsDefinition:
-    """The newest row of every entity, in the online store."""
-    described = spec(
-        view,
-        online_key(view),
-        {"redis"},
-        "The newest row of every entity, where models read it.",
-        view_columns(view),
-        deps=[offline_key(view)],
-    )
-
-    @multi_asset(specs=[described], name=f"online__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())
-    def publish(context: AssetExecutionContext) -> MaterializeResult:
-        from forebay.backfill.publication import publish_view
-
-        with clear_errors(), online() as (client, namespace):
-            published = publish_view(client, namespace, offline(), view, rate=publish_rate())
-        context.log.info(published.remark)
-        return reported(published)
-
-    return publish

@@ -10,14 +10,15 @@ from itertools import chain
 
 from dagster import Definitions, in_process_executor
 
-from assets.batch import features_asset, online_rows_asset
+from assets.batch import features_asset
 from assets.comparison import comparison_checks
 from assets.deployment import declared
 from assets.history import history_asset
+from assets.online import online_asset
 from assets.schedules import refresh_schedule
 from assets.services import service_spec, training_asset
 from assets.sources import source_specs
-from assets.windowed import online_tiles_asset, tiles_asset
+from assets.windowed import tiles_asset
 from forebay.language import definitions as language
 from forebay.language.view import BatchView, WindowedView
 
@@ -30,8 +31,9 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
     return Definitions(
         assets=[
             *chain.from_iterable(source_specs(source) for source in deployed.sources.values()),
-            *chain.from_iterable((tiles_asset(view), online_tiles_asset(view)) for view in windowed),
-            *chain.from_iterable((features_asset(view), online_rows_asset(view)) for view in batch),
+            *(tiles_asset(view) for view in windowed),
+            *(features_asset(view) for view in batch),
+            *(online_asset(view) for view in deployed.views.values()),
             *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
         ],
