@@ -1,81 +1,78 @@
-"""The sign of life of a flow: written beside it, from what its readers do.
+"""What a flow says of itself while it runs: its sign of life, and how far behind it is.
 
     reader   poll  poll  poll ………(stuck)              a reader that waits for a store does not poll
     sign       ●     ●     ●                          `seen_us` is the last poll of the slowest reader
 
-Lives here: the thread that says so. Invariants: it decides nothing and stops nobody; what it cannot write is left out.
+Lives here: what is said, and how often. Invariants: it decides nothing and stops nobody; what it cannot write is left
+out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import redis
 from msgspec.structs import replace
 
 from forebay.errors import ForebayError
 from forebay.stores.signs import Sign, Signs
-from streaming.parts import Parts
+from forebay.stores.tables import OfflineStore
+from streaming.log_ends import LogEnds
+from streaming.metrics import Metrics
+from streaming.parts import Parts, Task
+from streaming.status import Status
+from streaming.turns import taken_every
 
 SIGN_INTERVAL_S = 2.0
 """A hash of some hundred bytes every two seconds; whoever asks takes several of them missing for a dead flow."""
+LAG_INTERVAL_S = 10.0
+"""Prometheus asks every 15 s or so. Each look asks the logs for their ends and the archive for its positions."""
 
 
 @contextlib.contextmanager
-def alive(parts: Parts, online: redis.Redis) -> Iterator[Callable[[int], None]]:
+def alive(parts: Parts, online: redis.Redis, metrics_port: int | None = None) -> Iterator[Callable[[int], None]]:
     """Within the block the flow's sign is written; gives what its readers call."""
-    task, now_us = parts.task, parts.task.now_us()
-    views, losses = tuple(parts.views), tuple(map(str, parts.summary.losses))
-    sign = Sign(parts.number, now_us, now_us, workers=task.workers, views=views, losses=losses)
-    signs = Signs(online, task.settings.namespace)
-    one = Alive(signs, [source.name for source in task.sources], sign, task.now_us)
-    one.start()
+    task, now_us = parts.task, parts.task.now_us
+    seen: dict[int, int] = {}
+    signs, sources = Signs(online, task.settings.namespace), [source.name for source in task.sources]
+    sign = Sign(
+        parts.number,
+        now_us(),
+        now_us(),
+        workers=task.workers,
+        views=tuple(parts.views),
+        losses=tuple(map(str, parts.summary.losses)),
+        metrics_port=metrics_port,
+    )
+
+    def polled(reader: int) -> None:
+        seen[reader] = now_us()
+
+    def say(ended_us: int | None = None, why: str = "") -> None:
+        last_us = min(seen.copy().values(), default=sign.seen_us)
+        for source in sources:
+            signs.write(source, replace(sign, seen_us=last_us, ended_us=ended_us, why=why))
+
     try:
-        yield one.polled
+        with taken_every(SIGN_INTERVAL_S, "alive", say):
+            yield polled
     finally:
-        one.close("" if parts.stop.error is None else str(parts.stop.error))
+        with contextlib.suppress(ForebayError):
+            say(now_us(), "" if parts.stop.error is None else str(parts.stop.error))
 
 
-class Alive:
-    """Writes the sign of one process of a flow, for each of its sources, until it is closed."""
+@contextlib.contextmanager
+def lag_measured(task: Task, online: redis.Redis, metrics: Metrics) -> Iterator[None]:
+    """Within the block it is measured how far the flow is behind."""
+    status = Status(
+        online, task.settings.namespace, OfflineStore(task.settings), LogEnds(task.settings, lambda: online)
+    )
 
-    def __init__(self, signs: Signs, sources: Sequence[str], sign: Sign, now_us: Callable[[], int]) -> None:
-        self._signs, self._sources, self._sign, self._now_us = signs, sources, sign, now_us
-        self._seen: dict[int, int] = {}
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="alive", daemon=True)
-        self.also: list[Callable[[], None]] = []
-        """What else is done at each turn."""
+    def look() -> None:
+        for source in task.sources:
+            views = task.definitions.windowed_views(source)
+            metrics.lagging(source.name, status.partitions(source, views, task.now_us())[0])
 
-    def start(self) -> None:
-        """Begin to say so."""
-        self._thread.start()
-
-    def polled(self, reader: int) -> None:
-        """A reader was at work just now."""
-        self._seen[reader] = self._now_us()
-
-    def close(self, why: str) -> None:
-        """The flow has ended; `why` is empty where it ended in order."""
-        self._closing.set()
-        self._thread.join()
-        self._write(replace(self._sign, seen_us=self._last(), ended_us=self._now_us(), why=why))
-
-    def _run(self) -> None:
-        while True:
-            self._write(replace(self._sign, seen_us=self._last()))
-            for step in self.also:
-                with contextlib.suppress(ForebayError):
-                    step()
-            if self._closing.wait(SIGN_INTERVAL_S):
-                return
-
-    def _last(self) -> int:
-        return min(self._seen.copy().values(), default=self._sign.seen_us)
-
-    def _write(self, sign: Sign) -> None:
-        for source in self._sources:
-            with contextlib.suppress(ForebayError):
-                self._signs.write(source, sign)
+    with taken_every(LAG_INTERVAL_S, "lag", look):
+        yield

@@ -49,6 +49,7 @@ class DeltaWriter:
     def __init__(self, offline: Offline, patience: Patience, stop: Stop, backlog: Backlog, summary: Summary) -> None:
         self._offline, self._patience = offline, patience
         self._stop, self._backlog, self._summary = stop, backlog, summary
+        self._timed = summary.metrics.timed
         self._pending = _Pending()
         self._wake = threading.Condition()
         self._closing = False
@@ -68,7 +69,7 @@ class DeltaWriter:
             return
         if item.archived:
             return
-        self._backlog.add(len(item.batch))
+        self._backlog.add("offline", len(item.batch))
         with self._wake:
             self._pending.decoded.append(item)
 
@@ -102,7 +103,7 @@ class DeltaWriter:
         self._archive(pending.decoded)
         for key, partials in pending.partials.items():
             if closing or any(len(p.events) for p in partials) or self._is_due(key):
-                self._patience(partial(self._offline.append_partials, partials))
+                self._patience(self._timed("streamed", partial(self._offline.append_partials, partials)))
                 self._flushed_s[key] = time.monotonic()
             else:
                 self._keep(key, partials)
@@ -130,6 +131,6 @@ class DeltaWriter:
         for one in decoded:
             by_source[one.batch.source.name].append(one)
         for source, chunks in by_source.items():
-            added = self._patience(partial(self._offline.append_events, chunks))
+            added = self._patience(self._timed("archive", partial(self._offline.append_events, chunks)))
             self._summary.archived(source, added.events, added.late, added.duplicates, added.dead)
-        self._backlog.done(sum(len(one.batch) for one in decoded))
+        self._backlog.done("offline", sum(len(one.batch) for one in decoded))

@@ -19,6 +19,7 @@ from forebay.stores.lane import Applied, Lane
 from forebay.stores.lane import Piece as LanePiece
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN
+from streaming.metrics import Metrics
 from streaming.partials import Partials
 from streaming.retry import Patience
 from streaming.split import Piece
@@ -35,6 +36,8 @@ class LaneWriter:
     streamed: Callable[[Partials], None]
     committed: Callable[[str, int], None]
     done: Callable[[int], None]
+    metrics: Metrics
+    now_us: Callable[[], int]
     _ends: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def write(self, pieces: Sequence[Piece | Heartbeat]) -> None:
@@ -49,6 +52,7 @@ class LaneWriter:
     def _beat(self, heartbeat: Heartbeat) -> None:
         ends = {name: quiet.next_offset for name, quiet in heartbeat.ends.items()}
         self.patience(lambda: self.lane.beat(heartbeat.source.name, ends, heartbeat.seen_us))
+        self.metrics.beaten(heartbeat.source.name)
 
     def _write(self, piece: Piece) -> None:
         where = (piece.source.name, piece.partition)
@@ -59,10 +63,18 @@ class LaneWriter:
             )
         newest_us = None if piece.newest_us == INT64_MIN else piece.newest_us
         stretch = LanePiece(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)
-        applied = self.patience(lambda: self.lane.commit([stretch]))
+        applied = self.patience(self.metrics.timed("online", lambda: self.lane.commit([stretch])))
+        self._count(piece)
         self._ends[where] = piece.next_offset
         for key, events in piece.events.items():
             self._pass_on(piece, key, events, applied.get(key))
+
+    def _count(self, piece: Piece) -> None:
+        self.metrics.rolled_up(self.lane.rolled_up)
+        self.lane.rolled_up, now_us = 0, self.now_us()
+        for key, events in piece.events.items():
+            if len(events):
+                self.metrics.ages.observe(key, now_us - events.ts)
 
     def _pass_on(self, piece: Piece, key: str, events: Events, applied: Applied | None) -> None:
         whole = applied is not None and int(np.sum(applied.tiles.records["events"])) == len(events)

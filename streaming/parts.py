@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import redis
 
@@ -88,8 +89,9 @@ class Parts:
     def writer(self, n: int) -> LaneWriter:
         """The writer of a worker, which holds its slots."""
         mine, committed, delta = lanes_of(n, self.task.workers), self.summary.committed, self.delta
-        patience, done = self.task.patience, self.backlog.done
-        return LaneWriter(self.lanes[n], mine, self.views, patience, delta.streamed, committed, done)
+        patience, done = self.task.patience, partial(self.backlog.done, "online")
+        metrics, now_us = self.summary.metrics, self.task.now_us
+        return LaneWriter(self.lanes[n], mine, self.views, patience, delta.streamed, committed, done, metrics, now_us)
 
 
 def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> Parts:
@@ -117,7 +119,9 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
         offline.store.revived(),
         task.until_end,
     )
-    backlog, limits = Backlog(), {source.name: task.definitions.limits(source) for source in task.sources}
+    backlog = Backlog()
+    summary.metrics.watch(backlog)
+    limits = {source.name: task.definitions.limits(source) for source in task.sources}
     return Parts(
         task,
         number,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from forebay.errors import StoreUnavailableError
 
@@ -28,6 +28,8 @@ class Patience:
     """Tries a call until the store can be reached, for at most `give_up_after_s`."""
 
     give_up_after_s: float = GIVE_UP_AFTER_S
+    retried: Callable[[BaseException], None] = lambda error: None
+    """Told why a call is tried again."""
 
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
@@ -36,5 +38,11 @@ class Patience:
             retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_after_delay(self.give_up_after_s),
             wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
+            before_sleep=self._tell,
         )
         return retrying(call)
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None:
+            self.retried(error)

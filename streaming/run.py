@@ -12,10 +12,11 @@ Exit codes: 0 all that was read is durable (at the end, or after SIGTERM), 2 the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -27,7 +28,7 @@ from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
-from streaming.alive import alive
+from streaming.alive import alive, lag_measured
 from streaming.flow import Steps, build
 from streaming.memory import keep_freed
 from streaming.parts import Parts, Task, take_over
@@ -65,15 +66,26 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
     online = connect_online(settings)
     definitions = _deployed(settings, online)
-    sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after)
+    sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after, summary.retried)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
     parts = take_over(task, online, stop, summary)
     for loss in summary.losses:
         print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
-    with alive(parts, online) as polled:
+    with _observed(parts, online, options.metrics_port) as polled:
         _run_to_the_end(parts, polled)
     summary.seconds = time.monotonic() - began_s
+
+
+@contextlib.contextmanager
+def _observed(parts: Parts, online: redis.Redis, metrics_port: int) -> Iterator[Callable[[int], None]]:
+    """Within the block whoever looks sees how the flow is; gives what its readers call."""
+    metrics = parts.summary.metrics
+    with contextlib.ExitStack() as stack:
+        if metrics_port:
+            stack.enter_context(metrics.served(metrics_port))
+            stack.enter_context(lag_measured(parts.task, online, metrics))
+        yield stack.enter_context(alive(parts, online, metrics_port or None))
 
 
 def streamed_sources(definitions: Definitions, names: Sequence[str]) -> list[EventSource]:
@@ -144,6 +156,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=[],
         metavar="NAME",
         help="read this source on where its log begins, although events before that were deleted unread",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="serve Prometheus metrics on 127.0.0.1 at this port; 0: nowhere",
     )
     parser.add_argument("--status", action="store_true", help="run nothing: say how the stream is, and what is behind")
     parser.add_argument("--json", action="store_true", help="print the summary, or the status, as JSON")

@@ -60,7 +60,7 @@ class Splitter:
             key: split(selector.select(batch.table.select(selector.columns)), self._writers)
             for key, selector in selectors.items()
         }
-        self._backlog.add(len(batch) * self._writers)
+        self._backlog.add("online", len(batch) * self._writers)
         refused = [letter.offset for letter in decoded.dead if letter.reason == FUTURE]
         return [
             Piece(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streaming.losses import Loss
+from streaming.metrics import Metrics
 
 
 @dataclass
@@ -28,20 +29,27 @@ class Summary:
     unfinished: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     seconds: float = 0.0
+    metrics: Metrics = field(default_factory=Metrics, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def archived(self, source: str, events: int, late: int, duplicates: int, dead: Iterable[str]) -> None:
         """Events and dead letters of a source are durable; duplicates of events were dropped."""
+        reasons = Counter(dead)
         with self.lock:
             self.events[source] += events
             self.late[source] += late
             self.duplicates[source] += duplicates
-            self.dead.update(dead)
+            self.dead.update(reasons)
+        self.metrics.archived(source, events, late, duplicates, reasons)
 
     def committed(self, view: str, commit: int) -> None:
         """The online store holds a commit of a view."""
         with self.lock:
             self.commits[view] = max(commit, self.commits.get(view, 0))
+
+    def retried(self, error: BaseException) -> None:
+        """A store could not be reached, and is tried again."""
+        self.metrics.retried()
 
     def ended(self, unfinished: Iterable[str]) -> None:
         """A reader reached the end of its partitions; these end in something half written."""

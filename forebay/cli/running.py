@@ -34,6 +34,9 @@ def stream(
             help="Read this source on where its log begins, although events before that were deleted unread.",
         ),
     ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1 at this port; 0: nowhere.")
+    ] = 0,
     status: Annotated[
         bool, typer.Option("--status", help="Run nothing: say how the stream is, and what is behind.")
     ] = False,
@@ -43,6 +46,7 @@ def stream(
     flags = {"--until-end": until_end, "--status": status, "--json": as_json}
     given = {"--source": source or [], "--accept-loss": accept_loss or []}
     arguments = [flag for flag, wanted in flags.items() if wanted]
+    arguments += ["--metrics-port", str(metrics_port)] if metrics_port else []
     arguments += [word for option, names in given.items() for name in names for word in (option, name)]
     run_module("streaming", [*arguments, "--workers", str(workers), "--give-up-after", str(give_up_after)])
 

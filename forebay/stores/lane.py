@@ -111,6 +111,8 @@ class Lane:
         self._progress: dict[str, _Slots] = {}
         self._expiries = Expiries()
         self._number = 0
+        self.rolled_up = 0
+        """Entities rolled up; whoever counts them may set it back."""
 
     @property
     def progress(self) -> Mapping[str, Mapping[int, Progress]]:
@@ -226,6 +228,7 @@ class Lane:
         written = _set_commands(stream, blobs, lifetimes_s(view, newest, self._clock_us()))
         self._expiries.forget(pending)
         self._fence.commit([*written, pack(("DEL", *pending, *emptied))])
+        self.rolled_up += len(keys)
 
     def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
         return self._keys.many(view, keys, slots_of(keys).tolist(), kind)

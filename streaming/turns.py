@@ -1,0 +1,37 @@
+"""A step that is taken again and again beside a flow, in a thread of its own.
+
+Lives here: the thread. Invariants: a step that Forebay refuses is left out, and taken again at the next turn; whatever
+it does, the flow goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from forebay.errors import ForebayError
+
+END_WAIT_S = 5.0
+"""A step that waits for a store that is away holds up the end of a flow no longer than this."""
+
+
+@contextlib.contextmanager
+def taken_every(interval_s: float, name: str, step: Callable[[], None]) -> Iterator[None]:
+    """Within the block a step is taken, at once and then at each interval."""
+    closing = threading.Event()
+
+    def run() -> None:
+        while True:
+            with contextlib.suppress(ForebayError):
+                step()
+            if closing.wait(interval_s):
+                return
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join(END_WAIT_S)

@@ -1,0 +1,120 @@
+"""What Prometheus sees of a real flow is what the log holds; nobody else sees it, and nothing else changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from forebay.errors import ConfigError
+from forebay.instants import SECOND_US
+from streaming.backlog import EVENTS_MAX
+from streaming.metrics import AGES_S, Ages, Metrics
+from tests.docs.pages import ROOT, table
+from tests.infra.server import free_port
+from tests.streaming.world import VIEWS, World, await_that, end, lines
+
+Samples = dict[tuple[str, ...], float]
+
+
+def samples(text: str) -> Samples:
+    """Every sample by its name and the values of its labels."""
+    found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    names = [sample.name.removeprefix("forebay_stream_") for sample in found]
+    labels = [[value for _, value in sorted(sample.labels.items())] for sample in found]
+    return {(name, *of): sample.value for name, of, sample in zip(names, labels, found, strict=True)}
+
+
+def scrape(port: int) -> Samples:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return samples(answer.read().decode())
+
+
+def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
+    world, port = World.make(home, online_url, namespace, dedupe="10m"), free_port()
+    out = lines(1, 400)
+    world.append("a.ndjson", [*out, *out[-20:]])
+    count, events = len(world.log["a.ndjson"]), len(world.valid())
+    with world.flow("--metrics-port", str(port)) as process:
+        await_that(lambda: world.archived() == count, process)
+        await_that(lambda: scrape(port).get(("lag_events", "a.ndjson", "orders")) == 0, process)
+        found = scrape(port)
+        assert {address.partition(":")[0] for address in listening(process.pid)} <= {"0100007F"}
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[0]
+    dead = Counter({key[1]: value for key, value in found.items() if key[0] == "dead_letters_total"})
+    assert found["events_total", "orders"] == events
+    assert found["duplicates_total", "orders"] == len(world.offered()) - events > 0
+    assert sum(dead.values()) == count - len(world.offered()) > 0
+    assert f'"late": {int(found["late_events_total", "orders"])}' in said
+    assert found["lag_seconds", "a.ndjson", "orders"] == 0
+    assert found["watermark_timestamp_seconds", "a.ndjson", "orders"] > 1_700_000_000
+    assert (found["backlog_events", "online"], found["backlog_events", "offline"]) == (0, 0)
+    assert found["backlog_limit_events",] == EVENTS_MAX
+    assert all(found["write_seconds_count", store] >= 1 for store in ("online", "archive", "streamed"))
+    assert found["freshness_seconds_count", VIEWS[1].key] == events
+    assert found["freshness_seconds_bucket", "3600.0", VIEWS[1].key] == 0, "a log of years ago is not fresh"
+    assert found["heartbeats_total", "orders"] >= 1
+    assert found["retries_total",] == 0
+    with pytest.raises(OSError, match="refused"):
+        scrape(port)
+
+
+def test_without_the_option_nothing_listens_and_a_taken_port_is_refused(
+    home: Path, online_url: str, namespace: str
+) -> None:
+    world = World.make(home, online_url, namespace)
+    world.append("a.ndjson", lines(1, 20))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flow = world.start("--metrics-port", str(taken.getsockname()[1]))
+        errors = flow.communicate(timeout=60)[1]
+    assert (flow.returncode, errors.count("\n")) == (2, 1)
+    assert "choose a free one" in errors
+    with world.flow() as flow:
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), flow)
+        assert not listening(flow.pid)
+        assert end(flow)[0] == 0
+
+
+def listening(pid: int) -> list[str]:
+    """The TCP sockets on which a process listens, as Linux tells; elsewhere nobody knows."""
+    folder = Path(f"/proc/{pid}")
+    if not folder.exists():
+        return []
+    links = [os.readlink(link) for link in (folder / "fd").iterdir()]
+    mine = {name for link in links for name in re.findall(r"socket:.(\d+)", link)}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in (folder / "net" / name).read_text().splitlines()[1:]]
+    return [row[1] for row in rows if row[3] == "0A" and row[9] in mine]
+
+
+def test_ages_are_counted_a_column_at_a_time() -> None:
+    registry = CollectorRegistry()
+    ages = Ages(registry)
+    ages.observe("v", np.array([0.002, 0.0021, 1, 4000, -5]) * SECOND_US)
+    ages.observe("v", np.array([0.5]) * SECOND_US)
+    found = samples(generate_latest(registry).decode())
+    counts = [found["freshness_seconds_bucket", str(float(edge)), "v"] for edge in AGES_S]
+    assert counts[:3] == [2, 3, 3], "an edge is within its bucket, an event ahead of the clock is of no age"
+    assert (counts[-1], found["freshness_seconds_bucket", "+Inf", "v"]) == (5, 6)
+    assert found["freshness_seconds_sum", "v"] == pytest.approx(0.0041 + 1 + 4000 + 0.5)
+
+
+def test_a_port_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--metrics-port 70000"), Metrics().served(70000):
+        pass
+
+
+def test_the_page_lists_every_metric() -> None:
+    rows = table(ROOT / "docs/operations.md", "Metrics", "metric")
+    names = {family.name for family in Metrics().registry.collect()}
+    documented = {row[0].strip("`").partition("{")[0].removesuffix("_total") for row in rows}
+    assert documented == {name.removeprefix("forebay_stream_") for name in names}
