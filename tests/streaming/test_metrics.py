@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -90,7 +91,10 @@ def listening(pid: int) -> list[str]:
     folder = Path(f"/proc/{pid}")
     if not folder.exists():
         return []
-    links = [os.readlink(link) for link in (folder / "fd").iterdir()]
+    links = []
+    for link in (folder / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(link))
     mine = {name for link in links for name in re.findall(r"socket:.(\d+)", link)}
     rows = [line.split() for name in ("tcp", "tcp6") for line in (folder / "net" / name).read_text().splitlines()[1:]]
     return [row[1] for row in rows if row[3] == "0A" and row[9] in mine]
