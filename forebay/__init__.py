@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING, Any
 from forebay.errors import ForebayError
 from forebay.language.aggregations import (
     Count,
+    CountDistinct,
+    DecayedCount,
+    DecayedSum,
     First,
+    FirstK,
+    Histogram,
     Last,
+    LastK,
     Max,
     Mean,
     Min,
+    Quantile,
     SecondsSince,
     StdDev,
     Sum,
+    TopK,
     Variance,
 )
 from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
-from forebay.language.types import Bool, Decimal, Float64, Int64, String, Timestamp
+from forebay.language.types import Bool, Decimal, Float64, Int64, List, String, Timestamp, Vector
 from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
 
 if TYPE_CHECKING:
@@ -37,6 +45,9 @@ __all__ = [
     "BatchView",
     "Bool",
     "Count",
+    "CountDistinct",
+    "DecayedCount",
+    "DecayedSum",
     "Decimal",
     "Derived",
     "Entity",
@@ -46,14 +57,19 @@ __all__ = [
     "FeatureStore",
     "FileStream",
     "First",
+    "FirstK",
     "Float64",
     "ForebayError",
+    "Histogram",
     "Int64",
     "KafkaTopic",
     "Last",
+    "LastK",
+    "List",
     "Max",
     "Mean",
     "Min",
+    "Quantile",
     "RedisStream",
     "SecondsSince",
     "Sessionize",
@@ -62,7 +78,9 @@ __all__ = [
     "Sum",
     "TableSource",
     "Timestamp",
+    "TopK",
     "Variance",
+    "Vector",
     "WindowedView",
     "batch_view",
     "content_hash",

@@ -15,6 +15,10 @@ tiles are rolled up decides nothing. For floats the sum is so within rounding on
     highest   ordered types          value                       max
     earliest  any bounded type       ts, id, value               smallest (ts, id, value)
     latest    any bounded type       ts, id, value               largest (ts, id, value)
+    fading_…  numbers, events        sum of x·2^-((ts−t)/h),     + as of the later ts
+                                     ts of the newest            (rounds)
+
+What is of no fixed size is in `forebay.algebra.ragged`. A partial of no column is of the events themselves.
 
 Fields are plain NumPy arrays of equal length in a dictionary; a group is a run of equal rows between `starts`.
 """
@@ -29,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import int128
+from forebay.algebra.ragged import CELLS, Parameters, Ragged, merge_groups
 
 Array = npt.NDArray[Any]
 Fields = dict[str, Array]
@@ -49,25 +54,62 @@ class Lifted:
 
 @dataclass(frozen=True, order=True)
 class Partial:
-    """One kind of partial aggregate of one column."""
+    """One kind of partial aggregate of one column, or of the events where `column` is empty.
+
+    `parameters` are numbers that decide what is remembered; `label` tells partials of different ones apart.
+    """
 
     kind: str
     column: str
+    label: str = ""
+    parameters: Parameters = ()
 
     @property
     def name(self) -> str:
         """The prefix of its fields."""
-        return f"{self.kind}_{self.column}"
+        return "_".join(part for part in (self.kind, self.label, self.column) if part)
+
+    @property
+    def present(self) -> str:
+        """The field that says how many values are behind it."""
+        return f"present_{self.column}" if self.column else "events"
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether it has cells, and no fields."""
+        return self.kind in CELLS
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the ids of events can decide what it holds."""
+        return self.kind in ("earliest", "latest", "firsts", "lasts")
+
+    def cell(self, storage: str, id_bytes: int) -> np.dtype[Any]:
+        """The dtype of its cells."""
+        return np.dtype(CELLS[self.kind].cell(storage, id_bytes))
+
+    def lift_cells(self, column: Lifted) -> Ragged:
+        """One cell for each event that has a value."""
+        cell = self.cell(column.values.dtype.str, column.ids.dtype.itemsize)
+        return Ragged(column.valid.astype(np.int64), CELLS[self.kind].lift(column, self.parameters, cell))
+
+    def merge_cells(self, ragged: Ragged, starts: Starts) -> Ragged:
+        """One row of cells for each group of rows."""
+        return merge_groups(self.kind, ragged, starts, self.parameters)
 
     def fields(self, storage: str, id_bytes: int) -> dict[str, np.dtype[Any]]:
         """Names and dtypes of its fields for a column stored as `storage`."""
+        if self.is_ragged:
+            return {}
         return {
-            self.name + suffix: np.dtype(dtype) for suffix, dtype in KINDS[self.kind].fields(storage, id_bytes).items()
+            self.name + suffix: np.dtype(dtype) for suffix, dtype in self._operations.fields(storage, id_bytes).items()
         }
 
     def zero(self, storage: str, id_bytes: int, count: int) -> Fields:
         """`count` identities of the merge."""
-        kind = KINDS[self.kind]
+        if self.is_ragged:
+            return {}
+        kind = self._operations
         return {
             self.name + suffix: np.full(count, kind.zero(suffix, np.dtype(dtype)), np.dtype(dtype))
             for suffix, dtype in kind.fields(storage, id_bytes).items()
@@ -75,13 +117,17 @@ class Partial:
 
     def lift(self, column: Lifted) -> Fields:
         """One partial for each event."""
-        return {self.name + suffix: array for suffix, array in KINDS[self.kind].lift(column).items()}
+        return {self.name + suffix: array for suffix, array in self._operations.lift(column).items()}
 
     def merge(self, fields: Mapping[str, Array], counts: Array, starts: Starts) -> Fields:
         """One partial for each group; `counts` are the present values behind each row."""
-        kind = KINDS[self.kind]
+        kind = self._operations
         mine = {name.removeprefix(self.name): fields[name] for name in fields if _belongs(name, self.name)}
         return {self.name + suffix: array for suffix, array in kind.merge(mine, counts, starts).items()}
+
+    @property
+    def _operations(self) -> Kind:
+        return FADING[self.kind](*self.parameters) if self.kind in FADING else KINDS[self.kind]
 
 
 SUFFIXES = ("", "__ts", "__id", "__m2")
@@ -203,6 +249,33 @@ def _extreme_kind(*, largest: bool) -> Kind:
     )
 
 
+def _fading_kind(half_life_us: int, *, counts_only: bool) -> Kind:
+    """Sums (or counts) that halve every `half_life_us`, as of the newest of their events."""
+
+    def lift(column: Lifted) -> Fields:
+        values = column.valid if counts_only else np.where(column.valid, column.values, 0)
+        values = values.astype(np.float64)
+        return {"": values, "__ts": np.where(column.valid, column.ts, INT64_MIN)}
+
+    def merge(fields: Fields, counts: Array, starts: Starts) -> Fields:
+        newest = np.maximum.reduceat(fields["__ts"], starts)
+        sizes = np.diff(np.append(starts, len(fields["__ts"])))
+        return {"": np.add.reduceat(faded(fields, np.repeat(newest, sizes), half_life_us), starts), "__ts": newest}
+
+    return Kind(
+        lambda storage, id_bytes: {"": "<f8", "__ts": "<i8"},
+        lambda suffix, dtype: INT64_MIN if suffix == "__ts" else 0.0,
+        lift,
+        merge,
+    )
+
+
+def faded(fields: Mapping[str, Array], at_us: Array, half_life_us: int) -> npt.NDArray[np.float64]:
+    """The sums of a `fading` partial as they are at later instants."""
+    ages = np.where(fields["__ts"] == INT64_MIN, 0, at_us - fields["__ts"])
+    return fields[""] * np.exp2(-ages / half_life_us)
+
+
 KINDS: dict[str, Kind] = {
     "present": Kind(
         lambda storage, id_bytes: {"": "<i8"},
@@ -223,3 +296,9 @@ KINDS: dict[str, Kind] = {
     "earliest": _event_kind(newest=False),
     "latest": _event_kind(newest=True),
 }
+
+FADING: dict[str, Callable[[int], Kind]] = {
+    "fading_count": lambda half_life_us: _fading_kind(half_life_us, counts_only=True),
+    "fading_total": lambda half_life_us: _fading_kind(half_life_us, counts_only=False),
+}
+"""Kinds that have a half-life."""

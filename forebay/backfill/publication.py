@@ -29,7 +29,6 @@ from forebay.backfill.tiles import Entities, joined
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
-from forebay.core.records import joined as joined_records
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
@@ -182,7 +181,7 @@ def tiles_before(store: OfflineStore, view: WindowedView, cut_us: int) -> tuple[
             parts.append(_settled(layout, table, hop_us, edge_us, entities))
             reach_us = cut_us - edge_us
         keys, tiles = table.read(hop_us, floor_us(cut_us - reach_us, hop_us), cut_us)
-        parts.append(Tiles(entities.codes(keys)[tiles.code], tiles.records))
+        parts.append(tiles.recoded(entities.codes(keys)[tiles.code]))
     return entities.keys, joined(layout, parts)
 
 
@@ -201,9 +200,9 @@ def _settled(layout: Layout, table: TilesTable, hop_us: int, edge_us: int, entit
     for start_us, end_us in _runs(table.table.rows_by_date(), edge_us):
         keys, tiles = table.read(hop_us, start_us, end_us)
         if len(tiles):
-            records = joined_records([settled.records, tiles.records])
-            records["start"] = records["start"].min()
-            settled = merge(layout, np.concatenate([settled.code, entities.codes(keys)[tiles.code]]), records)
+            every = Tiles.joined([settled, tiles.recoded(entities.codes(keys)[tiles.code])])
+            every.records["start"] = every.records["start"].min()
+            settled = merge(layout, every.code, every.records, every.cells)
     return settled
 
 

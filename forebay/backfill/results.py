@@ -20,9 +20,9 @@ from forebay.backfill.partitions import Partition
 from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.errors import DefinitionError, suggestion
 from forebay.ingest.batch import INSTANT
-from forebay.ingest.convert import convert
+from forebay.ingest.lists import convert_feature
 from forebay.instants import instant_text
-from forebay.language.types import AnyType, Timestamp
+from forebay.language.types import FeatureType, Timestamp
 from forebay.language.view import BatchView
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"
@@ -67,7 +67,7 @@ def check_results(
     """
     table = _together(view, partitions, results)
     number = np.repeat(np.arange(len(results)), [result.num_rows for result in results])
-    kinds: dict[str, AnyType] = dict(view.entity.keys)
+    kinds: dict[str, FeatureType] = dict(view.entity.keys)
     kinds |= {name: feature.type for name, feature in view.outputs().items()}
     kinds[EVENT_TIMESTAMP] = Timestamp
     columns = {name: _cast(view, partitions, number, name, kind, table[name]) for name, kind in kinds.items()}
@@ -119,9 +119,14 @@ def _together(view: BatchView, partitions: Sequence[Partition], results: Sequenc
 
 
 def _cast(
-    view: BatchView, partitions: Sequence[Partition], number: Ints, name: str, kind: AnyType, column: pa.ChunkedArray
+    view: BatchView,
+    partitions: Sequence[Partition],
+    number: Ints,
+    name: str,
+    kind: FeatureType,
+    column: pa.ChunkedArray,
 ) -> pa.Array:
-    converted = convert(kind, column)
+    converted = convert_feature(kind, column)
     for reason, mask in converted.faults.items():
         row = int(np.flatnonzero(mask)[0])
         hint = "use {end}, or TIMESTAMPTZ" if kind == Timestamp else "cast it in the function"

@@ -62,7 +62,7 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
     for first_us, last_us in _chunks(reader.dates, start_us, end_us):
         events = reader.read(first_us, last_us)
         tiles = roll_up(layout, fold(layout, events))
-        parts.append(Tiles(entities.codes(events.keys)[tiles.code], tiles.records))
+        parts.append(tiles.recoded(entities.codes(events.keys)[tiles.code]))
     tiles = joined(layout, parts)
     table = store.tiles(view)
     folded, since = reader.folded(days(start_us, end_us))
@@ -97,9 +97,8 @@ def joined(layout: Layout, parts: list[Tiles]) -> Tiles:
     """Tiles of distinct dates or rings under one numbering, sorted by entity."""
     if not parts:
         return Tiles.empty(layout)
-    code = np.concatenate([part.code for part in parts])
-    order = np.argsort(code, kind="stable")
-    return Tiles(code[order], np.concatenate([part.records for part in parts])[order])
+    together = Tiles.joined(parts)
+    return together.take(np.argsort(together.code, kind="stable"))
 
 
 def _chunks(events: Mapping[str, int], start_us: int, end_us: int) -> Iterator[tuple[int, int]]:

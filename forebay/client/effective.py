@@ -26,7 +26,7 @@ from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, finish_rows, stored
 from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
-from forebay.language.types import AnyType
+from forebay.language.types import FeatureType
 from forebay.language.view import BatchView
 from forebay.stores.numbered import NumberedRows
 from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
@@ -121,7 +121,7 @@ def _payload(current: NumberedRows, past: NumberedRows | None, rows: Ints, names
     return pa.concat_tables(tables)
 
 
-def _placed(column: pa.ChunkedArray, places: Ints, found: npt.NDArray[np.bool_], kind: AnyType) -> Column:
+def _placed(column: pa.ChunkedArray, places: Ints, found: npt.NDArray[np.bool_], kind: FeatureType) -> Column:
     """A column of the rows that hold, laid beside the rows asked."""
     there = stored(column, kind)
     if found.all():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from forebay.core.lists import is_list, list_texts
 from forebay.errors import RequestError
 
 FILE_KINDS = (".parquet", ".csv", ".ndjson", ".jsonl")
@@ -101,9 +102,11 @@ def _write(table: pa.Table, path: Path, kind: str) -> None:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """The table without dictionary columns, which CSV cannot hold."""
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+    """The table without dictionaries and lists, which CSV cannot hold: a list is JSON there."""
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if is_list(column.type):
+            columns[name] = list_texts(column)
+        else:
+            columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return pa.table(columns)

@@ -27,6 +27,7 @@ from forebay.client.keyed import Keyed
 from forebay.client.responses import status_array
 from forebay.core.identity import entity_keys
 from forebay.core.layout import Layout
+from forebay.core.lists import is_list, list_texts
 from forebay.core.lookup import KeyLookup
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import RequestError
@@ -143,7 +144,7 @@ def _rows(
         ENTITY: pa.array(keys, pa.string()).take(pa.array(code)),
         FEATURE: pa.repeat(pa.scalar(column.feature.name), len(code)),
         VALUE: _number(values),
-        VALUE_TEXT: values.cast(pa.string()),
+        VALUE_TEXT: list_texts(values) if is_list(values.type) else values.cast(pa.string()),
         STATUS: status_array(column).cast(pa.string()),
         EVENT_TIMESTAMP: column.event_timestamps(),
         COMPUTED_AT: pa.array(us, INSTANT),
@@ -153,8 +154,8 @@ def _rows(
 
 
 def _number(values: pa.Array) -> pa.Array:
-    """Values as doubles; text has none."""
-    if pa.types.is_string(values.type):
+    """Values as doubles; text and lists have none."""
+    if pa.types.is_string(values.type) or is_list(values.type):
         return pa.nulls(len(values), pa.float64())
     if pa.types.is_timestamp(values.type):
         return pc.divide(values.cast(pa.int64()).cast(pa.float64()), 1e6)

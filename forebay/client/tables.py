@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.client.files import read_file
+from forebay.core.lists import is_list
 from forebay.errors import ConfigError, RequestError
 from forebay.instants import EARLIEST_US, LATEST_US, MILLISECOND_US, SECOND_US, instant_us
 
@@ -75,7 +76,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """A pandas DataFrame with the table's columns and a fresh index.
 
     Whole numbers are int64, and pandas' Int64 where some are null; Bool likewise bool or boolean; Decimal is
-    `decimal.Decimal`; instants are datetime64[us, UTC].
+    `decimal.Decimal`; instants are datetime64[us, UTC]; lists and vectors are Python lists.
     """
     try:
         import pandas as pd
@@ -91,6 +92,8 @@ def _series(column: pa.ChunkedArray) -> Any:
         return pd.array(column.to_pandas(integer_object_nulls=True), dtype=_nullable_integer(column.type))
     if column.null_count and pa.types.is_boolean(column.type):
         return pd.array(column.to_pandas(), dtype="boolean")
+    if is_list(column.type):
+        return pd.Series(column.to_pylist(), dtype=object)
     return column.to_pandas()
 
 

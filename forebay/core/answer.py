@@ -17,7 +17,7 @@ import numpy.typing as npt
 from forebay.algebra.partials import Fields, Partial
 from forebay.core.layout import PENDING, Layout, Output
 from forebay.core.records import gathered
-from forebay.core.tiles import Tiles, group_starts, reduce
+from forebay.core.tiles import Tiles, group_starts, reduce, reduce_cells, taken
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import UnknownNameError
 from forebay.language.aggregations import Merged
@@ -110,12 +110,14 @@ def _merge_window(
 ) -> tuple[Merged, Rows]:
     partials = partials_needed(layout, outputs)
     if not len(rows):
-        return Merged({}, *(np.empty(0, np.int64) for _ in range(3))), rows
+        return Merged({}, tiles.code[rows], tiles.code[rows], tiles.code[rows]), rows
     code = tiles.code[rows]
     names = ["events", "newest", *(name for partial in partials for name in layout.fields[partial])]
     records = gathered(tiles.records, rows)
     fields: Fields = {name: np.ascontiguousarray(records[name]) for name in names}
     starts = group_starts(code)
     merged = reduce(layout, fields, starts, partials)
+    named = {partial.name: tiles.cells[partial.name] for partial in partials if partial.is_ragged}
+    cells = reduce_cells(layout, taken(named, rows), starts, partials)
     entities = code[starts]
-    return Merged(merged, merged["events"], merged["newest"], instants_us[entities]), entities
+    return Merged(merged, merged["events"], merged["newest"], instants_us[entities], cells), entities

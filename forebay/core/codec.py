@@ -1,7 +1,8 @@
 """Tiles as bytes in the online store. The format is written down in `docs/formats.md` and pinned by golden files.
 
 A stream or batch blob is a header and records; a pending blob is records only, because the stream appends to it. Any
-number of blobs is decoded with one `numpy.frombuffer`.
+number of blobs is decoded with one `numpy.frombuffer`. Where a view has partials of no fixed size, frames
+(`forebay.core.frames`) stand in the place of records.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.frames import pack_frames, unpack_frames
 from forebay.core.layout import PENDING, Layout
 from forebay.core.records import copied
 from forebay.core.tiles import Tiles
@@ -32,18 +34,18 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
     headers = np.zeros(entities, HEADER)
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
-    head, body, size = headers.tobytes(), _bytes_of(tiles.records), HEADER.itemsize
-    edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
-    return [head[i * size : (i + 1) * size] + body[a:b] for i, (a, b) in enumerate(itertools.pairwise(edges))]
+    head, size = headers.tobytes(), HEADER.itemsize
+    return [
+        head[i * size : (i + 1) * size] + body
+        for i, body in enumerate(_bodies(layout, tiles, entities, _bytes_of(tiles.records)))
+    ]
 
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
     """The bytes to append to each entity's pending blob."""
     records = copied(tiles.records)
     records["ring"] = PENDING
-    body = records.tobytes()
-    edges = (_edges(tiles, entities) * layout.record.itemsize).tolist()
-    return [body[a:b] for a, b in itertools.pairwise(edges)]
+    return _bodies(layout, Tiles(tiles.code, records, tiles.cells), entities, records.tobytes())
 
 
 def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:
@@ -61,7 +63,9 @@ def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[A
 
 
 def unpack_records(layout: Layout, bodies: Sequence[bytes | memoryview | None]) -> Tiles:
-    """The tiles of bodies that are records only, such as pending blobs; within an entity in stored order."""
+    """The tiles of bodies without a header, such as pending blobs; within an entity in stored order."""
+    if layout.ragged:
+        return unpack_frames(layout, bodies)
     sizes = np.fromiter((len(body or b"") for body in bodies), np.int64, len(bodies))
     if (sizes % layout.record.itemsize).any():
         torn = int(sizes[sizes % layout.record.itemsize > 0][0])
@@ -80,13 +84,18 @@ def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
     return newest
 
 
+def _bodies(layout: Layout, tiles: Tiles, entities: int, records: bytes | memoryview) -> Any:
+    """The tiles of each entity, without a header; `records` are the bytes of all their records."""
+    edges = np.searchsorted(tiles.code, np.arange(entities + 1))
+    if layout.ragged:
+        return pack_frames(layout, tiles, edges.tolist())
+    places = (edges * layout.record.itemsize).tolist()
+    return [records[a:b] for a, b in itertools.pairwise(places)]
+
+
 def _bytes_of(records: npt.NDArray[Any]) -> memoryview:
     """The bytes of records, where they are."""
     return np.ascontiguousarray(records).view(np.uint8).data if len(records) else memoryview(b"")
-
-
-def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.intp]:
-    return np.searchsorted(tiles.code, np.arange(entities + 1))
 
 
 def _refuse(layout: Layout, header: Any) -> None:

@@ -76,7 +76,12 @@ class Events:
         return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
 
     def lifted(self, name: str, rows: npt.NDArray[np.intp]) -> Lifted:
-        """One column with the ts and ids of its events, ready to be lifted into partials."""
+        """One column with the ts and ids of its events, ready to be lifted into partials.
+
+        Without a name: the events themselves.
+        """
+        if not name:  # of the events themselves: each has one
+            return Lifted(unused("<i8", len(rows)), np.broadcast_to(np.True_, len(rows)), self.ts[rows], self.ids[rows])
         column = self.columns[name]
         return Lifted(column.values[rows], column.valid[rows], self.ts[rows], self.ids[rows])
 

@@ -195,6 +195,43 @@ def float_sums(values: Array, starts: Array, rows: Array, low: Array, high: Arra
 
 
 @compiled
+def fading_sums(
+    values: Array, ts: Array, half_life: float, starts: Array, rows: Array, low: Array, high: Array, out: Array
+) -> None:
+    """Sums that halve every `half_life`, as of the newest event of every range, by trees as in `float_sums`.
+
+    A node holds its sum as of the newest of its events, so nothing grows beyond what was added.
+    """
+    longest = max(np.max(starts[1:] - starts[:-1]), 1)
+    tree, ages = np.empty(2 * longest), np.empty(2 * longest, np.int64)
+    for e in range(len(starts) - 1):
+        n = starts[e + 1] - starts[e]
+        if n == 0 or rows[e] == rows[e + 1]:
+            continue
+        tree[n : 2 * n] = values[starts[e] : starts[e + 1]]
+        ages[n : 2 * n] = ts[starts[e] : starts[e + 1]]
+        for i in range(n - 1, 0, -1):
+            left, right = 2 * i, 2 * i + 1
+            at = max(ages[left], ages[right])
+            ages[i] = at
+            tree[i] = tree[left] * 2.0 ** ((ages[left] - at) / half_life)
+            tree[i] += tree[right] * 2.0 ** ((ages[right] - at) / half_life)
+        for w in range(len(low)):
+            for r in range(rows[e], rows[e + 1]):
+                first, last, total = low[w, r] - starts[e] + n, high[r] - starts[e] + n, 0.0
+                at = ts[high[r] - 1] if high[r] > low[w, r] else 0
+                while first < last:
+                    if first & 1:
+                        total += tree[first] * 2.0 ** ((ages[first] - at) / half_life)
+                        first += 1
+                    if last & 1:
+                        last -= 1
+                        total += tree[last] * 2.0 ** ((ages[last] - at) / half_life)
+                    first, last = first >> 1, last >> 1
+                out[w, r] = total
+
+
+@compiled
 def joined(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
     """(n, mean, squared deviations) of the union of two samples.
 

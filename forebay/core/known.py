@@ -25,12 +25,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from forebay.algebra.ragged import Ragged
 from forebay.core.answer import by_window, finish, partials_needed
 from forebay.core.events import Events
 from forebay.core.layout import Layout, Output
 from forebay.core.places import Places
 from forebay.core.ranges import answer_events, merge_ranges
-from forebay.core.tiles import group_starts, reduce
+from forebay.core.tiles import group_starts, reduce, reduce_cells
 from forebay.core.values import FeatureColumn
 from forebay.language.aggregations import Merged
 from forebay.language.windows import Window
@@ -40,6 +41,8 @@ Rows = npt.NDArray[np.intp]
 LATEST = 2**63 - 1
 WORTH_LEAVING_OUT = 0.9
 """Events that arrived after every row are dropped first where they are more than a tenth: the rest is copied for it."""
+RAGGED_ROWS = 20_000
+"""Rows that are answered at once where what they merge to is of no fixed size: some 10 KB each at most."""
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
@@ -53,11 +56,13 @@ def answer_known(
             events = _taken(events, arrived)
     columns = answer_events(layout, events, row_code, row_us, names)
     late = np.flatnonzero(unarrived(layout, events, row_code, row_us))
-    if len(late):
+    size = RAGGED_ROWS if any(partial.is_ragged for partial in layout.partials) else max(1, len(late))
+    for first in range(0, len(late), size):
+        some = late[first : first + size]
         for column, known in zip(
-            columns, _answer_late(layout, events, row_code[late], row_us[late], names), strict=True
+            columns, _answer_late(layout, events, row_code[some], row_us[some], names), strict=True
         ):
-            column.put(late, known)
+            column.put(some, known)
     return columns
 
 
@@ -151,8 +156,11 @@ def _together(layout: Layout, outputs: tuple[Output, ...], parts: list[tuple[Row
     fields["events"] = np.concatenate([merged.events for _, merged in parts])[order]
     fields["newest"] = np.concatenate([merged.newest for _, merged in parts])[order]
     instant = np.concatenate([merged.instant for _, merged in parts])[order][starts]
-    whole = reduce(layout, fields, starts, partials_needed(layout, outputs))
-    return rows[order][starts], Merged(whole, whole["events"], whole["newest"], instant)
+    partials = partials_needed(layout, outputs)
+    whole = reduce(layout, fields, starts, partials)
+    cells = {name: Ragged.joined([merged.cells[name] for _, merged in parts]).take(order) for name in parts[0][1].cells}
+    cells = reduce_cells(layout, cells, starts, partials)
+    return rows[order][starts], Merged(whole, whole["events"], whole["newest"], instant, cells)
 
 
 def _positions(code: Ints, us: Ints, row_code: Ints, row_us: Ints) -> Ints:

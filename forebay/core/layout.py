@@ -3,7 +3,8 @@
 A view keeps one ring of tiles per distinct hop. A record is packed and of fixed size: where the tile starts, its
 ring, how many events it counts, the newest of them, then the fields of its partials (`forebay.algebra.partials`).
 Event ids and bounded strings lie inline. The same record is a row in memory, 1/n of a Redis value, and (typed) a row
-of the tiles table.
+of the tiles table. Partials of no fixed size have cells beside the records (`forebay.algebra.ragged`); a view that
+needs none has none.
 """
 
 from __future__ import annotations
@@ -61,7 +62,35 @@ class Layout:
     @functools.cached_property
     def fingerprint(self) -> int:
         """32 bits that change whenever the record or the rings do."""
-        return zlib.crc32(repr((self.record.descr, self.hops_us)).encode())
+        cells = [(partial.name, self.cell(partial).descr) for partial in self.ragged]
+        return zlib.crc32(repr((self.record.descr, self.hops_us, *cells)).encode())
+
+    @functools.cached_property
+    def ragged(self) -> tuple[Partial, ...]:
+        """The partials that have cells."""
+        return tuple(partial for partial in self.partials if partial.is_ragged)
+
+    @functools.cached_property
+    def event_bytes(self) -> int:
+        """Bytes of a tile of one event."""
+        return self.record.itemsize + sum(4 + self.cell(partial).itemsize for partial in self.ragged)
+
+    def storage(self, partial: Partial) -> str:
+        """The NumPy dtype of the column of a partial; for one of the events themselves it does not matter."""
+        return self.columns[partial.column].storage if partial.column else "<i8"
+
+    def zero(self, partial: Partial, count: int) -> Fields:
+        """So many identities of a partial."""
+        return partial.zero(self.storage(partial), self.view.event_id_bytes, count)
+
+    def cell(self, partial: Partial) -> np.dtype[Any]:
+        """The dtype of the cells of a partial."""
+        return self._cells[partial]
+
+    @functools.cached_property
+    def _cells(self) -> dict[Partial, np.dtype[Any]]:
+        id_bytes = self.view.event_id_bytes
+        return {partial: partial.cell(self.storage(partial), id_bytes) for partial in self.ragged}
 
     @functools.cached_property
     def lookback_us(self) -> int | None:
@@ -84,9 +113,7 @@ class Layout:
     def fields(self) -> dict[Partial, tuple[str, ...]]:
         """The names of each partial's fields in the record."""
         id_bytes = self.view.event_id_bytes
-        return {
-            partial: tuple(partial.fields(self.columns[partial.column].storage, id_bytes)) for partial in self.partials
-        }
+        return {partial: tuple(partial.fields(self.storage(partial), id_bytes)) for partial in self.partials}
 
     def records(self, fields: Fields) -> np.ndarray[Any, Any]:
         """Records of arrays that are named as the record's fields."""
@@ -108,15 +135,17 @@ def _layout(view: WindowedView) -> Layout:
         for feature, window, text in windows
     )
     needed = {partial for feature in view.features for partial in feature.partials(view.column(feature.of))}
-    partials = tuple(sorted(needed, key=lambda partial: (partial.column, partial.kind)))
+    partials = tuple(sorted(needed, key=lambda partial: (partial.column, partial.kind, partial.label)))
     columns: dict[str, AnyType] = {}
     for partial in partials:
-        kind = view.column(partial.column)
-        assert kind is not None
-        columns[partial.column] = kind
+        kind = view.column(partial.column or None)
+        if kind is not None:
+            columns[partial.column] = kind
     fields = [
         field
         for partial in partials
-        for field in partial.fields(columns[partial.column].storage, view.event_id_bytes).items()
+        for field in partial.fields(
+            columns[partial.column].storage if partial.column else "<i8", view.event_id_bytes
+        ).items()
     ]
     return Layout(view, hops, partials, outputs, np.dtype([*HEAD, *fields]), columns)

@@ -5,8 +5,9 @@ merges to is found without walking it, by the same partials as everywhere:
 
     present, exact totals and squares   difference of running sums (exact integers)
     earliest, latest                    the next present row from `low`, the last one before `high`
-    lowest, highest, float totals and   a binary tree of merged rows, of which a range is at most
-    moments                             2·log2(n) nodes
+    lowest, highest, float totals,      a binary tree of merged rows, of which a range is at most
+    moments, fading sums                2·log2(n) nodes
+    what has cells                      `forebay.core.cell_ranges`
 
 and the result is finished by `forebay.core.answer.finish`. The law `answer_events == answer == oracle` holds the two
 together. Large inputs have a compiled twin, `forebay.core.sweep` (ADR 0043); where numba is missing, `answer_ranges`
@@ -24,7 +25,9 @@ import numpy.typing as npt
 
 from forebay.algebra import int128
 from forebay.algebra.partials import Fields, Lifted, Partial
+from forebay.algebra.ragged import Ragged
 from forebay.core.answer import by_window, edges_us, finish, partials_needed
+from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
 from forebay.core.events import Events
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
@@ -121,10 +124,12 @@ class _Sorted:
         self.origin = int(self.ts.min())
         self.span = int(self.ts.max()) - self.origin + 2
         self.keys = (events.code[order] - first_code) * self.span + (self.ts - self.origin)
-        self.columns = {name: events.lifted(name, order) for name in events.columns}
+        self.columns = {name: events.lifted(name, order) for name in (*events.columns, "")}
+        self.longest = int(np.bincount(events.code[order] - first_code).max())
         ids = events.ids[order]
         self.repeated = np.append(False, (self.keys[1:] == self.keys[:-1]) & (ids[1:] == ids[:-1]))
         self.prepared: dict[Partial, _Ranges] = {}
+        self.celled: dict[Partial, CellRanges] = {}
 
     def merged(
         self, codes: Ints, instants_us: Ints, names: Sequence[str] | None
@@ -133,8 +138,9 @@ class _Sorted:
         for window, outputs in by_window(self.layout, names).items():
             low = self._search(codes, edges_us(window, instants_us))
             rows = np.flatnonzero(high > low)
-            if len(rows):
-                yield window, rows, self._merged(outputs, low[rows], high[rows], instants_us[rows])
+            for some in blocks(partials_needed(self.layout, outputs), low[rows], high[rows]):
+                mine = rows[some]
+                yield window, mine, self._merged(outputs, low[mine], high[mine], instants_us[mine])
 
     def _search(self, codes: Ints, instants_us: Ints) -> Rows:
         """The first row of each entity that is not before its instant."""
@@ -143,9 +149,21 @@ class _Sorted:
 
     def _merged(self, outputs: tuple[Output, ...], low: Rows, high: Rows, instants_us: Ints) -> Merged:
         fields: Fields = {}
+        cells: dict[str, Ragged] = {}
         for partial in partials_needed(self.layout, outputs):
-            fields |= self._ranges(partial).merge(low, high)
-        return Merged(fields, (high - low).astype(np.int64), self.ts[high - 1], instants_us)
+            if partial.is_ragged:
+                cells[partial.name] = self._cell_ranges(partial).merge(low, high)
+            else:
+                fields |= self._ranges(partial).merge(low, high)
+        return Merged(fields, (high - low).astype(np.int64), self.ts[high - 1], instants_us, cells)
+
+    def _cell_ranges(self, partial: Partial) -> CellRanges:
+        if partial not in self.celled:
+            column = self.columns[partial.column]
+            if partial.is_ordered and self.repeated.any():
+                column = by_value(column, self.repeated)
+            self.celled[partial] = cell_ranges(partial, column, self.longest)
+        return self.celled[partial]
 
     def _ranges(self, partial: Partial) -> _Ranges:
         if partial not in self.prepared:
@@ -187,7 +205,7 @@ class _Neighbours(_Ranges):
     def __init__(self, partial: Partial, column: Lifted, repeated: npt.NDArray[np.bool_]) -> None:
         self.partial = partial
         if repeated.any():
-            column = _by_value(column, repeated)
+            column = by_value(column, repeated)
         self.fields = partial.lift(column)
         rows = np.arange(len(column.valid))
         if partial.kind == "latest":
@@ -209,7 +227,7 @@ class _Tree(_Ranges):
 
     def __init__(self, partial: Partial, column: Lifted) -> None:
         self.partial = partial
-        self.count = f"present_{partial.column}"
+        self.count = partial.present
         level = partial.lift(column) | {self.count: column.valid.astype(np.int64)}
         self.levels = [level]
         while len(level[self.count]) > 1:
@@ -251,7 +269,7 @@ class _Tree(_Ranges):
                 result[name][more] = array
 
 
-def _by_value(column: Lifted, repeated: npt.NDArray[np.bool_]) -> Lifted:
+def by_value(column: Lifted, repeated: npt.NDArray[np.bool_]) -> Lifted:
     """The column with the rows of one (ts, id) in order of their values."""
     order = np.lexsort((column.values, np.cumsum(~repeated)))
     return Lifted(column.values[order], column.valid[order], column.ts[order], column.ids[order])

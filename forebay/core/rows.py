@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.core import lists
 from forebay.core.asof import AsOf
 from forebay.core.events import Column
 from forebay.core.identity import entity_keys
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
 from forebay.errors import UnknownNameError
 from forebay.instants import DAY_US
-from forebay.language.types import AnyType, DecimalType, StringType, TimestampType
+from forebay.language.types import DecimalType, FeatureType, ListType, StringType, TimestampType, VectorType
 from forebay.language.view import BatchView
 
 Ints = npt.NDArray[np.int64]
@@ -108,12 +109,14 @@ def newest(rows: Rows) -> npt.NDArray[np.int64]:
     return asked.holding()[0]
 
 
-def stored(array: pa.Array | pa.ChunkedArray, kind: AnyType) -> Column:
+def stored(array: pa.Array | pa.ChunkedArray, kind: FeatureType) -> Column:
     """The stored form of an Arrow column of a type: units and a mask. Null, and NaN of a float, is not valid."""
     whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], array.type)
     whole = whole.cast(arrow_type(kind))
+    if isinstance(kind, ListType | VectorType):
+        return Column(*lists.from_arrow(whole, lambda held: stored(held, lists.element(kind)).values))
     valid = np.asarray(whole.is_valid())
     if isinstance(kind, DecimalType):
         words = np.frombuffer(whole.buffers()[1], np.int64).reshape(-1, 2) if len(whole) else np.empty((0, 2), np.int64)

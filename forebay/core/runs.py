@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import int128
-from forebay.algebra.partials import Fields, Partial
+from forebay.algebra.partials import FADING, Fields, Lifted, Partial
+from forebay.algebra.ragged import Ragged
 from forebay.core import kernel
 from forebay.core.answer import finish, partials_needed
-from forebay.core.events import Events
+from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
+from forebay.core.events import Events, unused
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
 from forebay.language.aggregations import Merged
@@ -57,6 +59,10 @@ class Ranges:
     low: Ints
     high: Ints
 
+    def part(self, some: slice) -> Ranges:
+        """Some of them."""
+        return Ranges(self.w, self.rows[some], self.low[some], self.high[some])
+
 
 Merge = Callable[[Ranges], Array]
 
@@ -86,22 +92,56 @@ class Runs:
         kernel.edges(self.ts, self.starts, self.instants, self.row_starts, lengths, hops, self.low, self.high)
         self._columns: dict[str, tuple[Array, Mask]] = {}
         self._merges: dict[Partial, Merge] = {}
+        self._celled: dict[Partial, CellRanges] = {}
 
     def answer(self, groups: Mapping[Window, tuple[Output, ...]]) -> Iterator[FeatureColumn]:
         """The features asked for, in the order of the spine rows here."""
         needed = {window: partials_needed(self.layout, groups[window]) for window in self.windows}
-        if self.tied and any(p.kind in ("earliest", "latest") for partials in needed.values() for p in partials):
+        if self.tied and any(partial.is_ordered for partials in needed.values() for partial in partials):
             self._order_by_id()
         for w, window in enumerate(self.windows):
             rows = np.flatnonzero(self.high > self.low[w])
             ranges = Ranges(w, rows, self.low[w][rows], self.high[rows])
-            fields: Fields = {}
-            for partial in needed[window]:
-                fields[_read(partial, self.layout)] = self._merge(partial)(ranges)
-            newest = self.ts[ranges.high - 1]
-            merged = Merged(fields, ranges.high - ranges.low, newest, self.instants[rows])
+            merged = self._merged([partial for partial in needed[window] if not partial.is_ragged], ranges)
             for output in groups[window]:
-                yield finish(self.layout, output, merged, rows, self.instants)
+                partials = partials_needed(self.layout, (output,))
+                if any(partial.is_ragged for partial in partials):
+                    yield self._in_blocks(output, partials, ranges)
+                else:
+                    yield finish(self.layout, output, merged, rows, self.instants)
+
+    def _merged(self, partials: Sequence[Partial], ranges: Ranges) -> Merged:
+        fields: Fields = {}
+        cells: dict[str, Ragged] = {}
+        newest = self.ts[ranges.high - 1]
+        for partial in partials:
+            if partial.is_ragged:
+                cells[partial.name] = self._cell_ranges(partial).merge(ranges.low, ranges.high)
+                continue
+            fields[_read(partial, self.layout)] = self._merge(partial)(ranges)
+            if partial.kind in FADING:
+                fields[partial.name + "__ts"] = newest
+        return Merged(fields, ranges.high - ranges.low, newest, self.instants[ranges.rows], cells)
+
+    def _in_blocks(self, output: Output, partials: Sequence[Partial], ranges: Ranges) -> FeatureColumn:
+        """A feature of partials with cells, some rows at a time."""
+        column = FeatureColumn.of_defaults(output.feature, len(self.instants))
+        for some in blocks(partials, ranges.low, ranges.high):
+            part = ranges.part(some)
+            merged, every = self._merged(partials, part), np.arange(len(part.rows))
+            column.put(part.rows, finish(self.layout, output, merged, every, self.instants[part.rows]))
+        return column
+
+    def _cell_ranges(self, partial: Partial) -> CellRanges:
+        if partial not in self._celled:
+            column = self.events.columns[partial.column]
+            order = self._order_of(partial.column) if partial.is_ordered else self.order
+            valid = self._valid(partial.column, order)
+            ids = self.events.ids[order] if partial.is_ordered else unused("S1", len(order))
+            there = valid if len(valid) else np.ones(len(order), np.bool_)
+            lifted = Lifted(column.values[order], there, self.ts, ids)
+            self._celled[partial] = cell_ranges(partial, lifted, int(np.diff(self.starts).max()))
+        return self._celled[partial]
 
     def _order_by_id(self) -> None:
         """Bring the events of one entity and instant in order of their ids, and note which repeat (ts, id)."""
@@ -123,8 +163,9 @@ class Runs:
     def _merge(self, partial: Partial) -> Merge:
         if partial not in self._merges:
             kind = partial.kind
-            exact = self.events.columns[partial.column].values.dtype.kind != "f"
-            if kind == "present":
+            if kind in FADING:
+                made = self._fading(partial)
+            elif kind == "present":
                 made = self._present(partial.column)
             elif kind in ("earliest", "latest"):
                 made = self._nearest(partial.column, latest=kind == "latest")
@@ -132,7 +173,7 @@ class Runs:
                 made = self._extreme(partial.column, largest=kind == "highest")
             elif kind == "moments":
                 made = self._moments(partial.column)
-            elif exact:
+            elif self.events.columns[partial.column].values.dtype.kind != "f":
                 made = self._integers(partial.column, squared=kind == "squares")
             else:
                 made = self._floats(partial.column)
@@ -163,6 +204,17 @@ class Runs:
         values, _ = self._gathered(column)
         sums = np.zeros(self.low.shape)
         kernel.float_sums(values, self.starts, self.row_starts, self.low, self.high, sums)
+        return lambda ranges: sums[ranges.w][ranges.rows]
+
+    def _fading(self, partial: Partial) -> Merge:
+        """Sums as of the newest event of each range."""
+        if partial.kind == "fading_total":
+            values = self._gathered(partial.column)[0].astype(np.float64)
+        else:
+            valid = self._valid(partial.column, self.order) if partial.column else ALL
+            values = valid.astype(np.float64) if len(valid) else np.ones(len(self.order))
+        sums, half_life_us = np.zeros(self.low.shape), float(partial.parameters[0])
+        kernel.fading_sums(values, self.ts, half_life_us, self.starts, self.row_starts, self.low, self.high, sums)
         return lambda ranges: sums[ranges.w][ranges.rows]
 
     def _moments(self, column: str) -> Merge:

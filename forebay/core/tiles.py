@@ -10,39 +10,69 @@ All four are pure, vectorised over many entities, and independent of the order o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from forebay.algebra.partials import Fields, Starts
+from forebay.algebra.partials import Fields, Partial, Starts
+from forebay.algebra.ragged import Ragged
 from forebay.core.events import Events
 from forebay.core.layout import PENDING, Layout
 from forebay.core.records import copied, gathered, joined, put
 
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
+Cells = Mapping[str, Ragged]
+"""What tiles hold of no fixed size, by the name of the partial."""
+NO_CELLS: Cells = {}
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """Records of tiles and the entity of each, as an index into a list of keys; sorted by (entity, ring, start)."""
+    """Records of tiles and the entity of each, as an index into a list of keys; sorted by (entity, ring, start).
+
+    `cells` are those of the layout's ragged partials, a row for each tile.
+    """
 
     code: Ints
     records: Records
+    cells: Cells = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.code)
 
     def take(self, rows: npt.NDArray[Any]) -> Tiles:
         """Some tiles, by a mask or by ascending row numbers."""
-        return Tiles(self.code[rows], gathered(self.records, rows))
+        return Tiles(self.code[rows], gathered(self.records, rows), taken(self.cells, rows))
+
+    def between(self, first: int, last: int) -> Tiles:
+        """The tiles of a stretch of rows, where they are."""
+        cells = {name: ragged.between(first, last) for name, ragged in self.cells.items()}
+        return Tiles(self.code[first:last], self.records[first:last], cells)
+
+    def recoded(self, code: Ints) -> Tiles:
+        """The same tiles, whose entities are numbered otherwise."""
+        return Tiles(code, self.records, self.cells)
 
     @staticmethod
     def empty(layout: Layout) -> Tiles:
         """No tiles."""
-        return Tiles(np.empty(0, np.int64), np.empty(0, layout.record))
+        cells = {partial.name: Ragged.nothing(0, layout.cell(partial)) for partial in layout.ragged}
+        return Tiles(np.empty(0, np.int64), np.empty(0, layout.record), cells)
+
+    @staticmethod
+    def joined(parts: Sequence[Tiles]) -> Tiles:
+        """The tiles of at least one part, one after another, under one numbering."""
+        cells = {name: Ragged.joined([part.cells[name] for part in parts]) for name in parts[0].cells}
+        return Tiles(np.concatenate([part.code for part in parts]), joined([part.records for part in parts]), cells)
+
+
+def taken(cells: Cells, rows: npt.NDArray[Any]) -> Cells:
+    """The cells of some rows."""
+    return {name: ragged.take(rows) for name, ragged in cells.items()}
 
 
 def fold(layout: Layout, events: Events) -> Tiles:
@@ -53,32 +83,38 @@ def fold(layout: Layout, events: Events) -> Tiles:
     order = _order(layout, events.code, np.zeros(1, np.uint8), start)
     code, start = events.code[order], start[order]
     fields: Fields = {"events": np.ones(len(order), np.int64), "newest": events.ts[order]}
+    cells: dict[str, Ragged] = {}
     for partial in layout.partials:
-        fields |= partial.lift(events.lifted(partial.column, order))
+        column = events.lifted(partial.column, order)
+        if partial.is_ragged:
+            cells[partial.name] = partial.lift_cells(column)
+        else:
+            fields |= partial.lift(column)
     starts = group_starts(code, start)
     merged = reduce(layout, fields, starts)
     merged["start"], merged["ring"] = start[starts], np.zeros(len(starts), np.uint8)
-    return Tiles(code[starts], layout.records(merged))
+    return Tiles(code[starts], layout.records(merged), reduce_cells(layout, cells, starts))
 
 
 def roll_up(layout: Layout, tiles: Tiles) -> Tiles:
     """Tiles of every ring from tiles of the finest (pending or not); each ring is merged from the one below."""
     finest = copied(tiles.records)
     finest["ring"] = 0
-    rings = [merge(layout, tiles.code, finest)]
+    rings = [merge(layout, tiles.code, finest, tiles.cells)]
     for ring, hop_us in enumerate(layout.hops_us[1:], 1):
         below = rings[-1]
         records = copied(below.records)
         records["ring"] = ring
         records["start"] -= records["start"] % hop_us
-        rings.append(merge(layout, below.code, records))
-    return merge(layout, np.concatenate([r.code for r in rings]), joined([r.records for r in rings]))
+        rings.append(merge(layout, below.code, records, below.cells))
+    every = Tiles.joined(rings)
+    return merge(layout, every.code, every.records, every.cells)
 
 
-def merge(layout: Layout, code: Ints, records: Records) -> Tiles:
+def merge(layout: Layout, code: Ints, records: Records, cells: Cells = NO_CELLS) -> Tiles:
     """One tile per (entity, ring, start) from tiles in any order: groups of one are moved, others computed."""
     if not len(code):
-        return Tiles(code, records)
+        return Tiles(code, records, cells)
     ring, start = np.ascontiguousarray(records["ring"]), np.ascontiguousarray(records["start"])
     order = _order(layout, code, ring, start)
     code = code[order]
@@ -88,7 +124,7 @@ def merge(layout: Layout, code: Ints, records: Records) -> Tiles:
     several = np.flatnonzero(sizes > 1)
     if len(several):
         put(merged, several, _reduced(layout, gathered(records, order[np.repeat(sizes > 1, sizes)]), sizes[several]))
-    return Tiles(code[starts], merged)
+    return Tiles(code[starts], merged, reduce_cells(layout, taken(cells, order), starts) if layout.ragged else NO_CELLS)
 
 
 def expire(layout: Layout, tiles: Tiles, instants_us: Ints) -> Tiles:
@@ -112,9 +148,18 @@ def reduce(layout: Layout, fields: Fields, starts: Starts, partials: Any = None)
         "newest": np.maximum.reduceat(fields["newest"], starts),
     }
     for partial in layout.partials if partials is None else partials:
-        mine = {name: fields[name] for name in layout.fields[partial]}
-        out |= partial.merge(mine, fields[f"present_{partial.column}"], starts)
+        if not partial.is_ragged:
+            mine = {name: fields[name] for name in layout.fields[partial]}
+            out |= partial.merge(mine, fields[partial.present], starts)
     return out
+
+
+def reduce_cells(
+    layout: Layout, cells: Cells, starts: Starts, partials: Sequence[Partial] | None = None
+) -> dict[str, Ragged]:
+    """Merge each group of rows: the cells of (some) partials."""
+    chosen = layout.ragged if partials is None else [partial for partial in partials if partial.is_ragged]
+    return {partial.name: partial.merge_cells(cells[partial.name], starts) for partial in chosen}
 
 
 def group_starts(*columns: npt.NDArray[Any]) -> Starts:

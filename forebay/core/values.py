@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.core import lists
 from forebay.language.types import (
-    AnyType,
     BoolType,
     DecimalType,
+    FeatureType,
     Float64Type,
     Int64Type,
+    ListType,
     TimestampType,
+    VectorType,
 )
 from forebay.language.view import Feature
 
@@ -54,7 +57,9 @@ class FeatureColumn:
         values = np.empty(count, feature.type.storage)
         units = feature.type.units(feature.default)
         valid = np.full(count, units is not None)
-        values[:] = np.zeros((), values.dtype)[()] if units is None else _stored(units, values.dtype)
+        blank = np.empty((), values.dtype)  # a list is one value: it is not spread over the rows
+        blank[()] = np.zeros((), values.dtype)[()] if units is None else _stored(units, values.dtype)
+        values[:] = blank
         return cls(feature, values, valid, np.full(count, status, np.uint8), np.full(count, NO_INSTANT, np.int64))
 
     def take(self, rows: npt.NDArray[np.intp]) -> FeatureColumn:
@@ -77,15 +82,20 @@ class FeatureColumn:
         return [python(value) if valid else None for value, valid in pairs]
 
     def to_numpy(self) -> npt.NDArray[Any]:
-        """A NumPy array: Decimal as float64, Timestamp as datetime64[us], text as objects; null is NaN, NaT or None."""
+        """A NumPy array: Decimal as float64, Timestamp as datetime64[us], text as objects; null is NaN, NaT or None.
+
+        A Vector without nulls has a row each of a two-dimensional array of float64; other lists are objects.
+        """
         kind = self.feature.type
+        if isinstance(kind, VectorType) and self.valid.all():
+            return np.array(self.values.tolist(), np.float64).reshape(len(self), kind.length)
         if isinstance(kind, TimestampType):
             return np.where(self.valid, self.values, NO_INSTANT).astype("datetime64[us]")
         if isinstance(kind, DecimalType):
             scaled = self.values / 10.0**kind.scale
             return scaled if self.valid.all() else np.where(self.valid, scaled, np.nan)
         if self.values.dtype.kind in "OS":
-            return np.array([*self.to_python(), None], object)[:-1]
+            return lists.objects(self.to_python())
         if self.valid.all():
             return self.values
         return np.where(self.valid, self.values.astype(np.float64), np.nan)
@@ -95,8 +105,12 @@ class FeatureColumn:
         return pa.array(self.event_us, pa.timestamp("us", "UTC"), mask=self.event_us == NO_INSTANT)
 
 
-def arrow_type(kind: AnyType) -> pa.DataType:
+def arrow_type(kind: FeatureType) -> pa.DataType:
     """The Arrow type of a feature."""
+    if isinstance(kind, ListType):
+        return pa.list_(arrow_type(kind.of))
+    if isinstance(kind, VectorType):
+        return pa.list_(pa.float64(), kind.length)
     if isinstance(kind, DecimalType):
         return pa.decimal128(38, kind.scale)
     if isinstance(kind, TimestampType):
@@ -108,8 +122,10 @@ def arrow_type(kind: AnyType) -> pa.DataType:
     return pa.float64() if isinstance(kind, Float64Type) else pa.string()
 
 
-def arrow_array(kind: AnyType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> pa.Array:
+def arrow_array(kind: FeatureType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> pa.Array:
     """An Arrow array of stored values."""
+    if isinstance(kind, ListType | VectorType):
+        return lists.to_arrow(kind, values, valid, lambda of, held: arrow_array(of, held, np.ones(len(held), np.bool_)))
     if isinstance(kind, DecimalType):
         words = np.empty((len(values), 2), np.int64)
         words[:, 0], words[:, 1] = values, values >> 63

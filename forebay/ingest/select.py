@@ -51,7 +51,7 @@ class Selector:
         partials = () if view.sessions else partials
         self._columns = {name: kind for name, kind in layout.columns.items() if name in {p.column for p in partials}}
         self._position = SOURCE_OFFSET if features is None else position
-        ordering = any(partial.kind in ("earliest", "latest") for partial in partials)
+        ordering = any(partial.is_ordered for partial in partials)
         self._ordered = view.sessions is None and (features is None or ordering)
         needed = {*view.entity.keys, view.source.timestamp, *self._columns, *computed}
         self.columns: list[str] = [

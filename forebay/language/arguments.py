@@ -35,6 +35,12 @@ def check_text(where: str, what: str, value: Any) -> None:
         raise DefinitionError(f"{where}: {what}={value!r}; expected a text that is not empty")
 
 
+def check_whole(where: str, what: str, value: Any, least: int, most: int) -> None:
+    """Raise `DefinitionError` unless a value is a whole number within bounds."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise DefinitionError(f"{where}: {what}={value!r}; expected a whole number from {least:,} to {most:,}")
+
+
 def check_labels(where: str, value: Any) -> None:
     """Raise `DefinitionError` unless the owner, description and tags of a definition are texts; freeze the tags."""
     for what in ("owner", "description"):

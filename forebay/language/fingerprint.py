@@ -29,7 +29,7 @@ from forebay.instants import duration_text, instant_text, instant_us
 from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
 from forebay.language.source import AnySource, EventSource
-from forebay.language.types import AnyType
+from forebay.language.types import AnyType, FeatureType, Float64, ListType
 from forebay.language.view import AnyView, WindowedView
 
 Fact = str | int | float | bool | None
@@ -107,6 +107,8 @@ def _windowed_facts(view: WindowedView) -> Iterator[tuple[str, Fact]]:
             path, window = f"features.{feature.feature_name(text)}", feature.window(text)
             yield f"{path}.aggregation", type(feature).__name__
             yield f"{path}.of", feature.of
+            for name, value in feature.parameters(view.column(feature.of)).items():
+                yield f"{path}.{name}", _parameter(view.column(feature.of), value)
             yield f"{path}.window", _duration(window.length_us)
             yield f"{path}.hop", _duration(window.hop_us)
             yield f"{path}.default", _default(output, feature.default)
@@ -145,13 +147,25 @@ def _columns_text(entity: Entity) -> str:
     return ", ".join(f"{column}: {kind}" for column, kind in entity.keys.items())
 
 
+def _parameter(column: AnyType | None, value: Any) -> Fact:
+    """An argument of an aggregation: a fact, or a list of values of its column."""
+    if not isinstance(value, tuple):
+        fact: Fact = value
+        return fact
+    assert column is not None
+    return _default(ListType(column), value)
+
+
 def _duration(us: int | None) -> str | None:
     return None if us is None else duration_text(us)
 
 
-def _default(kind: AnyType, default: Any) -> Fact:
+def _default(kind: FeatureType, default: Any) -> Fact:
     """The default as its type holds it, so that 0, 0.0 and Decimal("0.00") of a Decimal(2) are one."""
     value = kind.python(kind.units(default))
+    if isinstance(value, list):
+        of = kind.of if isinstance(kind, ListType) else Float64
+        return msgspec.json.encode([_default(of, one) for one in value]).decode()
     if isinstance(value, decimal.Decimal):
         return f"{value.normalize():f}"
     if isinstance(value, datetime.datetime):

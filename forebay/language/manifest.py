@@ -25,7 +25,7 @@ from forebay.language.fingerprint import fingerprint, signature, used_columns
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, AnyStream, EventSource, TableSource
-from forebay.language.types import AnyType
+from forebay.language.types import AnyType, FeatureType
 from forebay.language.view import AnyView, BatchView, Derived, Feature, Selection, WindowedView
 
 __all__ = ["FORMAT", "describe", "fingerprint", "from_manifest", "signature", "to_manifest", "used_columns"]
@@ -108,12 +108,14 @@ def _pack_windowed(view: WindowedView) -> dict[str, Any]:
             {"name": name, "sql": derived.sql, "type": msgspec.to_builtins(derived.type)}
             for name, derived in view.derived.items()
         ],
-        features=[
-            {"aggregation": type(feature).__name__, **_pack(feature, default=_pack_default(feature.default))}
-            for feature in view.features
-        ],
+        features=[{"aggregation": type(feature).__name__, **_pack_aggregation(feature)} for feature in view.features],
         sessions=None if view.sessions is None else _pack(view.sessions, source=view.source.name),
     )
+
+
+def _pack_aggregation(feature: Aggregation) -> dict[str, Any]:
+    values = {name: _pack_default(getattr(feature, name, None)) for name in ("default", "edges")}
+    return _pack(feature, **values)
 
 
 def _pack_batch(view: BatchView) -> dict[str, Any]:
@@ -131,6 +133,8 @@ def _pack_batch(view: BatchView) -> dict[str, Any]:
 
 
 def _pack_default(default: Any) -> Any:
+    if isinstance(default, tuple):
+        return [_pack_default(one) for one in default]
     return instant_text(instant_us(default)) if hasattr(default, "tzinfo") else msgspec.to_builtins(default)
 
 
@@ -163,6 +167,11 @@ def _type(raw: Any) -> AnyType:
     return kind
 
 
+def _feature_type(raw: Any) -> FeatureType:
+    kind: FeatureType = msgspec.convert(raw, FeatureType)
+    return kind
+
+
 def _source(raw: dict[str, Any]) -> AnySource:
     fields = {**raw, "schema": _columns(raw["schema"])}
     if fields.pop("kind") == "TableSource":
@@ -176,7 +185,7 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
     fields = {**raw, "entity": entities[raw["entity"]]}
     if fields.pop("kind") == "BatchView":
         fields["sources"] = [sources[name] for name in raw["sources"]]
-        fields["features"] = [Feature(**{**one, "type": _type(one["type"])}) for one in raw["features"]]
+        fields["features"] = [Feature(**{**one, "type": _feature_type(one["type"])}) for one in raw["features"]]
         return BatchView(**fields)
     fields["source"] = sources[raw["source"]]
     fields["features"] = [_aggregation(one) for one in raw["features"]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import decimal
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -24,6 +25,10 @@ DECIMAL_UNITS_MAX = 2**53
 """JSON numbers are IEEE doubles: beyond this a producer cannot have meant a unit exactly."""
 STRING_BYTES_MAX = 256
 """A bounded string lies inline in every tile that remembers it."""
+LIST_LENGTH_MAX = 1024
+"""A list is part of every answer; what is longer is a table."""
+VECTOR_LENGTH_MAX = 4096
+"""Embeddings of today's models have up to 3,072 numbers."""
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -199,16 +204,86 @@ class TimestampType(Type, frozen=True, tag="Timestamp"):
 
 AnyType = StringType | BoolType | Int64Type | Float64Type | DecimalType | TimestampType
 
+
+class ListType(Type, frozen=True, tag="List"):
+    """`List(Int64)`: up to 1,024 values of one type, none of them null. Stored as a tuple of stored values."""
+
+    numpy: ClassVar[str] = "O"
+    of: AnyType
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.of, AnyType):
+            raise DefinitionError(f"List({self.of!r}) is a list of no column's type; expected e.g. List(Int64)")
+
+    def __str__(self) -> str:
+        return f"List({self.of})"
+
+    def units(self, value: Any) -> tuple[Any, ...] | None:
+        """A tuple of the stored forms of its values."""
+        if value is None:
+            return None
+        if not _is_list(value) or len(value) > LIST_LENGTH_MAX:
+            raise RequestError(f"{value!r} is not a {self}; expected a list of at most {LIST_LENGTH_MAX} values")
+        stored = tuple(self.of.units(one) for one in value)
+        if None in stored:
+            raise RequestError(f"{value!r} is not a {self}; expected no null in it")
+        return stored
+
+    def python(self, stored: Any) -> Any:
+        """A Python list."""
+        return None if stored is None else [self.of.python(one) for one in stored]
+
+
+class VectorType(Type, frozen=True, tag="Vector"):
+    """`Vector(384)`: exactly so many finite doubles, such as an embedding. Stored as a tuple of floats."""
+
+    numpy: ClassVar[str] = "O"
+    length: int
+
+    def __post_init__(self) -> None:
+        if not _is_whole(self.length, 1, VECTOR_LENGTH_MAX):
+            raise DefinitionError(
+                f"Vector({self.length!r}) is out of bounds; expected a length of 1 to {VECTOR_LENGTH_MAX}"
+            )
+
+    def __str__(self) -> str:
+        return f"Vector({self.length})"
+
+    def units(self, value: Any) -> tuple[float, ...] | None:
+        """A tuple of doubles."""
+        if value is None:
+            return None
+        if not _is_list(value) or len(value) != self.length:
+            raise RequestError(f"{value!r} is not a {self}; expected a list of {self.length} numbers")
+        stored = tuple(Float64.units(one) for one in value)
+        if None in stored:
+            raise RequestError(f"{value!r} is not a {self}; expected no null in it")
+        return tuple(one for one in stored if one is not None)
+
+    def python(self, stored: Any) -> Any:
+        """A Python list of floats."""
+        return None if stored is None else list(stored)
+
+
+FeatureType = AnyType | ListType | VectorType
+"""What a feature can be: the types of columns, and lists and vectors, which only features are."""
+
 String = StringType()
 Bool = BoolType()
 Int64 = Int64Type()
 Float64 = Float64Type()
 Timestamp = TimestampType()
 Decimal = DecimalType
+List = ListType
+Vector = VectorType
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _utf8_length(text: str) -> int:

@@ -20,7 +20,7 @@ from forebay.language.names import check_name, check_version
 from forebay.language.schedule import check_cron, check_day
 from forebay.language.sessions import OVER, SESSION_ID_BYTES, SESSION_SCHEMA, Sessionize, explain_source
 from forebay.language.source import AnySource, EventSource
-from forebay.language.types import AnyType
+from forebay.language.types import AnyType, FeatureType
 from forebay.language.windows import check_hops
 
 FEATURES_MAX = 500
@@ -36,14 +36,17 @@ class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     def __post_init__(self) -> None:
         check_text("Derived", "sql", self.sql)
-        _check_type(f"Derived({self.sql!r})", self.type)
+        if not isinstance(self.type, AnyType):
+            raise DefinitionError(
+                f"Derived({self.sql!r}) is of type {self.type!r}; expected a type such as String, Int64 or Decimal(2)"
+            )
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A named, typed value with a default, as a batch view yields it. `default=None` says null on purpose."""
 
     name: str
-    type: AnyType
+    type: FeatureType
     default: Any = msgspec.UNSET
     description: str = ""
 
@@ -204,7 +207,7 @@ class WindowedView(_View, frozen=True, cache_hash=True):
         if column is not None and not feature.accepts(column):
             raise DefinitionError(f"{what}: {explain_refusal(feature, column)}")
         default = checked_default(what, feature.default, feature.output(column))
-        return msgspec.structs.replace(feature, default=default)
+        return msgspec.structs.replace(feature.checked(what, column), default=default)
 
     def column(self, name: str | None) -> AnyType | None:
         """The type of a column of the source or a derived one; `None` where there is none."""
@@ -383,8 +386,8 @@ def batch_view(
     return declare
 
 
-def checked_default(where: str, default: Any, kind: AnyType) -> Any:
-    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00").
+def checked_default(where: str, default: Any, kind: FeatureType) -> Any:
+    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00"); a list is a tuple.
 
     Raises `DefinitionError` where it is none, or where rounding to the type's scale would make it another number.
     """
@@ -397,11 +400,11 @@ def checked_default(where: str, default: Any, kind: AnyType) -> Any:
             f"{where}: default {default!r} is not a {kind}, which would make {held} of it; "
             "write what an entity without a value is to get"
         )
-    return held
+    return tuple(held) if isinstance(held, list) else held
 
 
 def _check_type(where: str, kind: Any) -> None:
-    if not isinstance(kind, AnyType):
+    if not isinstance(kind, FeatureType):
         raise DefinitionError(f"{where} is of type {kind!r}; expected a type such as String, Int64 or Decimal(2)")
 
 

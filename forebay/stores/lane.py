@@ -28,7 +28,6 @@ from forebay.core.codec import NO_CUT, newest_of, pack_pending
 from forebay.core.events import Events
 from forebay.core.identity import SLOTS, slots_of
 from forebay.core.layout import Layout
-from forebay.core.records import joined
 from forebay.core.tiles import Tiles, fold, merge
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
@@ -211,7 +210,7 @@ class Lane:
         ]
 
     def _roll_up_long(self, view: WindowedView, keys: Sequence[str], lengths: Sequence[int]) -> None:
-        limit = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).record.itemsize)
+        limit = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).event_bytes)
         long = [key for key, length in zip(keys, lengths, strict=True) if length >= limit]
         for first in range(0, len(long), ROLL_ENTITIES_MAX):
             self._roll_up(view, long[first : first + ROLL_ENTITIES_MAX])
@@ -311,13 +310,13 @@ def _fold(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
     if len(parts) == 1:
         return parts[0].keys, fold(layout, parts[0])
     entities: dict[str, int] = {}
-    code, records = [np.empty(0, np.int64)], [np.empty(0, layout.record)]
+    pieces = [Tiles.empty(layout)]
     for events in parts:
         local = np.array([entities.setdefault(key, len(entities)) for key in events.keys], np.int64)
         tiles = fold(layout, events)
-        code.append(local[tiles.code])
-        records.append(tiles.records)
-    return list(entities), merge(layout, np.concatenate(code), joined(records))
+        pieces.append(tiles.recoded(local[tiles.code]))
+    whole = Tiles.joined(pieces)
+    return list(entities), merge(layout, whole.code, whole.records, whole.cells)
 
 
 def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Sequence[int] | None) -> list[bytes]:

@@ -17,7 +17,6 @@ import redis
 from forebay.core import codec
 from forebay.core.identity import slots_of
 from forebay.core.layout import PENDING, Layout
-from forebay.core.records import gathered
 from forebay.core.rows import Rows, newest
 from forebay.core.tiles import Tiles, expire
 from forebay.errors import RequestError, StoreError
@@ -134,11 +133,10 @@ def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int)
     order = np.argsort(slots, kind="stable")
     place = np.zeros(len(keys), np.int64)
     place[having[order]] = np.arange(len(order))
-    code, records = place[tiles.code], tiles.records
-    if (np.diff(code) < 0).any():
-        by_entity = np.argsort(code, kind="stable")
-        code, records = code[by_entity], gathered(records, by_entity)
-    return [entities[row] for row in order.tolist()], slots[order], Tiles(code, records)
+    tiles = tiles.recoded(place[tiles.code])
+    if (np.diff(tiles.code) < 0).any():
+        tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
+    return [entities[row] for row in order.tolist()], slots[order], tiles
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,8 @@ def _tile_commands(
 ) -> Iterator[pa.BinaryArray]:
     for some in _pieces(len(entities)):
         low, high = np.searchsorted(tiles.code, (some.start, some.stop))
-        mine, count = Tiles(tiles.code[low:high] - some.start, tiles.records[low:high]), len(entities[some])
+        mine, count = tiles.between(low, high), len(entities[some])
+        mine = mine.recoded(mine.code - some.start)
         blobs = codec.pack(layout, mine, count, kind=codec.BATCH, commit=cut.publication, cut_us=cut.cut_us)
         yield setting.commands(entities[some], slots[some], blobs, codec.newest_of(mine, count))
 

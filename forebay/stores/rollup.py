@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from forebay.core.codec import STREAM, newest_of, pack, unpack, unpack_records
 from forebay.core.layout import Layout
-from forebay.core.records import joined
 from forebay.core.tiles import Tiles, expire, merge, roll_up
 
 Ints = npt.NDArray[np.int64]
@@ -33,13 +32,12 @@ def rolled_up(
     """The new stream blob of each entity (`None` where no tile is left) and its newest event."""
     _, old = unpack(layout, stream)
     new = roll_up(layout, unpack_records(layout, pending))
-    code = np.concatenate((old.code, new.code))
-    every = Tiles(code, joined([old.records, new.records]))
-    behind = every.records["start"] < cuts_us[code]
+    every = Tiles.joined([old, new])
+    behind = every.records["start"] < cuts_us[every.code]
     if behind.any():
         every = every.take(~behind)
     newest = newest_of(every, len(stream))
-    tiles = expire(layout, merge(layout, every.code, every.records), newest + 1)
+    tiles = expire(layout, merge(layout, every.code, every.records, every.cells), newest + 1)
     counts = np.bincount(tiles.code, minlength=len(stream))
     blobs = pack(layout, tiles, len(stream), kind=STREAM, commit=commit)
     return [blob if count else None for blob, count in zip(blobs, counts.tolist(), strict=True)], newest

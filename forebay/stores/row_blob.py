@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.events import Column
+from forebay.core.lists import objects
 from forebay.core.rows import Rows
 from forebay.core.values import NO_INSTANT
 from forebay.errors import FormatError
-from forebay.language.types import AnyType
+from forebay.language.types import FeatureType, ListType, VectorType
 from forebay.language.view import BatchView
 
 FORMAT_VERSION = 1
@@ -84,9 +85,11 @@ def _texts_or_numbers(column: Column) -> list[Any]:
     )
 
 
-def _column(kind: AnyType, values: list[Any]) -> Column:
+def _column(kind: FeatureType, values: list[Any]) -> Column:
     storage = np.dtype(kind.storage)
     valid = np.array([value is not None for value in values], np.bool_)
+    if isinstance(kind, ListType | VectorType):
+        return Column(objects([tuple(value or ()) for value in values]), valid)
     if storage.kind == "S":
         return Column(np.array([(value or "").encode() for value in values], storage), valid)
     if storage.kind == "O":

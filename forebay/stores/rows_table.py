@@ -21,6 +21,7 @@ from forebay.core.values import arrow_type
 from forebay.errors import RequestError
 from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, day_text, instant_text, moment
+from forebay.language.types import FeatureType, VectorType
 from forebay.language.view import BatchView
 from forebay.stores.archive import dates_of
 from forebay.stores.data_files import DATE
@@ -108,9 +109,14 @@ class RowsTable:
 def rows_schema(view: BatchView) -> pa.Schema:
     """The columns of a batch view's rows."""
     keys = [(name, arrow_type(kind)) for name, kind in view.entity.keys.items()]
-    features = [(feature.name, arrow_type(feature.type)) for feature in view.features]
+    features = [(feature.name, _table_type(feature.type)) for feature in view.features]
     own = [(name, INSTANT) for name in (EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START)]
     return pa.schema([*keys, *features, *own, (DATE, pa.string())])
+
+
+def _table_type(kind: FeatureType) -> pa.DataType:
+    """Delta has lists, and none of a fixed size."""
+    return pa.list_(pa.float64()) if isinstance(kind, VectorType) else arrow_type(kind)
 
 
 def _literal(us: int) -> str:

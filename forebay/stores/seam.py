@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from forebay.core.codec import newest_of, unpack, unpack_records
 from forebay.core.layout import Layout
-from forebay.core.records import gathered, joined
 from forebay.core.tiles import Tiles
 
 Ints = npt.NDArray[np.int64]
@@ -54,7 +53,6 @@ def join(
     parts = (before, *after)
     counted = [published[before.code], *(part.records["start"] >= cuts_us[part.code] for part in after)]
     rows = np.flatnonzero(np.concatenate(counted))
-    code = np.concatenate([part.code for part in parts])[rows]
-    order = np.argsort(code, kind="stable")
-    tiles = Tiles(code[order], gathered(joined([part.records for part in parts]), rows[order]))
+    together = Tiles.joined(parts)
+    tiles = together.take(rows[np.argsort(together.code[rows], kind="stable")])
     return Joined(tiles, cuts_us, newest_of(tiles, len(stream)))

@@ -5,9 +5,11 @@
     moments_<c>, …__m2          double
     lowest_<c>, highest_<c>     the column's type
     earliest_<c>, latest_<c>    the column's type, with …__ts (timestamp) and …__id (text)
+    fading_…_<c>                double, with …__ts (timestamp)
+    what has cells              a list of structs (`forebay.stores.cells_columns`)
 
-Where a tile has no value of a column (`present_<c>` is 0), the last two kinds are null: their identities (infinities,
-first and last instants) have no other meaning outside.
+Where a tile has no value of a column (`present_<c>` is 0), extremes, first and last values and the instant of a fading
+sum are null: their identities (infinities, first and last instants) have no other meaning outside.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.algebra.int128 import INT128
-from forebay.algebra.partials import Partial
+from forebay.algebra.partials import FADING, Partial
 from forebay.core.identity import parse_entity_keys
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
@@ -31,6 +33,7 @@ from forebay.ingest.convert import decimal_array, units_of
 from forebay.ingest.select import fixed_bytes
 from forebay.instants import DAY_US, day_text
 from forebay.language.types import AnyType, DecimalType
+from forebay.stores.cells_columns import cells_from_arrow, cells_to_arrow, cells_type
 from forebay.stores.data_files import DATE
 
 ENTITY_KEY, HOP_US, START = "entity_key", "hop_us", "tile_start"
@@ -43,6 +46,7 @@ def tiles_schema(layout: Layout) -> pa.Schema:
     keys = [(name, stored_type(kind)) for name, kind in layout.view.entity.keys.items()]
     head = [(ENTITY_KEY, pa.string()), (HOP_US, pa.int64()), (START, INSTANT), (EVENTS, pa.int64()), (NEWEST, INSTANT)]
     fields = [(name, _type(partial, name, layout)) for partial, name in _fields(layout)]
+    fields += [(partial.name, cells_type(layout, partial)) for partial in layout.ragged]
     names = [name for name, _ in (*head, *fields)]
     for key, _ in keys:
         if key in names:
@@ -65,8 +69,11 @@ def to_table(layout: Layout, keys: Sequence[str], tiles: Tiles) -> pa.Table:
     columns[EVENTS] = pa.array(records["events"])
     columns[NEWEST] = pa.array(records["newest"], INSTANT)
     for partial, name in _fields(layout):
-        absent = records[f"present_{partial.column}"] == 0
-        columns[name] = _to_arrow(records[name], schema.field(name).type, absent if _has_no_zero(partial) else None)
+        absent = records[partial.present] == 0
+        sentinel = _has_no_zero(partial, name)
+        columns[name] = _to_arrow(records[name], schema.field(name).type, absent if sentinel else None)
+    for partial in layout.ragged:
+        columns[partial.name] = cells_to_arrow(layout, partial, tiles.cells[partial.name])
     columns[DATE] = _dates(records["start"])
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
@@ -79,30 +86,35 @@ def from_table(layout: Layout, table: pa.Table) -> tuple[list[str], Tiles]:
     records["ring"] = np.searchsorted(layout.hops_us, np.asarray(_whole(table[HOP_US])))
     records["events"] = np.asarray(_whole(table[EVENTS]))
     records["newest"] = np.asarray(_whole(table[NEWEST]).cast(pa.int64()))
-    id_bytes = layout.view.event_id_bytes
     for partial in layout.partials:
-        zeros = partial.zero(layout.columns[partial.column].storage, id_bytes, 1)
+        zeros = layout.zero(partial, 1)
         for name in layout.fields[partial]:
             records[name] = _from_arrow(_whole(table[name]), layout.record[name], zeros[name][0])
-    return coded.dictionary.to_pylist(), merge(layout, np.asarray(coded.indices).astype(np.int64), records)
+    code = np.asarray(coded.indices).astype(np.int64)
+    cells = {one.name: cells_from_arrow(layout, one, _whole(table[one.name])) for one in layout.ragged}
+    return coded.dictionary.to_pylist(), merge(layout, code, records, cells)
 
 
 def _fields(layout: Layout) -> Iterator[tuple[Partial, str]]:
     return ((partial, name) for partial in layout.partials for name in layout.fields[partial])
 
 
-def _has_no_zero(partial: Partial) -> bool:
-    """Whether its identity is a sentinel."""
+def _has_no_zero(partial: Partial, name: str) -> bool:
+    """Whether the identity of a field is a sentinel."""
+    if partial.kind in FADING:
+        return name.endswith("__ts")
     return partial.kind in ("lowest", "highest", "earliest", "latest")
 
 
 def _type(partial: Partial, name: str, layout: Layout) -> pa.DataType:
-    kind = layout.columns[partial.column]
     if name == f"{partial.name}__ts":
         return INSTANT
+    if partial.kind in FADING:
+        return pa.float64()
+    kind = layout.columns[partial.column]
     if name == f"{partial.name}__id":
         return pa.string()
-    if _has_no_zero(partial):
+    if _has_no_zero(partial, name):
         return stored_type(kind)
     field = layout.record[name]
     if field == INT128:

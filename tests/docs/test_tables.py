@@ -23,6 +23,7 @@ from assets import keys as assets_keys
 from forebay import (
     Bool,
     Count,
+    DecayedCount,
     Decimal,
     Entity,
     EventSource,
@@ -55,6 +56,7 @@ from forebay.settings import Settings
 from forebay.stores.tables import OfflineStore
 from streaming import run as stream
 from tests.docs.pages import ROOT, blocks, table, tables
+from tests.own_arguments import own_arguments
 
 LANGUAGE, OPERATIONS = ROOT / "docs/language.md", ROOT / "docs/operations.md"
 COLUMNS: tuple[AnyType, ...] = (Int64, Float64, Decimal(2), Timestamp, Bool, String, String(max_bytes=16))
@@ -116,7 +118,7 @@ def test_aggregations() -> None:
     def cell(kind: type[Aggregation], column: AnyType | None) -> str:
         of = None if column is None else "c"
         try:
-            aggregation = kind("a", of=of, windows=("1h",), default=None)
+            aggregation = kind("a", of=of, windows=("1h",), default=None, **own_arguments(kind))
         except Exception:  # noqa: BLE001  whatever refuses the column is a dash in the table
             return REFUSED
         return str(aggregation.output(column)) if column is None or aggregation.accepts(column) else REFUSED
@@ -221,5 +223,18 @@ def test_assets() -> None:
     assert folders == set(re.findall(r'"(\w+)"', code.partition('"""')[2].partition('"""')[2]))
 
 
-def test_seconds_since_and_count_need_no_column() -> None:
-    assert {k.__name__ for k in AGGREGATIONS if not k.of_required} == {Count.__name__, SecondsSince.__name__}
+def test_arguments_of_their_own() -> None:
+    shared = {field.name for field in msgspec.structs.fields(Aggregation)}
+    expected = [
+        (f"`{kind.__name__}`", f"`{field.name}`", "required" if not field.default else f"`{field.default}`")
+        for kind in AGGREGATIONS
+        for field in msgspec.structs.fields(kind)
+        if field.name not in shared
+    ]
+    rows = next(rows for _, rows in tables(LANGUAGE) if rows[0][:2] == ["of", "argument"])
+    assert [(row[0], row[1], row[3]) for row in rows[1:]] == expected
+
+
+def test_some_aggregations_need_no_column() -> None:
+    free = {Count.__name__, SecondsSince.__name__, DecayedCount.__name__}
+    assert {k.__name__ for k in AGGREGATIONS if not k.of_required} == free

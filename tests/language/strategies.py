@@ -19,27 +19,35 @@ from forebay import (
     Float64,
     Int64,
     KafkaTopic,
+    List,
     RedisStream,
     Sessionize,
     String,
     TableSource,
     Timestamp,
+    Vector,
     WindowedView,
 )
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import Definitions
 from forebay.language.sessions import SESSION_SCHEMA
-from forebay.language.types import AnyType, DecimalType
+from forebay.language.types import AnyType, DecimalType, FeatureType
+from tests.own_arguments import own_arguments
 
 DURATIONS = st.sampled_from(["250ms", "30s", "10m", "1h", "24h", "7d"])
 WINDOWS = st.lists(st.sampled_from(["90s", "10m", "1h", "24h", "7d", None]), min_size=1, max_size=3, unique=True)
 CRONS = st.sampled_from(["@daily", "0 * * * *", "*/5 1-3 * jan mon"])
 DAYS = st.dates().map(lambda day: day.isoformat())
 TEXTS = st.text(max_size=8)
-TYPES = st.one_of(
+COLUMN_TYPES = st.one_of(
     st.sampled_from([String, Bool, Int64, Float64, Timestamp]),
     st.builds(Decimal, st.integers(0, 12)),
     st.integers(1, 64).map(lambda n: String(max_bytes=n)),
+)
+TYPES = st.one_of(
+    COLUMN_TYPES,
+    st.builds(List, COLUMN_TYPES),
+    st.builds(Vector, st.integers(1, 4)),
 )
 STREAMS = [
     None,
@@ -56,8 +64,12 @@ LABELS = {
 }
 
 
-def defaults(kind: AnyType) -> st.SearchStrategy[Any]:
+def defaults(kind: FeatureType) -> st.SearchStrategy[Any]:
     """Values of a type, in the forms that a user writes."""
+    if isinstance(kind, List | Vector):
+        of, size = (kind.of, None) if isinstance(kind, List) else (Float64, kind.length)
+        held = defaults(of).filter(lambda value: of.units(value) is not None)
+        return st.none() | st.lists(held, min_size=size or 0, max_size=size or 3)
     some = {
         "String": st.text("ab", max_size=1),
         "Bool": st.booleans(),
@@ -83,7 +95,7 @@ def entities(draw: st.DrawFn, name: str) -> Entity:
 def event_sources(draw: st.DrawFn, name: str, entity: Entity) -> EventSource:
     """A source that holds the keys of an entity."""
     columns = draw(st.lists(st.sampled_from("dcba"), unique=True))
-    own = {**entity.keys, "ts": Timestamp, "event_id": String, **{column: draw(TYPES) for column in columns}}
+    own = {**entity.keys, "ts": Timestamp, "event_id": String, **{column: draw(COLUMN_TYPES) for column in columns}}
     return EventSource(
         name,
         schema={column: own[column] for column in draw(st.permutations(list(own)))},
@@ -105,7 +117,7 @@ def table_sources(draw: st.DrawFn, name: str) -> TableSource:
         name,
         schema={
             "at": Timestamp,
-            **{column: draw(TYPES) for column in draw(st.lists(st.sampled_from("ba"), unique=True))},
+            **{column: draw(COLUMN_TYPES) for column in draw(st.lists(st.sampled_from("ba"), unique=True))},
         },
         effective="at",
         path=draw(st.sampled_from(["x.csv", None])),
@@ -119,13 +131,14 @@ def aggregations(draw: st.DrawFn, name: str, columns: dict[str, AnyType]) -> Agg
     """Any aggregation of a column that allows it."""
     kind = draw(st.sampled_from(AGGREGATIONS))
     some = [None] if not kind.of_required else []
-    probe = {"windows": ["1h"], "default": None}
+    probe = {"windows": ["1h"], "default": None, **own_arguments(kind)}
     if kind.__name__ != "SecondsSince":
         some += [of for of, column in columns.items() if kind("probe", of=of, **probe).accepts(column)]
     if not some:
-        kind, some = AGGREGATIONS[0], [None]
+        kind, some, probe = AGGREGATIONS[0], [None], {"windows": ["1h"], "default": None}
     of = draw(st.sampled_from(some))
-    output = kind("probe", of=of, **probe).output(None if of is None else columns[of])
+    column = None if of is None else columns[of]
+    output = kind("probe", of=of, **probe).output(column)
     return kind(
         name,
         of=of,
@@ -133,6 +146,7 @@ def aggregations(draw: st.DrawFn, name: str, columns: dict[str, AnyType]) -> Agg
         default=draw(defaults(output)),
         hop=draw(st.sampled_from([None, "1s", "30s"])),
         description=draw(TEXTS),
+        **own_arguments(kind, column),
     )
 
 
@@ -140,7 +154,7 @@ def aggregations(draw: st.DrawFn, name: str, columns: dict[str, AnyType]) -> Agg
 def windowed_views(draw: st.DrawFn, name: str, entity: Entity, source: EventSource) -> WindowedView:
     """A windowed view with derived columns and expressions."""
     derived = {
-        f"x{n}": Derived(draw(st.text(min_size=1).filter(str.strip)), draw(TYPES))
+        f"x{n}": Derived(draw(st.text(min_size=1).filter(str.strip)), draw(COLUMN_TYPES))
         for n in range(draw(st.integers(0, 2)))
     }
     sessions = Sessionize(source, gap="30m", longest=draw(st.sampled_from(["30m", "1d"])), name="visits")

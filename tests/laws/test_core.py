@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from forebay.algebra.ragged import Ragged
 from forebay.core import codec
 from forebay.core.answer import answer
 from forebay.core.layout import PENDING, Layout
@@ -36,13 +38,13 @@ def tiles_before(events: list[Event], instant_us: int, seed: int, keys: list[str
         folded = fold(LAYOUT, batch)
         code = np.array([keys.index(key) for key in batch.keys], np.int64)[folded.code]
         if chance.random() < 0.5:
-            pieces.append(roll_up(LAYOUT, Tiles(code, folded.records)))
+            pieces.append(roll_up(LAYOUT, folded.recoded(code)))
         else:
             records = folded.records.copy()
             records["ring"] = PENDING
-            pieces.append(Tiles(code, records))
+            pieces.append(Tiles(code, records, folded.cells))
     chance.shuffle(pieces)
-    return Tiles(np.concatenate([p.code for p in pieces]), np.concatenate([p.records for p in pieces]))
+    return Tiles.joined(pieces)
 
 
 @settings(max_examples=150)
@@ -80,26 +82,37 @@ def test_expired_tiles_change_nothing(events: list[Event], seed: int) -> None:
 @given(EVENTS, st.integers(0, 2**32))
 def test_packed_tiles_come_back(events: list[Event], seed: int) -> None:
     keys = ["ann", "bob", "eve"]
-    tiles = merge(LAYOUT, *_both(tiles_before(events, 2**62, seed, keys)))
+    tiles = merge(LAYOUT, *_parts(tiles_before(events, 2**62, seed, keys)))
     headers, back = codec.unpack(LAYOUT, codec.pack(LAYOUT, tiles, len(keys), kind=codec.STREAM, commit=3, cut_us=5))
     assert back.records.tobytes() == tiles.records.tobytes()
     assert back.code.tolist() == tiles.code.tolist()
+    same_cells(back, tiles)
     assert headers["commit"].tolist() == [3, 3, 3]
     pending = codec.unpack_records(LAYOUT, codec.pack_pending(LAYOUT, tiles, len(keys)))
     assert (pending.records["ring"] == PENDING).all()
     assert len(pending) == len(tiles)
+    same_cells(pending, tiles)
 
 
-def _both(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
-    return tiles.code, tiles.records
+def same_cells(one: Tiles, other: Tiles) -> None:
+    """The cells of both are the same bytes."""
+    assert set(one.cells) == set(other.cells) == {partial.name for partial in LAYOUT.ragged}
+    for name, ragged in one.cells.items():
+        assert ragged.counts.tolist() == other.cells[name].counts.tolist(), name
+        assert ragged.cells.tobytes() == other.cells[name].cells.tobytes(), name
 
 
-def _pending(tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+def _parts(tiles: Tiles) -> tuple[np.ndarray, np.ndarray, Any]:
+    return tiles.code, tiles.records, tiles.cells
+
+
+def _pending(tiles: Tiles) -> tuple[np.ndarray, np.ndarray, Any]:
     """The finest tiles alone, whether they are rolled up or not."""
     finest = (tiles.records["ring"] == 0) | (tiles.records["ring"] == PENDING)
-    records = tiles.records[finest].copy()
+    tiles = tiles.take(finest)
+    records = tiles.records.copy()
     records["ring"] = 0
-    return tiles.code[finest], records
+    return tiles.code, records, tiles.cells
 
 
 @settings(max_examples=50)
@@ -108,9 +121,16 @@ def test_merging_with_zero_changes_nothing(events: list[Event], seed: int) -> No
     tiles = tiles_before(events, 2**62, seed, ["ann", "bob", "eve"])
     count = len(tiles)
     for partial in LAYOUT.partials:
-        zero = partial.zero(LAYOUT.columns[partial.column].storage, VIEW.source.event_id_bytes, count)
+        if partial.is_ragged:
+            mine = tiles.cells[partial.name]
+            both = Ragged.joined([mine, Ragged.nothing(count, mine.cells.dtype)])
+            order = np.arange(2 * count).reshape(2, count).T.ravel()
+            merged = partial.merge_cells(both.take(order), np.arange(0, 2 * count, 2))
+            assert (merged.counts.tolist(), merged.cells.tobytes()) == (mine.counts.tolist(), mine.cells.tobytes())
+            continue
+        zero = LAYOUT.zero(partial, count)
         mine = {name: tiles.records[name] for name in zero}
-        counts = np.concatenate((tiles.records[f"present_{partial.column}"], np.zeros(count, np.int64)))
+        counts = np.concatenate((tiles.records[partial.present], np.zeros(count, np.int64)))
         both = {name: np.concatenate((mine[name], zero[name])) for name in zero}
         order = np.arange(2 * count).reshape(2, count).T.ravel()
         starts = np.arange(0, 2 * count, 2)

@@ -10,16 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
 from forebay import Bool, Decimal, Entity, EventSource, Float64, Int64, String, Timestamp, WindowedView
 from forebay.core.events import Column, Events
 from forebay.core.values import FeatureColumn, Status
-from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from forebay.language.aggregations import AGGREGATIONS, Aggregation, StdDev, Variance
-from forebay.language.types import AnyType, DecimalType
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, duration_us
+from forebay.language.aggregations import (
+    AGGREGATIONS,
+    Aggregation,
+    DecayedCount,
+    DecayedSum,
+    Histogram,
+    StdDev,
+    Variance,
+)
+from forebay.language.types import AnyType, DecimalType, ListType
 from tests.oracle import oracle
+from tests.own_arguments import own_arguments
 
 MIDNIGHT_US = 1_387_065_600_000_000
 WINDOWS = ("30s", "1h", "24h", None)
@@ -39,6 +49,13 @@ SCHEMA: dict[str, AnyType] = {
 }
 COLUMNS = ("whole", "wide", "money", "real", "flag", "moment", "word")
 DEFAULTS: dict[str, Any] = {"flag": True, "word": "none", "moment": "2000-01-01T00:00:00Z"}
+EDGES: dict[str, list[Any]] = {
+    "whole": [-2, 0, 3],
+    "wide": [-(2**62), 0, 2**62],
+    "money": ["-1.00", 0, "0.01", 5],
+    "real": [-1e6, 0.1, 0.2],
+    "moment": ["1970-01-01T00:00:00Z", "2000-01-01T00:00:00Z"],
+}
 
 user = Entity("user", keys={"user": String})
 events_source = EventSource("events", schema=SCHEMA, timestamp="ts", event_id="event_id", history_start="1900-01-01")
@@ -48,18 +65,26 @@ def enrolled() -> list[Aggregation]:
     """Every exported aggregation, over every column that accepts it, over every window."""
     features: list[Aggregation] = []
     for kind in AGGREGATIONS:
+        arguments = own_arguments(kind)
         if not kind.of_required:
-            features.append(kind(f"{kind.__name__}_all", windows=WINDOWS, default=-1))
+            features.append(kind(f"{kind.__name__}_all", windows=WINDOWS, default=-1, **arguments))
         if kind.__name__ == "SecondsSince":
             continue
         for column in COLUMNS:
             squared_beyond_limit = column == "wide" and issubclass(kind, Variance | StdDev)
-            probe = kind(f"{kind.__name__}_{column}", of=column, windows=WINDOWS, default=None)
+            if kind is Histogram:
+                arguments = {"edges": EDGES.get(column, [0])}
+            probe = kind(f"{kind.__name__}_{column}", of=column, windows=WINDOWS, default=None, **arguments)
             if probe.accepts(SCHEMA[column]) and not squared_beyond_limit:
-                counts = probe.output(SCHEMA[column]) != SCHEMA[column]
-                default = -1 if counts else DEFAULTS.get(column, 7)
-                features.append(kind(probe.name, of=column, windows=WINDOWS, default=default))
+                features.append(msgspec.structs.replace(probe, default=_default(probe, column)))
     return features
+
+
+def _default(probe: Aggregation, column: str) -> Any:
+    output = probe.output(SCHEMA[column])
+    if isinstance(output, ListType):
+        return []
+    return DEFAULTS.get(column, 7) if output == SCHEMA[column] else -1
 
 
 VIEW = WindowedView("everything", version=1, entity=user, source=events_source, features=enrolled(), ttl=TTL)
@@ -157,21 +182,40 @@ def _check_one(
         scale=scale,
         ttl_us=VIEW.ttl_us,
         default=column.feature.type.units(feature.default),
+        parameters=stored_parameters(feature),
     )
     where = f"{column.feature.name} of {entity} at {at}"
     assert Status(int(column.status[i])).name == status, where
-    got = column.values[i].item()
+    got = column.values[i]
+    got = got.item() if isinstance(got, np.generic) else got
     got = got.decode() if isinstance(got, bytes) else got
-    if isinstance(expected, float) and of == "real" and status == "PRESENT":
+    if isinstance(feature, DecayedCount | DecayedSum) and status == "PRESENT":
+        assert abs(got - expected) <= _decayed_tolerance(feature, triples, entity, 10**scale), where
+    elif isinstance(expected, float) and of == "real" and status == "PRESENT":
         assert abs(got - expected) <= _tolerance(type(feature).__name__, triples, entity), where
     else:
         assert got == expected, f"{where}: {got!r} is not {expected!r}"
 
 
+def stored_parameters(feature: Aggregation) -> dict[str, Any]:
+    """The arguments of an aggregation that are its own, in stored units."""
+    column = VIEW.column(feature.of)
+    own = feature.parameters(column)
+    if "half_life" in own:
+        return {"half_life_us": duration_us(own["half_life"])}
+    return {"edges": [column.units(edge) for edge in own["edges"]]} if column and "edges" in own else own
+
+
+def _decayed_tolerance(feature: Aggregation, triples: list[Any], entity: str, unit: int) -> float:
+    """1e-9 of what is added up, without the decay."""
+    values = [value for e, _, _, value in triples if e == entity and (value is not None or not feature.of)]
+    return 1e-9 * (len(values) if isinstance(feature, DecayedCount) else sum(map(abs, values)) / unit)
+
+
 def _tolerance(kind: str, triples: list[Any], entity: str) -> float:
     """Float sums may differ by 1e-9·Σ|x|; second moments by the same of Σx², and their root accordingly."""
     sizes = [abs(value) for e, _, _, value in triples if e == entity and value is not None]
-    if kind in ("Min", "Max", "First", "Last"):
+    if kind in ("Min", "Max", "First", "Last", "Quantile"):
         return 0.0
     if kind == "Variance":
         return 1e-9 * sum(x * x for x in sizes)
