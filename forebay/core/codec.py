@@ -35,17 +35,15 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
     head, size = headers.tobytes(), HEADER.itemsize
-    return [
-        head[i * size : (i + 1) * size] + body
-        for i, body in enumerate(_bodies(layout, tiles, entities, _bytes_of(tiles.records)))
-    ]
+    bodies = _bodies(layout, tiles, entities, _bytes_of(tiles.records))
+    return [head[i * size : (i + 1) * size] + body for i, body in enumerate(bodies)]
 
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
     """The bytes to append to each entity's pending blob."""
     records = copied(tiles.records)
     records["ring"] = PENDING
-    return _bodies(layout, Tiles(tiles.code, records, tiles.cells), entities, records.tobytes())
+    return list(_bodies(layout, Tiles(tiles.code, records, tiles.cells), entities, records.tobytes()))
 
 
 def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:

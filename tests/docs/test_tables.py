@@ -33,11 +33,13 @@ from forebay import (
     Float64,
     Int64,
     KafkaTopic,
+    List,
     RedisStream,
     SecondsSince,
     String,
     TableSource,
     Timestamp,
+    Vector,
     WindowedView,
     batch_view,
 )
@@ -131,7 +133,7 @@ def test_aggregations() -> None:
 def test_types() -> None:
     rows = table(LANGUAGE, "Types", "type")
     kinds = {"String": String, "Bool": Bool, "Int64": Int64, "Float64": Float64, "Timestamp": Timestamp}
-    kinds["Decimal(2)"] = Decimal(2)
+    kinds |= {"Decimal(2)": Decimal(2), "List(Int64)": List(Int64), "Vector(3)": Vector(3)}
     assert {row[0].strip("`"): row[3].strip("`") for row in rows} == {k: str(arrow_type(t)) for k, t in kinds.items()}
 
 

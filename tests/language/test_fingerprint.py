@@ -35,12 +35,13 @@ from forebay import (
     WindowedView,
     batch_view,
 )
-from forebay.language.aggregations import AGGREGATIONS
+from forebay.language.aggregations import AGGREGATIONS, TopK
 from forebay.language.code import code_of
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, signature, used_columns
 from tests.language.shop import FRAUD, PEOPLE, SCHEMA, SCORE, SHOP, SPEND, USER, VISITS, but
 from tests.language.strategies import definitions
+from tests.own_arguments import OWN
 
 PAID, BUYS = SPEND.features[1], SPEND.features[0]
 SCORED = SCORE.features[0]
@@ -119,6 +120,22 @@ OF_AN_AGGREGATION: Cases = {
     "hop": (with_paid(hop="1m"), True),
     "description": (with_paid(description="b"), False),
 }
+OTHER_ARGUMENTS: dict[str, Any] = {"k": 17, "cap": 5, "q": 0.8, "edges": [-1, 0, 3], "half_life": "46m"}
+OF_ONE_WITH_ARGUMENTS: dict[type, tuple[WindowedView, Cases]] = {}
+for aggregation in AGGREGATIONS:
+    if aggregation.__name__ in OWN:
+        feature = aggregation("f", of="amount", windows=["24h"], default=None, **OWN[aggregation.__name__])
+        changes = {"name": "g", "of": "net", "windows": ["24h", "7d"], "default": 1, "hop": "1m", "description": "b"}
+        changes |= {name: other for name, other in OTHER_ARGUMENTS.items() if hasattr(feature, name)}
+        if aggregation is TopK:
+            changes["k"] = 3
+        if feature.output(Decimal(2)).storage == "O":
+            changes["default"] = [1]
+        cases = {
+            name: (but(SPEND, features=[but(feature, **{name: value})]), name != "description")
+            for name, value in changes.items()
+        }
+        OF_ONE_WITH_ARGUMENTS[aggregation] = but(SPEND, features=[feature]), cases
 OF_A_DERIVED_COLUMN: Cases = {
     "sql": (but(SPEND, derived={"net": Derived("amount * 0.9", Decimal(4))}), True),
     "type": (but(SPEND, derived={"net": Derived("amount * 0.8", Float64)}), True),
@@ -170,7 +187,7 @@ CLASSIFIED: list[tuple[type, Any, Cases]] = [
     (WindowedView, SPEND, OF_A_WINDOWED_VIEW),
     (Entity, SPEND, OF_ITS_ENTITY),
     (EventSource, SPEND, OF_ITS_SOURCE),
-    *((aggregation, SPEND, OF_AN_AGGREGATION) for aggregation in AGGREGATIONS),
+    *((kind, *OF_ONE_WITH_ARGUMENTS.get(kind, (SPEND, OF_AN_AGGREGATION))) for kind in AGGREGATIONS),
     (Derived, SPEND, OF_A_DERIVED_COLUMN),
     (Sessionize, VISITS, OF_ITS_SESSIONS),
     (BatchView, SCORE, OF_A_BATCH_VIEW),

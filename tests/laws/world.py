@@ -182,7 +182,7 @@ def _check_one(
         scale=scale,
         ttl_us=VIEW.ttl_us,
         default=column.feature.type.units(feature.default),
-        parameters=stored_parameters(feature),
+        parameters=stored_parameters(feature, source),
     )
     where = f"{column.feature.name} of {entity} at {at}"
     assert Status(int(column.status[i])).name == status, where
@@ -197,9 +197,8 @@ def _check_one(
         assert got == expected, f"{where}: {got!r} is not {expected!r}"
 
 
-def stored_parameters(feature: Aggregation) -> dict[str, Any]:
-    """The arguments of an aggregation that are its own, in stored units."""
-    column = VIEW.column(feature.of)
+def stored_parameters(feature: Aggregation, column: AnyType | None) -> dict[str, Any]:
+    """The arguments of an aggregation of a column that are its own, in stored units."""
     own = feature.parameters(column)
     if "half_life" in own:
         return {"half_life_us": duration_us(own["half_life"])}
