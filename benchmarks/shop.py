@@ -51,7 +51,7 @@ purchases = EventSource(
     },
     timestamp="ts",
     event_id="event_id",
-    stream=FileStream("${FOREBAY_HOME}/stream/purchases.ndjson"),
+    stream=FileStream("${FOREBAY_HOME}/stream"),
     lateness="10m",
     history_start=HISTORY_START,
 )

@@ -10,7 +10,7 @@ out.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import redis
 from msgspec.structs import replace
@@ -18,10 +18,13 @@ from msgspec.structs import replace
 from forebay.errors import ForebayError
 from forebay.stores.signs import Sign, Signs
 from forebay.stores.tables import OfflineStore
+from streaming.begun import Begun
 from streaming.log_ends import LogEnds
+from streaming.losses import Loss
 from streaming.metrics import Metrics
-from streaming.parts import Parts, Task
+from streaming.parts import Task
 from streaming.status import Status
+from streaming.stop import Stop
 from streaming.turns import taken_every
 
 SIGN_INTERVAL_S = 2.0
@@ -31,35 +34,33 @@ LAG_INTERVAL_S = 10.0
 
 
 @contextlib.contextmanager
-def alive(parts: Parts, online: redis.Redis, metrics_port: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Within the block the flow's sign is written; gives what its readers call."""
-    task, now_us = parts.task, parts.task.now_us
-    seen: dict[int, int] = {}
+def alive(
+    begun: Begun, online: redis.Redis, stop: Stop, losses: Sequence[Loss], metrics_port: int | None = None
+) -> Iterator[None]:
+    """Within the block the flow's sign is written, from what its readers put on the board."""
+    task, now_us = begun.task, begun.task.now_us
     signs, sources = Signs(online, task.settings.namespace), [source.name for source in task.sources]
     sign = Sign(
-        parts.number,
+        begun.number,
         now_us(),
         now_us(),
         workers=task.workers,
-        views=tuple(parts.views),
-        losses=tuple(map(str, parts.summary.losses)),
+        views=tuple(view.key for view in task.views),
+        losses=tuple(map(str, losses)),
         metrics_port=metrics_port,
     )
 
-    def polled(reader: int) -> None:
-        seen[reader] = now_us()
-
     def say(ended_us: int | None = None, why: str = "") -> None:
-        last_us = min(seen.copy().values(), default=sign.seen_us)
+        last_us = begun.board.polled_us() or sign.seen_us
         for source in sources:
             signs.write(source, replace(sign, seen_us=last_us, ended_us=ended_us, why=why))
 
     try:
         with taken_every(SIGN_INTERVAL_S, "alive", say):
-            yield polled
+            yield
     finally:
         with contextlib.suppress(ForebayError):
-            say(now_us(), "" if parts.stop.error is None else str(parts.stop.error))
+            say(now_us(), "" if stop.error is None else str(stop.error))
 
 
 @contextlib.contextmanager

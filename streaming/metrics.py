@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 
 from forebay.errors import ConfigError
 from forebay.instants import SECOND_US
-from streaming.backlog import Backlog, Store
+from streaming.backlog import Backlog
+from streaming.board import Store
 from streaming.status import PartitionStatus
 
 ADDRESS = "127.0.0.1"

@@ -66,6 +66,10 @@ class Offline:
     _archives: dict[str, Archive] = field(default_factory=dict)
     _known: dict[tuple[str, str], PartitionPosition] = field(default_factory=dict)
     """What this process knows of the archive's positions: it alone moves those of the partitions that it reads."""
+    _shared: bool = False
+    """Whether other processes of the flow move other partitions."""
+    _looked: dict[str, tuple[int, dict[str, PartitionPosition]]] = field(default_factory=dict)
+    """When the archive of a source was looked at for those, and what it said."""
     _letters: DeadLetters = field(init=False)
     _tables: dict[str, StreamedTable] = field(default_factory=dict)
     _positions: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -83,6 +87,25 @@ class Offline:
         for source in sources:
             self._archive(source).take(number)
             self._letters.take(source.name, number)
+
+    def share(self, sources: Sequence[EventSource], number: int, worker: int) -> None:
+        """Append as one worker of the flow that took the tables with a number."""
+        self._shared = True
+        for source in sources:
+            self._archive(source).share(number, worker)
+            self._letters.share(source.name, number, worker)
+
+    def stand(
+        self,
+        views: Sequence[WindowedView],
+        archived: Mapping[tuple[str, str], PartitionPosition],
+        streamed: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Go by positions that were read when the flow began."""
+        self._known = dict(archived)
+        for view in views:
+            self._tables[view.key] = self.store.streamed(view)
+            self._positions[view.key] = dict(streamed[view.key])
 
     def archived(self, source: EventSource) -> dict[str, PartitionPosition]:
         """How far each partition is archived."""
@@ -148,9 +171,7 @@ class Offline:
         False where there is none to be moved.
         """
         source = heartbeat.source
-        instants = [known.watermark_us for (name, _), known in self._known.items() if name == source.name]
-        newest_us = max((us for us in instants if us is not None), default=INT64_MIN)
-        to_us, moved = clock_us(newest_us, heartbeat.seen_us), dict[str, int]()
+        to_us, moved = clock_us(self._newest_us(source, heartbeat.seen_us), heartbeat.seen_us), dict[str, int]()
         for name, quiet in heartbeat.ends.items():
             known = self._known.get((source.name, name), PartitionPosition())
             idle = heartbeat.seen_us - quiet.since_us >= IDLE_AFTER_US and known.next_offset >= quiet.next_offset
@@ -161,6 +182,16 @@ class Offline:
         for name, us in moved.items():
             self._known[source.name, name] = replace(self._known[source.name, name], heartbeat_us=us)
         return bool(moved)
+
+    def _newest_us(self, source: EventSource, seen_us: int) -> int:
+        """The newest event of a source that is archived; those of other workers' partitions are looked up at times."""
+        looked_us, found = self._looked.get(source.name, (INT64_MIN, dict[str, PartitionPosition]()))
+        if self._shared and seen_us - looked_us >= IDLE_AFTER_US:
+            found = self._archive(source).positions()
+            self._looked[source.name] = seen_us, found
+        mine = [known for (name, _), known in self._known.items() if name == source.name]
+        instants = [known.watermark_us for known in [*mine, *found.values()]]
+        return max((us for us in instants if us is not None), default=INT64_MIN)
 
     def append_partials(self, partials: Sequence[Partials]) -> None:
         """Append the tiles that a view's table lacks, with the positions that they bring it to."""

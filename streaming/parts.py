@@ -27,6 +27,7 @@ from forebay.stores.lane import Lane, wall_clock_us
 from forebay.stores.refusals import Refusals
 from forebay.stores.tables import OfflineStore
 from streaming.backlog import Backlog
+from streaming.board import Board
 from streaming.decode import Decoder
 from streaming.delta_writer import DeltaWriter
 from streaming.heartbeat import interval_us
@@ -34,9 +35,9 @@ from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
 from streaming.losses import Loss
 from streaming.offline import Offline
-from streaming.positions import published_cut, read_positions
+from streaming.positions import Found, Positions, published_cut, read_positions
 from streaming.retry import Patience
-from streaming.routing import lanes_of, slots_of_worker
+from streaming.routing import lanes_of, reader_of, slots_of_worker
 from streaming.sources import Logs, Reader
 from streaming.split import Splitter
 from streaming.stop import Stop
@@ -64,8 +65,20 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What a flow has that took over: its number, the token of each worker's lane, and what its stores said then."""
+
+    number: int
+    tokens: Sequence[bytes]
+    found: Found
+    losses: Sequence[Loss]
+
+
+@dataclass(frozen=True)
 class Parts:
-    """A flow that has taken over: readers and writers by the number of their worker, and what lies between them."""
+    """A flow that has taken over, or one worker of it: readers and writers by the number of their worker, and what lies
+    between them.
+    """
 
     task: Task
     number: int
@@ -77,13 +90,19 @@ class Parts:
     decode: Decoder
     split: Splitter
     delta: DeltaWriter
-    lanes: Sequence[Lane]
+    lanes: Mapping[int, Lane]
     views: Mapping[str, WindowedView]
 
-    def reader(self, n: int, polled: Callable[[int], None] = lambda reader: None) -> Reader:
+    @property
+    def board(self) -> Board:
+        """What all workers see."""
+        return self.backlog.board
+
+    def reader(self, n: int) -> Reader:
         """The reader of a worker, at the positions that were found; it says each time that it was at work."""
         task = self.task
         ended, beat_us = self.summary.ended, interval_us(task.views)
+        polled = self.board.polled
         return Reader(self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us, polled)
 
     def writer(self, n: int) -> LaneWriter:
@@ -95,20 +114,66 @@ class Parts:
 
 
 def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> Parts:
-    """Become the writer of the task's slots and tables, and find where everything is to be resumed.
+    """Become the writer of the task's slots and tables; all workers of the flow, in this process.
 
     Raises `FencedError` where another flow of these sources begins meanwhile.
     """
+    offline, lanes = _offline(task, online), _lanes(task, online)
+    taken = _take(task, online, offline, lanes)
+    summary.losses = list(taken.losses)
+    return _parts(
+        task, taken, online, offline, dict(enumerate(lanes)), stop, summary, Backlog(board=Board(task.workers))
+    )
+
+
+def take_for_processes(task: Task, online: redis.Redis) -> Taken:
+    """Become the writer of the task's slots and tables, for workers that are processes of their own."""
+    lanes = _lanes(task, online)
+    taken = _take(task, online, _offline(task, online), lanes)
+    for lane in lanes:
+        lane.close()
+    return taken
+
+
+def worker_parts(
+    task: Task, taken: Taken, worker: int, online: redis.Redis, stop: Stop, summary: Summary, board: Board
+) -> Parts:
+    """One worker of a flow that has taken over. Raises `FencedError` where another has since."""
+    offline, lanes = _offline(task, online), dict[int, Lane]()
+    offline.share(task.sources, taken.number, worker)
+    offline.stand(task.views, taken.found.archived, taken.found.streamed)
+    if task.views:
+        lanes[worker] = _lane(task, online, worker, taken.tokens[worker])
+        task.patience(lanes[worker].begin)
+    backlog = Backlog(board=board, worker=worker)
+    return _parts(task, taken, online, offline, lanes, stop, summary, backlog)
+
+
+def _take(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lane]) -> Taken:
+    """Find where everything is to be resumed, once all is taken."""
     settings, views, patience = task.settings, task.views, task.patience
-    offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
-    offline.refusals = Refusals(online, settings.namespace) if views else None
-    lanes, seen = _lanes(task, online), patience(lambda: offline.flow(task.sources))
+    seen = patience(lambda: offline.flow(task.sources))
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))
     positions = read_positions(online, settings.namespace, offline, task.sources, views)
-    summary.losses = positions.losses
-    if _give_back(task, online, offline, summary.losses):
+    losses = positions.losses
+    if _give_back(task, online, offline, losses):
         positions = read_positions(online, settings.namespace, offline, task.sources, views)
+    return Taken(number, [lane.token for lane in lanes], positions.found, losses)
+
+
+def _parts(
+    task: Task,
+    taken: Taken,
+    online: redis.Redis,
+    offline: Offline,
+    lanes: Mapping[int, Lane],
+    stop: Stop,
+    summary: Summary,
+    backlog: Backlog,
+) -> Parts:
+    settings, patience = task.settings, task.patience
+    positions = Positions(task.sources, task.views, offline, taken.found)
     logs = Logs(
         task.sources,
         settings.home,
@@ -119,22 +184,32 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
         offline.store.revived(),
         task.until_end,
     )
-    backlog = Backlog()
     summary.metrics.watch(backlog)
     limits = {source.name: task.definitions.limits(source) for source in task.sources}
+
+    def mine(source: str, partition: str) -> bool:
+        return not lanes or reader_of(source, partition, task.workers) in lanes
+
     return Parts(
         task,
-        number,
+        taken.number,
         stop,
         summary,
         backlog,
         logs,
-        Decoder(limits, positions.remembered(), task.now_us, _codecs(task)),
-        Splitter(views, task.workers, backlog),
+        Decoder(limits, positions.remembered(mine), task.now_us, _codecs(task)),
+        Splitter(task.views, task.workers, backlog),
         DeltaWriter(offline, patience, stop, backlog, summary),
         lanes,
-        {view.key: view for view in views},
+        {view.key: view for view in task.views},
     )
+
+
+def _offline(task: Task, online: redis.Redis) -> Offline:
+    settings, views = task.settings, task.views
+    offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
+    offline.refusals = Refusals(online, settings.namespace) if views else None
+    return offline
 
 
 def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
@@ -159,6 +234,9 @@ def _codecs(task: Task) -> Mapping[str, Codec]:
 
 def _lanes(task: Task, online: redis.Redis) -> list[Lane]:
     """The lanes of each worker; none where there is nothing to write online."""
-    workers = range(task.workers if task.views else 0)
-    slots = [slots_of_worker(n, task.workers) for n in workers]
-    return [Lane(online, task.settings.namespace, task.views, mine, clock_us=task.now_us) for mine in slots]
+    return [_lane(task, online, n) for n in range(task.workers if task.views else 0)]
+
+
+def _lane(task: Task, online: redis.Redis, n: int, token: bytes | None = None) -> Lane:
+    mine = slots_of_worker(n, task.workers)
+    return Lane(online, task.settings.namespace, task.views, mine, clock_us=task.now_us, token=token)

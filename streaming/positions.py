@@ -34,18 +34,25 @@ from streaming.routing import LANES
 
 
 @dataclass(frozen=True)
-class Positions:
-    """What the stores said when the flow began, after it had fenced its predecessors."""
+class Found:
+    """What the stores said when the flow began, after it had fenced its predecessors: all of its processes go by it."""
 
-    sources: Sequence[EventSource]
-    views: Sequence[WindowedView]
-    offline: Offline
     archived: Mapping[tuple[str, str], PartitionPosition]
     streamed: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, Sequence[Progress]]
     cuts: Mapping[str, int]
     refused: Mapping[str, Mapping[str, Collection[int]]]
     """By source and partition, the offsets behind the archive that were found to be dated too far ahead."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where everything is resumed, by what was found."""
+
+    sources: Sequence[EventSource]
+    views: Sequence[WindowedView]
+    offline: Offline
+    found: Found
     _firsts: dict[tuple[str, int], Mapping[str, int]] = field(default_factory=dict)
 
     def resume(self, source: EventSource, partition: str) -> int:
@@ -58,23 +65,26 @@ class Positions:
 
     def archived_to(self, source: EventSource, partition: str) -> int:
         """How far a partition is in the archive: where its log is read on."""
-        return self.archived.get((source.name, partition), PartitionPosition()).next_offset
+        return self.found.archived.get((source.name, partition), PartitionPosition()).next_offset
 
     def replay(self, source: EventSource, mine: Callable[[str], bool]) -> Archived:
         """What some store lacks and the archive holds, of some partitions of a source."""
         stretches = {
             name: (first, position.next_offset)
-            for (of, name), position in self.archived.items()
+            for (of, name), position in self.found.archived.items()
             if of == source.name and mine(name) and (first := self.resume(source, name)) < position.next_offset
         }
         return self.offline.replay(source, stretches)
 
-    def remembered(self) -> Callable[[EventSource, str], Remembered]:
-        """Asks what the stores remember of a partition; it is read now."""
+    def remembered(
+        self, mine: Callable[[str, str], bool] = lambda source, partition: True
+    ) -> Callable[[EventSource, str], Remembered]:
+        """Asks what the stores remember of a partition; that of some (source, partition) is read now."""
         known: dict[tuple[str, str], Remembered] = {}
         for source in self.sources:
-            mine = {name: position for (of, name), position in self.archived.items() if of == source.name}
-            found = self.offline.remembered(source, mine, self._settled(source))
+            name = source.name
+            archived = {part: one for (of, part), one in self.found.archived.items() if of == name and mine(name, part)}
+            found = self.offline.remembered(source, archived, self._settled(source))
             known |= {(source.name, name): one for name, one in found.items()}
         return lambda source, partition: known.get((source.name, partition), Remembered())
 
@@ -82,27 +92,31 @@ class Positions:
     def losses(self) -> list[Loss]:
         """What the online store has lost of what it had acknowledged."""
         return [
-            loss for view in self.views for loss in losses_of(view, self.streamed[view.key], self.progress[view.key])
+            loss
+            for view in self.views
+            for loss in losses_of(view, self.found.streamed[view.key], self.found.progress[view.key])
         ]
 
     def _settled(self, source: EventSource) -> dict[str, Settled]:
         """What the online store or the dead letters have settled of each partition before the archive."""
-        slots = [slot for view in self.views if view.source.name == source.name for slot in self.progress[view.key]]
+        slots = [
+            slot for view in self.views if view.source.name == source.name for slot in self.found.progress[view.key]
+        ]
         ends: dict[str, int] = defaultdict(int)
         for name, applied in itertools.chain.from_iterable(slot.partitions.items() for slot in slots):
             ends[name] = max(ends[name], applied.next_offset)
-        refused = self.refused[source.name]
+        refused = self.found.refused[source.name]
         return {name: Settled(ends[name], frozenset(refused.get(name, ()))) for name in ends.keys() | refused.keys()}
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
-        slots = [slot.partitions.get(partition) for slot in self.progress[view.key]]
-        lanes = [self.streamed[view.key].get(app_id(lane, partition)) for lane in range(LANES)]
+        slots = [slot.partitions.get(partition) for slot in self.found.progress[view.key]]
+        lanes = [self.found.streamed[view.key].get(app_id(lane, partition)) for lane in range(LANES)]
         known = [slot.next_offset for slot in slots if slot is not None] + [lane for lane in lanes if lane is not None]
         return known if len(known) == SLOTS + LANES else [*known, self._start(view, partition)]
 
     def _start(self, view: WindowedView, partition: str) -> int:
         """Where a view without a position starts."""
-        cut_us = self.cuts[view.key]
+        cut_us = self.found.cuts[view.key]
         if cut_us == NO_CUT:
             return 0
         return self._first_after(view.source, cut_us).get(partition, self.archived_to(view.source, partition))
@@ -145,4 +159,4 @@ def read_positions(
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
         cuts[view.key] = min(cuts_of(online, keys, view))
     refused = {source.name: offline.refused(source) for source in sources}
-    return Positions(sources, views, offline, archived, streamed, progress, cuts, refused)
+    return Positions(sources, views, offline, Found(archived, streamed, progress, cuts, refused))

@@ -23,12 +23,16 @@ WAIT_MAX_S = 2.0
 T = TypeVar("T")
 
 
+def untold(error: BaseException) -> None:
+    """Nobody wants to know why a call is tried again."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """Tries a call until the store can be reached, for at most `give_up_after_s`."""
 
     give_up_after_s: float = GIVE_UP_AFTER_S
-    retried: Callable[[BaseException], None] = lambda error: None
+    retried: Callable[[BaseException], None] = untold
     """Told why a call is tried again."""
 
     def __call__(self, call: Callable[[], T]) -> T:

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import redis
 
@@ -29,9 +26,9 @@ from forebay.language.source import EventSource
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from streaming.alive import alive, lag_measured
-from streaming.flow import Steps, build
+from streaming.begun import Begun, begin
 from streaming.memory import keep_freed
-from streaming.parts import Parts, Task, take_over
+from streaming.parts import Task
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
@@ -39,8 +36,6 @@ from streaming.stop import Stop
 from streaming.summary import Summary
 
 DONE, FAILED = 0, 2
-EPOCH = timedelta(seconds=1)
-"""Bytewax asks its parts for snapshots once an epoch; ours are empty."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,24 +63,24 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     definitions = _deployed(settings, online)
     sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after, summary.retried)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
-    parts = take_over(task, online, stop, summary)
+    begun = begin(task, online, stop, summary, options.metrics_port)
     for loss in summary.losses:
         print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
-    with _observed(parts, online, options.metrics_port) as polled:
-        _run_to_the_end(parts, polled)
+    with _observed(begun, online, stop, summary, options.metrics_port):
+        begun.to_the_end()
     summary.seconds = time.monotonic() - began_s
 
 
 @contextlib.contextmanager
-def _observed(parts: Parts, online: redis.Redis, metrics_port: int) -> Iterator[Callable[[int], None]]:
-    """Within the block whoever looks sees how the flow is; gives what its readers call."""
-    metrics = parts.summary.metrics
+def _observed(begun: Begun, online: redis.Redis, stop: Stop, summary: Summary, metrics_port: int) -> Iterator[None]:
+    """Within the block whoever looks sees how the flow is."""
     with contextlib.ExitStack() as stack:
         if metrics_port:
-            stack.enter_context(metrics.served(metrics_port))
-            stack.enter_context(lag_measured(parts.task, online, metrics))
-        yield stack.enter_context(alive(parts, online, metrics_port or None))
+            stack.enter_context(summary.metrics.served(metrics_port))
+            stack.enter_context(lag_measured(begun.task, online, summary.metrics))
+        stack.enter_context(alive(begun, online, stop, summary.losses, metrics_port or None))
+        yield
 
 
 def streamed_sources(definitions: Definitions, names: Sequence[str]) -> list[EventSource]:
@@ -108,24 +103,6 @@ def _deployed(settings: Settings, online: redis.Redis) -> Definitions:
     return definitions
 
 
-def _run_to_the_end(parts: Parts, polled: Callable[[int], None]) -> None:
-    """Run the dataflow until its readers end, then make what it read durable."""
-    os.environ.pop("BYTEWAX_DATAFLOW_API_ENABLED", None)  # its server would listen on every interface
-    from bytewax._bytewax import cli_main
-
-    workers, delta, stop = parts.task.workers, parts.delta, parts.stop
-    writer = parts.writer if parts.lanes else None
-    steps = Steps(partial(parts.reader, polled=polled), parts.decode, delta.archive, parts.split, writer, stop)
-    delta.start()
-    try:
-        with stop.failing():
-            cli_main(  # type: ignore[no-untyped-call]  # bytewax's stub does not say
-                build(steps, workers), workers_per_process=workers, epoch_interval=EPOCH
-            )
-    finally:
-        delta.close()
-
-
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command line."""
     parser = argparse.ArgumentParser(
@@ -138,7 +115,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=1,
         choices=range(1, WORKERS_MAX + 1),
         metavar="N",
-        help=f"threads, 1 to {WORKERS_MAX}",
+        help=f"processes, 1 to {WORKERS_MAX}",
     )
     parser.add_argument(
         "--source", action="append", default=[], metavar="NAME", help="only this source; may be repeated"

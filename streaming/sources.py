@@ -159,7 +159,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
         ended: Callable[[Sequence[str]], None],
         beat_interval_us: int = INTERVAL_MAX_US,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-        polled: Callable[[int], None] = lambda reader: None,
+        polled: Callable[[int, int], None] = lambda reader, now_us: None,
     ) -> None:
         self._polled = partial(polled, reader)
         self._stop, self._backlog, self._ended, self._until_end = stop, backlog, ended, logs.until_end
@@ -171,7 +171,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
 
     def next_batch(self) -> list[Chunk | Heartbeat]:
         """What there is now. Raises `StopIteration` at the end, or when the flow stops."""
-        self._polled()
+        self._polled(self._now_us())
         if self._stop.requested or self._done:
             raise StopIteration
         items: list[Chunk | Heartbeat] = []

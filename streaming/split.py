@@ -33,7 +33,7 @@ class Piece:
     newest_us: int
     events: Mapping[str, Events]
     size: int
-    """Events in the whole chunk: what the writer still has before it, counted."""
+    """The writer's share of the events of the chunk, as the backlog counts them."""
     refused: Sequence[int] = ()
     """Offsets of the chunk that are no events because of the clock."""
 
@@ -60,7 +60,8 @@ class Splitter:
             key: split(selector.select(batch.table.select(selector.columns)), self._writers)
             for key, selector in selectors.items()
         }
-        self._backlog.add("online", len(batch) * self._writers)
+        size = -(-len(batch) // self._writers)
+        self._backlog.add("online", size * self._writers)
         refused = [letter.offset for letter in decoded.dead if letter.reason == FUTURE]
         return [
             Piece(
@@ -71,7 +72,7 @@ class Splitter:
                 batch.next_offset,
                 decoded.newest_us,
                 {key: events[writer] for key, events in cut.items()},
-                len(batch),
+                size,
                 refused,
             )
             for writer in range(self._writers)

@@ -1,4 +1,4 @@
-"""Why and when a flow ends: one flag that all of its threads look at.
+"""Why and when a flow ends: one flag that all of its threads look at, and all of its processes.
 
 Lives here: the flag. Nothing in a flow raises through Bytewax, whose threads would each print a stack; a step that
 fails puts its error here, the readers end at their next turn, and `run.py` says the error once. Invariant: the first
@@ -13,21 +13,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from streaming.board import Board
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Set once, by a signal or by the first error; read by every thread of the flow."""
+    """Set once, by a signal or by the first error; read by every thread of the flow.
 
-    def __init__(self) -> None:
-        self._requested = threading.Event()
+    With a `board`, what one process sets ends the readers of all.
+    """
+
+    def __init__(self, board: Board | None = None) -> None:
+        self._requested, self._board = threading.Event(), board
         self._lock = threading.Lock()
         self._error: BaseException | None = None
 
     @property
     def requested(self) -> bool:
         """Whether readers should end, so that what was read drains into the stores."""
-        return self._requested.is_set()
+        return self._requested.is_set() or (self._board is not None and self._board.stopping)
 
     @property
     def error(self) -> BaseException | None:
@@ -37,12 +42,20 @@ class Stop:
     def request(self) -> None:
         """End the flow after what was read is durable."""
         self._requested.set()
+        if self._board is not None:
+            self._board.stop()
+
+    def join(self, board: Board) -> None:
+        """Stop with the processes of a flow from now on."""
+        self._board = board
+        if self._requested.is_set():
+            board.stop()
 
     def fail(self, error: BaseException) -> None:
         """End the flow at once; what is not in the stores yet is read again by the next flow."""
         with self._lock:
             self._error = self._error or error
-        self._requested.set()
+        self.request()
 
     @contextmanager
     def failing(self) -> Iterator[None]:

@@ -56,6 +56,22 @@ class Summary:
         with self.lock:
             self.unfinished.extend(unfinished)
 
+    def add(self, other: Summary) -> None:
+        """What another process of the flow did."""
+        with self.lock:
+            for mine, theirs in ((self.events, other.events), (self.late, other.late), (self.dead, other.dead)):
+                mine.update(theirs)
+            self.duplicates.update(other.duplicates)
+            self.unfinished.extend(other.unfinished)
+        for view, commit in other.commits.items():
+            self.committed(view, commit)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("lock", "metrics")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=threading.Lock(), metrics=Metrics())
+
     def to_dict(self) -> dict[str, Any]:
         """The counts, ready for JSON."""
         total = sum(self.events.values())

@@ -22,7 +22,7 @@ def stream(
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when every partition is read and all is durable.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, max=8, help="Threads, 1 to 8.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="Processes, 1 to 8.")] = 1,
     source: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this source; may be repeated.")] = None,
     give_up_after: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long a store that is away is waited for.")

@@ -3,7 +3,7 @@
 Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
 event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
 event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came; and `flow`, the number of the
-flow that may append. Whoever appends a range that
+flow that may append, with `flow/<n>` for each of its workers. Whoever appends a range that
 overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
 is loaded is a partition `load:<hash of its bytes>`, dead letters that became events are the partition `revived`: both
 without a watermark.
@@ -28,7 +28,7 @@ from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, e
 from forebay.instants import DAY_US, day_text
 from forebay.language.source import EventSource
 from forebay.stores.data_files import DATE, in_order
-from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates
+from forebay.stores.lake_table import Commit, LakeTable, Position, between_dates, shares_of
 from forebay.stores.location import Location
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ FLOW = "flow"
 LOAD = "load:"
 REVIVED = "revived"
 """The partition of dead letters that became events (`forebay.stores.revived`); its order says nothing of time."""
+FLOWS = frozenset([FLOW, *shares_of(FLOW)])
+"""Positions that are no partition's."""
 _EARLIEST_US = -(2**62)
 _LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
 
@@ -113,6 +115,10 @@ class Archive:
         """Take it for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
         self.table.take(FLOW, number)
 
+    def share(self, number: int, worker: int) -> None:
+        """Append as one of the workers of the flow that took it."""
+        self.table.share(FLOW, number, worker)
+
     def next_offset(self, partition: str) -> int:
         """The first offset of a partition that is not archived."""
         return self.table.position(partition) or 0
@@ -120,7 +126,8 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        names = [name for name in found if not (name == FLOW or _LOADED.fullmatch(name) or _is_instant(name, found))]
+        others = {name for name in found if _LOADED.fullmatch(name) or _is_instant(name, found)}
+        names = [name for name in found if name not in FLOWS | others]
         return {
             name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
             for name in names

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from forebay.ingest.batch import FUTURE, INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
-from forebay.stores.archive import FLOW
+from forebay.stores.archive import FLOW, FLOWS
 from forebay.stores.data_files import DATE
 from forebay.stores.lake_table import Commit, LakeTable, Position
 from forebay.stores.location import Location
@@ -72,6 +72,10 @@ class DeadLetters:
         """Take a source's letters for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
         self.table.take(f"{source}/{FLOW}", number)
 
+    def share(self, source: str, number: int, worker: int) -> None:
+        """Append as one of the workers of the flow that took a source's letters."""
+        self.table.share(f"{source}/{FLOW}", number, worker)
+
     def position(self, name: str) -> int:
         """How far `<source>/<partition>` was judged."""
         return self.table.position(name) or 0
@@ -80,7 +84,7 @@ class DeadLetters:
         """Partitions and offsets of a source's letters that are FUTURE, those of each partition from an offset on."""
         mine = [(name, end) for name, end in self.table.positions().items() if name.startswith(f"{source}/")]
         heads = {name.removeprefix(f"{source}/"): end for name, end in mine}
-        if not any(end > since.get(name, 0) for name, end in heads.items() if name != FLOW):
+        if not any(end > since.get(name, 0) for name, end in heads.items() if name not in FLOWS):
             return []
         where = (pc.field("source") == source) & (pc.field("reason") == FUTURE)
         rows = self.table.read(["source_partition", SOURCE_OFFSET], where)

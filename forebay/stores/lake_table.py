@@ -44,6 +44,9 @@ _APPENDER = WriterProperties(
 """Small files of mostly distinct values: without dictionaries they are a quarter smaller and cost two thirds of the
 CPU. Compaction, which sees many rows at once, makes dictionaries."""
 
+SHARES_MAX = 8
+"""Workers that may share a table which was taken: what a commit that takes it has to move."""
+
 Position = Callable[[str], "int | None"]
 
 
@@ -115,7 +118,8 @@ class LakeTable:
         return appended
 
     def take(self, name: str, number: int) -> None:
-        """Take the table under a name: from now on nobody who took it with a smaller number appends to it.
+        """Take the table under a name: from now on nobody who took it with a smaller number appends to it, nor any of
+        the workers that share it.
 
         Raises `FencedError`, now or at an append of this object, where somebody took it with a greater one.
         """
@@ -124,10 +128,19 @@ class LakeTable:
             known = position(name) or 0
             if known > number:
                 raise self._fenced()
-            return Commit(self.schema.empty_table(), {name: number}) if known < number else None
+            if known == number:
+                return None
+            return Commit(self.schema.empty_table(), dict.fromkeys([name, *shares_of(name)], number))
 
         self.append(prepare)
         self._taken[name] = number
+
+    def share(self, name: str, number: int, worker: int) -> None:
+        """Append as one of the workers of whoever took the table under a name with this number.
+
+        Commits of different workers don't meet each other, and all of them meet those of the next that takes it.
+        """
+        self._taken[shares_of(name)[worker]] = number
 
     def prepared(self, prepare: Callable[[Position], Commit | None], position: Position) -> Commit | None:
         """What `prepare` makes of the positions, under everything that was taken.
@@ -320,3 +333,8 @@ def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def between_dates(first: str, last: str) -> str:
     """The SQL predicate of the dates from `first` to `last`, both included."""
     return f"{DATE} >= '{first}' AND {DATE} <= '{last}'"
+
+
+def shares_of(name: str) -> list[str]:
+    """The positions under which workers share a table that was taken under a name."""
+    return [f"{name}/{worker}" for worker in range(SHARES_MAX)]

@@ -81,7 +81,7 @@ def wall_clock_us() -> int:
 
 
 class Lane:
-    """The writer of `slots` for `views`, once it has taken over.
+    """The writer of `slots` for `views`, once it has taken over; or once another has, with a `token` that it hands on.
 
     After `StoreUnavailableError` call the same `commit` again: it reconnects, and drops what had arrived. After
     `FencedError` stop.
@@ -95,6 +95,7 @@ class Lane:
         slots: Sequence[int],
         *,
         clock_us: Callable[[], int] = wall_clock_us,
+        token: bytes | None = None,
     ) -> None:
         self._views = {view.key: view for view in views}
         of_sessions = [view.key for view in views if view.sessions is not None]
@@ -106,7 +107,8 @@ class Lane:
         sources = sorted({view.source.name for view in views})
         fences = [self._keys.fence(slot, source) for slot in self._slots for source in sources]
         what = f"{len(self._slots)} slots of {', '.join(sources)} in {namespace!r}"
-        self._fence = Fence(self._wire, fences, what, "The store has lost its data. Start again: the stream rewinds.")
+        gone = "The store has lost its data. Start again: the stream rewinds."
+        self._fence = Fence(self._wire, fences, what, gone, token)
         self._progress: dict[str, _Slots] = {}
         self._expiries = Expiries()
         self._number = 0
@@ -117,6 +119,11 @@ class Lane:
     def progress(self) -> Mapping[str, Mapping[int, Progress]]:
         """How far each view is, by slot; a slot to which nothing was applied is absent."""
         return self._progress
+
+    @property
+    def token(self) -> bytes:
+        """What another process needs to write as this lane."""
+        return self._fence.token
 
     @property
     def tokens(self) -> dict[str, bytes]:

@@ -116,7 +116,7 @@ class Process:
     def end(self) -> None:
         """What the death of the process does: its connections are gone."""
         self.dead = True
-        for lane in self.parts.lanes:
+        for lane in self.parts.lanes.values():
             lane.close()
         for reader in self._readers:
             reader.close()

@@ -216,7 +216,7 @@ class Simulation:
         pipe.execute()
         self.expected.memory = copy.memory.copy()
         for process in [*self.zombies, *([self.process] if self.process else [])]:
-            for lane in process.parts.lanes:
+            for lane in process.parts.lanes.values():
                 lane.close()
         self.lost += 1
 

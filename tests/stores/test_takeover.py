@@ -82,6 +82,36 @@ def test_a_flow_that_is_replaced_between_its_look_and_its_commit_appends_nothing
     assert items(OfflineStore(offline_url)) == [0, 1, 2]
 
 
+def test_the_workers_of_a_flow_do_not_meet_each_other_and_all_are_refused_once_it_is_replaced(
+    offline_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flow 1        take ─┬─ worker 0:  look ············ commit        look ············ commit: fenced
+    worker 1               └────────────────── commit                       flow 2: take"""
+    taken(offline_url, 1)
+    workers = [OfflineStore(offline_url).archive(SOURCE) for _ in range(2)]
+    for n, worker in enumerate(workers):
+        worker.share(1, n)
+    write, tries, meanwhile = LakeTable._write, list[Commit](), list[Any]()
+
+    def paused(table: LakeTable, snapshot: DeltaTable, commit: Commit, **how: Any) -> None:
+        tries.append(commit)
+        if meanwhile:
+            meanwhile.pop()()
+        write(table, snapshot, commit, **how)
+
+    monkeypatch.setattr(LakeTable, "_write", paused)
+    meanwhile.append(lambda: workers[1].append([batch(0, 4, "p1")], NOW_US))
+    workers[0].append([batch(0, 3, "p0")], NOW_US)
+    assert len(tries) == 2
+    meanwhile.append(lambda: taken(offline_url, 2))
+    with pytest.raises(FencedError):
+        workers[0].append([batch(3, 9, "p0")], NOW_US)
+    with pytest.raises(FencedError):
+        workers[1].append([batch(4, 9, "p1")], NOW_US)
+    found = OfflineStore(offline_url).archive(SOURCE).positions()
+    assert {name: one.next_offset for name, one in found.items()} == {"p0": 3, "p1": 4}
+
+
 def test_a_file_can_be_loaded_whoever_took_the_table(offline_url: str, tmp_path_factory: Any) -> None:
     flow = taken(offline_url, 3)
     file = tmp_path_factory.mktemp("load") / "history.ndjson"

@@ -1,10 +1,13 @@
-"""What the flow relies on in Bytewax: one part of a source and of a sink for each worker, and items in their order."""
+"""What the flow relies on in Bytewax: one part of a source and of a sink for each process, and items in their order."""
 
 from __future__ import annotations
 
-import threading
+import multiprocessing
+import socket
 from collections import defaultdict
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -13,7 +16,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
-from streaming.routing import WORKERS_MAX, part_names
+from streaming.routing import part_names
 
 Item = tuple[str, int]
 
@@ -22,19 +25,18 @@ class Numbers(FixedPartitionedSource[Item, None]):
     """Each part yields its name with 0, 1, … 99."""
 
     def __init__(self, workers: int) -> None:
-        self.workers, self.threads = workers, dict[str, int]()
+        self.workers, self.parts = workers, list[str]()
 
     def list_parts(self) -> list[str]:
         return part_names(self.workers)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSourcePartition[Item, None]:
-        threads = self.threads
+        self.parts.append(for_part)
 
         class Part(StatefulSourcePartition[Item, None]):
             at = 0
 
             def next_batch(self) -> Sequence[Item]:
-                threads[for_part] = threading.get_ident()
                 if self.at == 100:
                     raise StopIteration
                 self.at += 1
@@ -50,7 +52,7 @@ class Kept(FixedPartitionedSink[Item, None]):
     """Keeps what comes, by part and sender."""
 
     def __init__(self, workers: int) -> None:
-        self.workers, self.threads = workers, dict[str, int]()
+        self.workers, self.parts = workers, list[str]()
         self.items: dict[tuple[str, str], list[int]] = defaultdict(list)
 
     def list_parts(self) -> list[str]:
@@ -60,11 +62,11 @@ class Kept(FixedPartitionedSink[Item, None]):
         return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSinkPartition[Item, None]:
+        self.parts.append(for_part)
         sink = self
 
         class Part(StatefulSinkPartition[Item, None]):
             def write_batch(self, values: list[Item]) -> None:
-                sink.threads[for_part] = threading.get_ident()
                 for sender, number in values:
                     sink.items[for_part, sender].append(number)
 
@@ -74,15 +76,41 @@ class Kept(FixedPartitionedSink[Item, None]):
         return Part()
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, WORKERS_MAX])
-def test_each_worker_gets_one_reader_and_one_writer_and_items_keep_their_order(workers: int) -> None:
+def ran(workers: int, cluster: dict[str, Any]) -> tuple[list[str], list[str], dict[tuple[str, str], list[int]]]:
+    """The parts of one process, and what came to it."""
     source, sink = Numbers(workers), Kept(workers)
     flow = Dataflow("order")
     numbers = op.input("read", flow, source)
     to_all = op.flat_map("to_all", numbers, lambda item: [(part, item) for part in part_names(workers)])
     op.output("write", to_all, sink)
-    cli_main(flow, workers_per_process=workers)
-    assert len(set(source.threads.values())) == workers
-    assert source.threads == sink.threads
-    assert set(sink.items) == {(part, sender) for part in part_names(workers) for sender in part_names(workers)}
-    assert all(numbers == list(range(100)) for numbers in sink.items.values())
+    cli_main(flow, workers_per_process=1, **cluster)
+    return source.parts, sink.parts, dict(sink.items)
+
+
+def tell(workers: int, cluster: dict[str, Any], to: Connection) -> None:
+    to.send(ran(workers, cluster))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_nth_process_gets_the_nth_reader_and_writer_and_items_keep_their_order(workers: int) -> None:
+    if workers == 1:
+        found = [ran(1, {})]
+    else:
+        context = multiprocessing.get_context("spawn")
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+        for one in sockets:
+            one.close()
+        pipes = [context.Pipe(duplex=False) for _ in range(workers)]
+        clusters = [{"process_id": n, "addresses": addresses} for n in range(workers)]
+        arguments = [(workers, cluster, to) for cluster, (_, to) in zip(clusters, pipes, strict=True)]
+        processes = [context.Process(target=tell, args=some, daemon=True) for some in arguments]
+        for process in processes:
+            process.start()
+        found = [out.recv() for out, _ in pipes]
+        for process in processes:
+            process.join()
+    for n, (read, written, items) in enumerate(found):
+        part = part_names(workers)[n]
+        assert (read, written) == ([part], [part])
+        assert items == {(part, sender): list(range(100)) for sender in part_names(workers)}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.streaming.world import (
+    WAIT_S,
     World,
     await_that,
     check_archive,
@@ -48,7 +52,73 @@ def test_kill_9_at_random_moments_loses_nothing_and_counts_nothing_twice(
             assert code == -signal.SIGKILL, f"seed {seed}, turn {turn}"
     said = world.run("--workers", "2")
     assert said["unfinished"] == []
+    check_everything(world)
+
+
+VICTIMS = ((1, 0), (2, 1), (2, 2), (4, 3), (2, 0))
+"""Workers of each turn, and who is killed: the flow itself (0) or one of its workers."""
+
+
+def test_kill_9_of_each_process_of_a_flow_loses_nothing_and_counts_nothing_twice(
+    home: Path, online_url: str, namespace: str
+) -> None:
+    """The others end with it, in one line that says why; the next flow has more workers, or fewer."""
+    world = World.make(home, online_url, namespace)
+    for turn, (workers, victim) in enumerate(VICTIMS):
+        with world.flow("--workers", str(workers)) as process:
+            before = world.applied(), world.archived()
+            for n, partition in enumerate(("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")):
+                world.append(partition, lines(turn * 10 + n, FEED, first=turn * FEED))
+            await_that(lambda before=before: world.applied() > before[0] and world.archived() > before[1], process)
+            ids = [process.pid, *workers_of(process)]
+            assert len(ids) == (1 if workers == 1 else 1 + workers)
+            os.kill(ids[victim], signal.SIGKILL)
+            _, errors = process.communicate(timeout=WAIT_S)
+            if victim == 0:
+                assert process.returncode == -signal.SIGKILL
+            else:
+                assert process.returncode == 2
+                who = f"Worker {victim} of {workers} (process {ids[victim]}) was killed by signal 9"
+                assert who in errors
+                assert errors.count("\n") == 1
+        await_that(lambda ids=ids: not any(is_running(pid) for pid in ids))
+    assert world.run("--workers", "2")["unfinished"] == []
+    check_everything(world)
+
+
+def test_a_signal_drains_all_processes_and_their_counts_add_up(home: Path, online_url: str, namespace: str) -> None:
+    world = World.make(home, online_url, namespace)
+    with world.flow("--workers", "2") as process:
+        for n, partition in enumerate(("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")):
+            world.append(partition, lines(n, FEED))
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), process)
+        code, said, errors = end(process)
+    assert (code, errors) == (0, "")
+    summary = json.loads(said)
+    assert summary["events"] == len(world.valid())
+    assert sum(summary["dead"].values()) == sum(map(len, world.log.values())) - len(world.valid())
+    assert set(summary["commits"]) == {"user_orders@1", "merchant_orders@1"}
+    check_everything(world)
+
+
+def check_everything(world: World) -> None:
+    """Both stores are as if nothing had happened."""
     check_archive(world)
     check_dead_letters(world)
     check_streamed(world)
     assert check_online(world) > 300
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of a flow's workers, in their order."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    named = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    return sorted(int(pid) for pid, command in named.items() if "spawn_main" in command)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

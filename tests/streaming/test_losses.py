@@ -159,7 +159,7 @@ def test_what_is_lost_before_the_offline_store_knew_is_filled_and_cannot_be_told
     task = Task(world.settings, Definitions.of(*VIEWS), [orders])
     parts = take_over(task, world.online, Stop(), Summary())
     assert parts.summary.losses == []
-    for lane in parts.lanes:
+    for lane in parts.lanes.values():
         lane.close()
     wipe(world)
     assert world.run()["losses"] == []

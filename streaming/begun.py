@@ -1,0 +1,42 @@
+"""A flow that has taken over and is ready to run: one worker in this process, several as processes under it.
+
+Lives here: the choice between the two, and what is the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import redis
+
+from streaming.backlog import Backlog
+from streaming.board import Board, shared_board
+from streaming.engine import drive
+from streaming.parts import Task, take_for_processes, take_over
+from streaming.processes import run_processes
+from streaming.stop import Stop
+from streaming.summary import Summary
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A flow: what it is to do, the number of its take-over, where its workers say how they are, and its run."""
+
+    task: Task
+    number: int
+    board: Board
+    to_the_end: Callable[[], None]
+
+
+def begin(task: Task, online: redis.Redis, stop: Stop, summary: Summary, metrics_port: int) -> Begun:
+    """Take over both stores. Raises `FencedError` where another flow of these sources begins meanwhile."""
+    if task.workers == 1:
+        parts = take_over(task, online, stop, summary)
+        return Begun(task, parts.number, parts.board, partial(drive, parts))
+    taken, board = take_for_processes(task, online), shared_board(task.workers)
+    summary.losses = list(taken.losses)
+    summary.metrics.watch(Backlog(board=board))
+    run = partial(run_processes, task, taken, board, stop, summary, metrics_port)
+    return Begun(task, taken.number, board, run)
