@@ -174,8 +174,6 @@ def _run(orders: Orders, stop: Stop, summary: Summary) -> None:
     with contextlib.ExitStack() as stack:
         if orders.metrics_port:
             stack.enter_context(summary.metrics.served(orders.metrics_port + 1 + orders.worker))
-        nowhere = stack.enter_context(open(os.devnull, "w"))
-        stack.enter_context(contextlib.redirect_stderr(nowhere))  # `work` tells of a panic of Bytewax
         drive(parts, Place(orders.worker, orders.addresses))
 
 
@@ -200,11 +198,15 @@ def _end_with_parent() -> None:
 
 
 def _quieten() -> None:
-    """Python's standard error stays; what Bytewax prints of its connections, and of their end, goes nowhere."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
+    """What Bytewax prints of its connections, and of their end, goes nowhere: the parent says why a worker ended.
+
+    `sys.__stderr__` is the flow's standard error still, for what is meant to be read.
+    """
+    sys.__stderr__ = os.fdopen(os.dup(2), "w", buffering=1)  # type: ignore[misc]  # final for those who only print
+    nowhere = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
+    for number in (1, 2):
+        os.dup2(nowhere.fileno(), number)
+    sys.stdout = sys.stderr = nowhere
 
 
 def _free_addresses(count: int) -> list[str]:
