@@ -84,6 +84,8 @@ def text(value: Any) -> str:
         return instant_text(instant_us(value))
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(text, value))}]"
     return str(value)
 
 
