@@ -30,6 +30,10 @@ GATHERED_CELLS = 1 << 22
 class CellRanges(Protocol):
     """Merges one ragged partial over ranges of rows."""
 
+    def sizes(self, low: Rows, high: Rows) -> Ints:
+        """At most how many cells each range has."""
+        ...
+
     def merge(self, low: Rows, high: Rows) -> Ragged:
         """The cells of each range `[low, high)`."""
         ...
@@ -40,10 +44,12 @@ def cell_ranges(partial: Partial, column: Lifted, longest: int) -> CellRanges:
     return _EdgeRanges(partial, column) if partial.is_ordered else _TreeRanges(partial, column, longest)
 
 
-def blocks(partials: Sequence[Partial], low: Rows, high: Rows) -> Iterator[slice]:
-    """Stretches of ranges that are merged at once: all of them where no partial has cells."""
-    most = max((_cells_most(partial) for partial in partials if partial.is_ragged), default=0)
-    yield from _stretches(np.minimum(high - low, most), BLOCK_CELLS)
+def blocks(merges: Sequence[CellRanges], low: Rows, high: Rows) -> Iterator[slice]:
+    """Stretches of ranges that are merged at once: all of them where nothing has cells."""
+    sizes = np.zeros(len(low), np.int64)
+    for merge in merges:
+        sizes = np.maximum(sizes, merge.sizes(low, high))
+    yield from _stretches(sizes, BLOCK_CELLS)
 
 
 def _cells_most(partial: Partial) -> int:
@@ -70,7 +76,13 @@ class _EdgeRanges:
         self.cells = partial.lift_cells(column).cells
         self.before = np.concatenate(([0], np.cumsum(column.valid)))
 
+    def sizes(self, low: Rows, high: Rows) -> Ints:
+        """At most how many cells each range has."""
+        sizes: Ints = np.minimum(high - low, self.k)
+        return sizes
+
     def merge(self, low: Rows, high: Rows) -> Ragged:
+        """The cells of each range `[low, high)`."""
         first, last = self.before[low], self.before[high]
         counts = np.minimum(last - first, self.k)
         return Ragged(counts, self.cells[spread(last - counts if self.newest else first, counts)])
@@ -87,7 +99,13 @@ class _TreeRanges:
             self.levels.append(partial.merge_cells(below, np.arange(0, len(below), 2)))
         self.edges = [level.edges for level in self.levels]
 
+    def sizes(self, low: Rows, high: Rows) -> Ints:
+        """At most how many cells each range has."""
+        sizes: Ints = np.minimum(high - low, _cells_most(self.partial))
+        return sizes
+
     def merge(self, low: Rows, high: Rows) -> Ragged:
+        """The cells of each range `[low, high)`."""
         nodes = self._nodes(low, high)
         sizes = np.zeros(len(low), np.int64)
         for level, rows, chosen in nodes:

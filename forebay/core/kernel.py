@@ -9,6 +9,7 @@ finds all of them, and one more per column merges them:
 
     integers   sums of the first 0, 1, … n values; a range is the difference of two, exact in 128 bits
     extremes   a stack of the rows that nothing after them beats; a range's extreme is the first of them from `low` on
+    counts     how often each key is in the window, and a bit for each that is: gained and lost one event at a time
     floats     a binary tree over the run, of which a range is at most 2·log2(n) nodes: rounding is bounded by the
                values in the range, whatever came before it (a difference of running sums would not be)
 
@@ -164,6 +165,76 @@ def extremes(
                         last = middle
                 if first < top:
                     out[w, r] = values[stack[first]]
+
+
+BIT_OF = np.zeros(64, np.int64)
+BIT_OF[[((1 << i) * 0x03F79D71B4CB0A89 % 2**64) >> 58 for i in range(64)]] = np.arange(64)
+"""The number of a lone bit, by its de Bruijn product. Source: Leiserson, Prokop, Randall (1998)."""
+
+
+@compiled
+def counted(
+    numbers: Array,
+    first: Array,
+    low: Array,
+    high: Array,
+    owner: Array,
+    most: int,
+    saturates: bool,
+    held: Array,
+    there: Array,
+    state: Array,
+    found: Array,
+    counts: Array,
+    sizes: Array,
+) -> None:
+    """The keys in every range, in order, and how often: `found` (an index of keys), `counts`, and `sizes` of ranges.
+
+    Events have the `numbers` (int32) of their keys among those of their entity, −1 for none; keys of entity e are
+    `first[e]:first[e + 1]`. `held` counts by number, the bits of `there` (uint64) say which are not 0, and `state` is
+    the entity, the edges and the number of keys that these are of. At most `most` keys of a range are found (0: all);
+    of one that `saturates` and has `most`, one, counted −1.
+    """
+    used, one, tables = 0, np.uint64(1), np.uint64(58)
+    for r in range(len(low)):
+        if state[0] != owner[r] or low[r] < state[1] or high[r] < state[2]:
+            for i in range(state[1], state[2]):
+                if numbers[i] >= 0:
+                    held[numbers[i]] = 0
+                    there[numbers[i] >> 6] = 0
+            state[0], state[1], state[2], state[3] = owner[r], low[r], low[r], 0
+        for i in range(state[2], high[r]):
+            key = numbers[i]
+            if key >= 0:
+                if held[key] == 0:
+                    there[key >> 6] |= one << np.uint64(key & 63)
+                    state[3] += 1
+                held[key] += 1
+        for i in range(state[1], low[r]):
+            key = numbers[i]
+            if key >= 0:
+                held[key] -= 1
+                if held[key] == 0:
+                    there[key >> 6] &= ~(one << np.uint64(key & 63))
+                    state[3] -= 1
+        state[1], state[2] = low[r], high[r]
+        if saturates and state[3] >= most:
+            found[used], counts[used], sizes[r] = first[owner[r]], -1, 1
+            used += 1
+            continue
+        size, wanted = 0, state[3] if most == 0 else min(state[3], most)
+        word = 0
+        while size < wanted:
+            bits = there[word]
+            while bits != 0 and size < wanted:
+                lone = bits & (~bits + one)
+                key = (word << 6) + BIT_OF[(lone * np.uint64(0x03F79D71B4CB0A89)) >> tables]
+                found[used], counts[used] = first[owner[r]] + key, held[key]
+                used += 1
+                size += 1
+                bits &= bits - one
+            word += 1
+        sizes[r] = size
 
 
 @compiled

@@ -138,7 +138,8 @@ class _Sorted:
         for window, outputs in by_window(self.layout, names).items():
             low = self._search(codes, edges_us(window, instants_us))
             rows = np.flatnonzero(high > low)
-            for some in blocks(partials_needed(self.layout, outputs), low[rows], high[rows]):
+            ragged = [one for one in partials_needed(self.layout, outputs) if one.is_ragged]
+            for some in blocks([self._cell_ranges(one) for one in ragged], low[rows], high[rows]):
                 mine = rows[some]
                 yield window, mine, self._merged(outputs, low[mine], high[mine], instants_us[mine])
 

@@ -22,6 +22,7 @@ from forebay.algebra.ragged import Ragged
 from forebay.core import kernel
 from forebay.core.answer import finish, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
+from forebay.core.cell_sweep import SweptRanges
 from forebay.core.events import Events, unused
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
@@ -126,7 +127,8 @@ class Runs:
     def _in_blocks(self, output: Output, partials: Sequence[Partial], ranges: Ranges) -> FeatureColumn:
         """A feature of partials with cells, some rows at a time."""
         column = FeatureColumn.of_defaults(output.feature, len(self.instants))
-        for some in blocks(partials, ranges.low, ranges.high):
+        ragged = [self._cell_ranges(partial) for partial in partials if partial.is_ragged]
+        for some in blocks(ragged, ranges.low, ranges.high):
             part = ranges.part(some)
             merged, every = self._merged(partials, part), np.arange(len(part.rows))
             column.put(part.rows, finish(self.layout, output, merged, every, self.instants[part.rows]))
@@ -140,7 +142,10 @@ class Runs:
             ids = self.events.ids[order] if partial.is_ordered else unused("S1", len(order))
             there = valid if len(valid) else np.ones(len(order), np.bool_)
             lifted = Lifted(column.values[order], there, self.ts, ids)
-            self._celled[partial] = cell_ranges(partial, lifted, int(np.diff(self.starts).max()))
+            if partial.is_ordered:
+                self._celled[partial] = cell_ranges(partial, lifted, int(np.diff(self.starts).max()))
+            else:
+                self._celled[partial] = SweptRanges(partial, lifted, self.starts)
         return self._celled[partial]
 
     def _order_by_id(self) -> None:

@@ -109,7 +109,7 @@ class TopK(Aggregation, frozen=True, kw_only=True, tag="TopK"):
         cells, row = ragged.cells, np.repeat(np.arange(len(ragged)), ragged.counts)
         failed = np.zeros(len(ragged), np.bool_)
         failed[row[cells["count"] < 0]] = True
-        order = np.lexsort((cells["value"], -cells["count"], row))
+        order = _by_count(ragged, row)
         kept = order[np.arange(len(row)) - np.repeat(ragged.edges[:-1], ragged.counts) < self.k]
         return tuples(Ragged(np.minimum(ragged.counts, self.k), cells[kept]), "value"), failed
 
@@ -169,6 +169,22 @@ class Histogram(Aggregation, frozen=True, kw_only=True, tag="Histogram"):
         counts[np.repeat(np.arange(len(ragged)), ragged.counts), ragged.cells["bin"]] = ragged.cells["count"]
         whole = np.full(len(ragged), counts.shape[1], np.int64)
         return tuples(Ragged(whole, counts.reshape(-1).view([("count", "<i8")])), "count"), False
+
+
+def _by_count(ragged: Ragged, row: Rows) -> Rows:
+    """The cells of each row, the largest count first; of equal counts the first stays first, which is the smaller.
+
+    By one number where row, count and place fit, because numbers are sorted several times faster alone.
+    """
+    counts, place = ragged.cells["count"], np.arange(len(row)) - np.repeat(ragged.edges[:-1], ragged.counts)
+    if not len(row):
+        return row
+    bits = [int(array.max()).bit_length() for array in (row, counts, place)]
+    if counts.min() < 0 or sum(bits) > 62:
+        return np.lexsort((place, -counts, row))
+    key = ((row << bits[1] | int(counts.max()) - counts) << bits[2]) | place
+    within: Rows = np.sort(key) & ((1 << bits[2]) - 1)
+    return np.repeat(ragged.edges[:-1], ragged.counts) + within
 
 
 def tuples(ragged: Ragged, field: str) -> Array:

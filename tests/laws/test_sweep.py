@@ -12,7 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from forebay.algebra.partials import Lifted, Partial
+from forebay.algebra.ragged import Ragged
 from forebay.core import ranges, sweep
+from forebay.core.cell_ranges import cell_ranges
+from forebay.core.cell_sweep import SweptRanges
 from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.values import FeatureColumn
@@ -108,6 +112,33 @@ def test_threads_and_chunks_change_no_bit() -> None:
             found = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads)
         for one, other in zip(found, expected, strict=True):
             assert bits(one) == bits(other), one.feature.name
+
+
+def test_swept_cells_are_those_of_the_trees_whatever_the_blocks() -> None:
+    """Ranges of entities with more keys than fit some words, in order and out of order, in one call and in many."""
+    rng = np.random.default_rng(5)
+    starts = np.array([0, 0, 700, 701, 2_000])
+    values = rng.integers(-300, 300, 2_000) * rng.choice([1, 10**6], 2_000)
+    column = Lifted(values, rng.random(2_000) < 0.9, np.arange(2_000), np.zeros(2_000, "S1"))
+    owner = np.sort(rng.choice([1, 1, 2, 3, 3], 400))
+    edges = np.sort(rng.integers(starts[owner], starts[owner + 1] + 1, (2, 400)), axis=0)
+    edges[0] = np.minimum(edges[0], starts[owner + 1] - 1)
+    forward = np.lexsort((edges[0], edges[1], owner))
+    partials = [Partial("bins", "c"), Partial("hashes", "c", "100", (100,)), Partial("values", "c", "90", (90,))]
+    for partial in [*partials, Partial("between", "c", "x", (-5, 0, 10**7))]:
+        tree, swept = cell_ranges(partial, column, 1_299), SweptRanges(partial, column, starts)
+        for order in (forward, rng.permutation(400)):
+            low, high = edges[0][order], np.maximum(edges[1][order], edges[0][order] + 1)
+            expected = tree.merge(low, high)
+            assert len(expected.cells) > 1_000
+            for pieces in (1, 7):
+                parts = [
+                    swept.merge(*part) for part in zip(*(np.array_split(e, pieces) for e in (low, high)), strict=True)
+                ]
+                found = Ragged.joined(parts)
+                assert found.counts.tolist() == expected.counts.tolist(), partial
+                assert found.cells.tobytes() == expected.cells.tobytes(), partial
+                assert (found.counts <= swept.sizes(low, high)).all()
 
 
 def bits(column: FeatureColumn) -> object:
