@@ -1,4 +1,4 @@
-"""Commands about versions that stand side by side: `compare`."""
+"""Commands about versions that stand side by side: `compare`, `flip`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,35 @@ def compare(
         print_json(compared.to_dict())
     else:
         _print(compared)
+
+
+def flip(
+    service: Annotated[str, typer.Argument(help="The bare name of a service.")],
+    to: Annotated[int, typer.Option(help="The version that its bare name is to mean.")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also where nothing of its views is online yet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a version of a service the active one: models that ask for its bare name get it within a second."""
+    from forebay.cli.printing import print_json, say
+    from forebay.deploy.filled import check_filled
+    from forebay.deploy.registry import Registry
+    from forebay.language.definitions import Definitions
+    from forebay.settings import Settings
+    from forebay.stores.connection import connect_online
+
+    settings = Settings.from_env()
+    online = connect_online(settings)
+    registry = Registry.open(settings, online)
+    if not anyway:
+        check_filled(online, settings.namespace, registry.current() or Definitions(), f"{service}@{to}")
+    flipped = registry.flip(service, to)
+    if as_json:
+        print_json(vars(flipped))
+    elif flipped.before == flipped.after:
+        say(f"{service}@{to} is the active version already (manifest {flipped.number}).")
+    else:
+        say(f"{service} is version {to} now, and was {flipped.before} (manifest {flipped.number}).")
+        say(f"Back: forebay flip {service} --to {flipped.before}")
 
 
 def _print(compared: Comparison) -> None:

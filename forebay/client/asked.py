@@ -21,7 +21,7 @@ from forebay.language.view import AnyView, Feature
 FEATURES_MAX = 2_000
 """Columns of one request: each costs a NumPy array, however few the rows are."""
 Features = str | Sequence[str] | FeatureService
-"""A service (`"name@version"` or the object) or a list of `"view@version:feature"`."""
+"""A service (`"name@version"`, `"name"`: its active version, or the object) or a list of `"view@version:feature"`."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ class AskedColumn:
 
 @dataclass(frozen=True)
 class Asked:
-    """The columns of a request; `keys` are the key columns of all its entities, `names` what to read of which view."""
+    """The columns of a request; `keys` are the key columns of all its entities, `names` what to read of which view.
+
+    `service` is the key of the service that was asked for, if it was one.
+    """
 
     columns: tuple[AskedColumn, ...]
     keys: dict[str, AnyType]
     entities: dict[str, Entity]
     views: dict[str, AnyView]
     names: dict[str, list[str]]
+    service: str | None = None
 
     @classmethod
     def of(cls, definitions: Definitions, features: Features, *, full_feature_names: bool = False) -> Asked:
@@ -68,7 +72,14 @@ class Asked:
         entities = {column.view.entity.name: column.view.entity for column in columns}
         keys = _keys(entities)
         _check_titles(columns, keys)
-        return cls(columns, keys, entities, {column.view.key: column.view for column in columns}, names)
+        views = {column.view.key: column.view for column in columns}
+        return cls(columns, keys, entities, views, names, _service(definitions, features))
+
+
+def _service(definitions: Definitions, features: Features) -> str | None:
+    if isinstance(features, str):
+        return features if "@" in features else definitions.active_service(features)
+    return features.key if isinstance(features, FeatureService) else None
 
 
 def _keys(entities: dict[str, Entity]) -> dict[str, AnyType]:

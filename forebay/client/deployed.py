@@ -1,7 +1,8 @@
 """What is deployed: connections and definitions, opened when first needed and kept.
 
 The manifest is read once. A name that it does not hold makes it be read again, at most once a second, so that a running
-service finds what `forebay apply` has just deployed.
+service finds what `forebay apply` has just deployed. Which version the bare name of a service means is looked up at
+most once a second, too, by the calls that ask so: a flip reaches every client within a second.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from forebay.settings import Settings
 if TYPE_CHECKING:
     import redis
 
+    from forebay.stores.active import Active
     from forebay.stores.read import OnlineReader
     from forebay.stores.tables import OfflineStore
 
@@ -37,6 +39,8 @@ class Deployed:
         self._definitions = self._given
         self._read_at = 0.0
         self._asked: dict[Any, Asked] = {}
+        self._active: Active | None = None
+        self._followed_at = -REREAD_AFTER_S
 
     @property
     def definitions(self) -> Definitions:
@@ -73,6 +77,8 @@ class Deployed:
 
     def ask(self, features: Features, full_feature_names: bool) -> Asked:
         """A request, resolved. Raises `UnknownNameError` and `RequestError`."""
+        if isinstance(features, str) and "@" not in features and ":" not in features:
+            features = self._active_service(features)
         names = (features,) if isinstance(features, str) else features
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return self._resolve(features, full_feature_names)
@@ -102,6 +108,26 @@ class Deployed:
 
     def _resolve(self, features: Features, full_feature_names: bool) -> Asked:
         return self.find(lambda known: Asked.of(known, features, full_feature_names=full_feature_names))
+
+    def _active_service(self, name: str) -> str:
+        """The key of the version that the bare name of a service means now."""
+        if self._given is None and time.monotonic() - self._followed_at >= REREAD_AFTER_S:
+            self._follow()
+        version = None if self._active is None else self._active.services.get(name)
+        return f"{name}@{version}" if version else self.find(lambda known: known.active_service(name))
+
+    def _follow(self) -> None:
+        """Look up which versions are active; the definitions are read again where they are older than that."""
+        from forebay.stores.active import Active
+        from forebay.stores.connection import translated
+        from forebay.stores.keys import Keys
+
+        self._followed_at = time.monotonic()
+        with translated(self.redis):
+            found = self.redis.get(Keys(self.settings.namespace).active())
+        self._active = Active.decode(found) if isinstance(found, bytes) else None
+        if self._active is not None and self._active.number > self.definitions.number:
+            self._definitions = self._read()
 
     def _read(self) -> Definitions:
         from forebay.language.manifest import from_manifest

@@ -86,9 +86,10 @@ class FeatureStore:
     ) -> OnlineResponse:
         """The values that a model gets now, in one round trip to the online store.
 
-        `features` is a service (`"fraud@1"`) or a list of `"view@version:feature"`. `entity_rows` is a list of dicts, a
-        dict of lists, a DataFrame or an Arrow table with the key columns of all entities asked for (others are
-        ignored), at most `ENTITY_ROWS_MAX` rows. An unknown entity, and a null key, get the features' defaults.
+        `features` is a service (`"fraud@1"`, or `"fraud"` for the version that is active: a flip counts within a
+        second) or a list of `"view@version:feature"`. `entity_rows` is a list of dicts, a dict of lists, a DataFrame or
+        an Arrow table with the key columns of all entities asked for (others are ignored), at most `ENTITY_ROWS_MAX`
+        rows. An unknown entity, and a null key, get the features' defaults.
         With `at`, the instant in place of now; `InstantTooEarlyError` where an event at or after it has been
         applied.
         """

@@ -32,7 +32,7 @@ def read_online(reader: OnlineReader, asked: Asked, entity_rows: Any, *, at: Any
     }
     features = {column.title: by_name[column.view.key, column.name] for column in asked.columns}
     behind = {key: _behind(read.views[key], keyed[view.entity.name]) for key, view in asked.views.items()}
-    return OnlineResponse(rows.columns, asked.keys, features, read.instant_us, behind)
+    return OnlineResponse(rows.columns, asked.keys, features, read.instant_us, behind, asked.service)
 
 
 def _to_read(keyed: Keyed) -> list[str | None]:

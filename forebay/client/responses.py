@@ -50,7 +50,7 @@ class OnlineResponse:
     """The answer of an online read: `to_dict`, `to_df`, `to_arrow` or `to_numpy` give its values.
 
     `keys` are the entity keys as they were asked, `features` the columns by name, `instant_us` the instant of the
-    answer.
+    answer, `service` the key of the service that was asked for (`None`: a list of features).
     """
 
     keys: dict[str, list[Any]]
@@ -58,6 +58,7 @@ class OnlineResponse:
     features: dict[str, FeatureColumn]
     instant_us: int
     views: dict[str, Behind]
+    service: str | None = None
 
     @property
     def instant(self) -> datetime:
@@ -66,10 +67,14 @@ class OnlineResponse:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What stands behind the answer: its `instant`, and by view key a list per row of `commits` (int), `cuts` and
-        `watermarks` (aware UTC); `None` where there is none, as in batch views.
+        """What stands behind the answer: its `instant`, the `service` as `name@version`, and by view key a list per row
+        of `commits` (int), `cuts` and `watermarks` (aware UTC); `None` where there is none, as in batch views.
         """
-        return {"instant": self.instant, "views": {key: behind.to_dict() for key, behind in self.views.items()}}
+        return {
+            "instant": self.instant,
+            "service": self.service,
+            "views": {key: behind.to_dict() for key, behind in self.views.items()},
+        }
 
     @property
     def statuses(self) -> dict[str, list[str]]:

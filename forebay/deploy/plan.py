@@ -110,7 +110,7 @@ def make_plan(
         now: Mapping[str, AnyDefinition] = getattr(code, group)
         for key in sorted({*was, *now}):
             if key not in now:
-                outcome, change = _remove(kind, key, before)
+                outcome, change = _remove(kind, key, before, code)
             elif key not in was:
                 outcome, change = _add(kind, key, now[key], before, _footprint(now[key], now_us, archives))
             else:
@@ -140,6 +140,14 @@ def retired_after(code: Definitions, deployed: Definitions | None) -> dict[str, 
     return {name: print_ for name, print_ in {**before.retired, **gone}.items() if name not in present}
 
 
+def active_after(code: Definitions, deployed: Definitions | None) -> dict[str, int]:
+    """The version that each service's bare name means: as it is deployed, of a new name the lowest in the code."""
+    before = deployed.active if deployed else {}
+    names = sorted({service.name for service in code.services.values()})
+    lowest = {name: min(one.version for one in code.services.values() if one.name == name) for name in names}
+    return {name: before.get(name, lowest[name]) for name in names}
+
+
 def _footprint(value: AnyDefinition, now_us: int | None, archives: Archives | None) -> Footprint | None:
     if now_us is None or not isinstance(value, WindowedView | BatchView):
         return None
@@ -156,7 +164,13 @@ def _add(
     return "added", Change(kind, key, footprint=touched)
 
 
-def _remove(kind: str, key: str, before: Definitions) -> tuple[str, Change]:
+def _remove(kind: str, key: str, before: Definitions, code: Definitions) -> tuple[str, Change]:
+    name, _, version = key.partition("@")
+    others = [service.version for service in code.services.values() if service.name == name]
+    if kind == "service" and others and before.active.get(name) == int(version):
+        reason = f"it is the active version of {name!r}, which models ask for by that name"
+        advice = f"first flip to another version: forebay flip {name} --to {max(others)}"
+        return "refused", Change(kind, key, reason=reason, advice=advice)
     pinning = [service.key for service in before.services.values() if any(v.key == key for v, _ in service.columns())]
     if kind != "view" or not pinning:
         return "removed", Change(kind, key)

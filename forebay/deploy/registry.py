@@ -2,10 +2,12 @@
 
     offline   registry/manifest-000007.json   every deployment, numbered; the next number can be taken once
     online    <ns>:manifest                   the newest, for clients that know Redis alone
+    online    <ns>:active                     which version of each service is active, of the same number
 
-To apply is to take the next number: of two concurrent applies one takes it, the other is told to look again. The copy
-in Redis never goes back to a smaller number. The deployed definitions are the newest of both stores, and an apply
-writes them to the one that lacks them, so that an apply that was cut short is finished by running it again.
+To apply, and to flip a service to another version, is to take the next number: of two at the same time one takes it,
+the other is told to look again. The copy in Redis never goes back to a smaller number. The deployed definitions are the
+newest of both stores, and an apply writes them to the one that lacks them, so that an apply that was cut short is
+finished by running it again.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from forebay.deploy.footprint import Archives
-from forebay.deploy.plan import Check, Plan, make_plan, retired_after
+from forebay.deploy.plan import Check, Plan, active_after, make_plan, retired_after
 from forebay.errors import FencedError
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import from_manifest, to_manifest
+from forebay.stores.active import Active
 from forebay.stores.connection import translated
 from forebay.stores.documents import Documents, open_documents
 from forebay.stores.keys import Keys
@@ -44,18 +47,28 @@ class Applied:
         return {"number": self.number, "applied": not self.plan.empty, **self.plan.to_dict()}
 
 
+@dataclass(frozen=True)
+class Flipped:
+    """A service, the version that was active before and the one that is now, and the number of the manifest."""
+
+    service: str
+    before: int
+    after: int
+    number: int
+
+
 class Registry:
     """The deployed definitions of one namespace."""
 
-    def __init__(self, documents: Documents, online: redis.Redis, key: str) -> None:
+    def __init__(self, documents: Documents, online: redis.Redis, namespace: str) -> None:
         self._documents = documents
         self._online = online
-        self._key = key
+        self._key, self._active = Keys(namespace).manifest(), Keys(namespace).active()
 
     @classmethod
     def open(cls, settings: Settings, online: redis.Redis) -> Registry:
         """The registry of a deployment; `online` is a connection of its."""
-        return cls(open_documents(settings.offline_url), online, Keys(settings.namespace).manifest())
+        return cls(open_documents(settings.offline_url), online, settings.namespace)
 
     def current(self) -> Definitions | None:
         """The deployed definitions, `None` before the first apply."""
@@ -83,18 +96,35 @@ class Registry:
         plan.check()
         if deployed is None or not plan.empty:
             number = deployed.number + 1 if deployed else 1
-            deployed = replace(code, number=number, retired=retired_after(code, deployed))
+            active, retired = active_after(code, deployed), retired_after(code, deployed)
+            deployed = replace(code, number=number, retired=retired, active=active)
             self._take(deployed)
         elif self._offline() is None or self._newest() < deployed.number:
             self._take(deployed)
         self._write_online(deployed)
         return Applied(deployed.number, plan)
 
+    def flip(self, name: str, version: int) -> Flipped:
+        """Make a version the active one of a service: what its bare name means from now on, for every client.
+
+        Does nothing but mend where it is active already. Raises `UnknownNameError` where it is not deployed, and
+        `FencedError` where an apply or another flip came between.
+        """
+        deployed = self.current() or Definitions()
+        service = deployed.service(f"{name}@{version}")
+        before = int(deployed.active_service(name).partition("@")[2])
+        if deployed.active.get(name) != version:
+            active = {**deployed.active, service.name: version}
+            deployed = replace(deployed, number=deployed.number + 1, active=active)
+            self._take(deployed)
+        self._write_online(deployed)
+        return Flipped(name, before, version, deployed.number)
+
     def _take(self, definitions: Definitions) -> None:
         if not self._documents.create(_name(definitions.number), to_manifest(definitions)):
             raise FencedError(
                 f"Another apply has just deployed manifest {definitions.number}, and nothing of this one was written; "
-                "look at `forebay plan` again and apply"
+                "look at `forebay plan` again and repeat it"
             )
 
     def _newest(self) -> int:
@@ -120,6 +150,7 @@ class Registry:
                     return
                 transaction.multi()
                 transaction.set(self._key, to_manifest(definitions))
+                transaction.set(self._active, Active(definitions.number, definitions.active).encode())
                 try:
                     transaction.execute()
                 except redis.WatchError:

@@ -42,7 +42,7 @@ class Definitions:
 
     Of what is deployed, `number` counts the deployments (0: not deployed), and `retired` maps a view or service that
     was deployed once and is no more (`view:name@version`) to its fingerprint: its data may still be stored, so its
-    version cannot come back as something else.
+    version cannot come back as something else. `active` is the version that the bare name of a service means.
     """
 
     entities: Mapping[str, Entity] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class Definitions:
     services: Mapping[str, FeatureService] = field(default_factory=dict)
     retired: Mapping[str, str] = field(default_factory=dict)
     number: int = 0
+    active: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, module: str) -> Definitions:
@@ -91,8 +92,21 @@ class Definitions:
         """The service of a key `name@version`. Raises `UnknownNameError`."""
         return _get("service", key, self.services)
 
+    def active_service(self, name: str) -> str:
+        """The key of the version that the bare name of a service means: the active one, else the lowest that there is.
+
+        Raises `UnknownNameError`.
+        """
+        versions = [service.version for service in self.services.values() if service.name == name]
+        version = self.active.get(name) or min(versions, default=None)
+        if version is None:
+            raise UnknownNameError(f"There is no service {name!r}. {_hint(name, self.services)}")
+        return f"{name}@{version}"
+
     def resolve(self, features: str | FeatureService | Sequence[str]) -> list[tuple[AnyView, str]]:
-        """(view, feature name) of a service (`"name@version"` or the object) or of a list of `"view@version:feature"`.
+        """(view, feature name) of a service or of a list of `"view@version:feature"`.
+
+        A service is the object, `"name@version"`, or `"name"` for its active version.
 
         Raises `UnknownNameError` for what there is not, `RequestError` for a list that asks for a name twice.
         """
@@ -134,7 +148,7 @@ class Definitions:
             raise RequestError(
                 f"features={text!r} is a view, not a service; list its features, e.g. [{f'{text}:{some}'!r}]"
             )
-        return self.service(text)
+        return self.service(text if "@" in text else self.active_service(text))
 
     def _feature(self, text: str) -> tuple[AnyView, str]:
         key, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")

@@ -1,7 +1,7 @@
 """The manifest: all definitions as canonical JSON, so that a deployment can be compared, shipped and read back.
 
     {"forebay_manifest": 1, "number": 7,
-     "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}}
+     "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}, "active": {…}}
 
 Canonical: keys sorted, UTF-8, no whitespace, a field that has its default left out; so equal definitions are equal
 bytes. Where the order of columns matters (keys of an entity, columns of a schema, derived columns, features) they are
@@ -43,6 +43,8 @@ def to_manifest(definitions: Definitions) -> bytes:
     for group in ("entities", "sources", "views", "services"):
         content[group] = {key: describe(value) for key, value in getattr(definitions, group).items()}
     content["retired"] = dict(definitions.retired)
+    if definitions.active:
+        content["active"] = dict(definitions.active)
     return msgspec.json.encode(content, order="sorted")
 
 
@@ -151,7 +153,8 @@ def _read(content: Mapping[str, Any]) -> Definitions:
         content["services"],
         lambda raw: FeatureService(**{**raw, "features": [_selection(one, views) for one in raw["features"]]}),
     )
-    return Definitions(entities, sources, views, services, dict(content["retired"]), int(content["number"]))
+    retired, number, active = dict(content["retired"]), int(content["number"]), dict(content.get("active", {}))
+    return Definitions(entities, sources, views, services, retired, number, active)
 
 
 def _each(raws: Mapping[str, Any], read: Callable[[dict[str, Any]], Part]) -> dict[str, Part]:

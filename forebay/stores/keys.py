@@ -13,6 +13,7 @@
     <ns>:flows                             how many flows have taken over
     <ns>:alive:<source>                    signs of life of the source's flow
     <ns>:manifest                          the deployed definitions
+    <ns>:active                            which version of each service is active
 
 `17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: an entity's keys and its
 slot's progress live on one node. An entity key has no colon (`forebay.core.identity`), so no two names can meet.
@@ -94,6 +95,10 @@ class Keys:
     def manifest(self) -> str:
         """The deployed definitions."""
         return f"{self._namespace}:manifest"
+
+    def active(self) -> str:
+        """Which version of each service is active."""
+        return f"{self._namespace}:active"
 
     def slots(self, name: str, view: str, slots: Sequence[int]) -> list[str]:
         """The names of `progress`, `cut` or `published` for many slots."""

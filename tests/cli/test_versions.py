@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from forebay import FeatureService
 from forebay.cli.app import app
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, RequestError
 from tests.client.test_versions import NEW, OLD
-from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop
+from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
 
 @pytest.fixture
@@ -51,3 +52,18 @@ def test_compare_prints_what_differs_on_live_entities() -> None:
     assert "user_sales@1 → user_sales@2 of 2 live entities" in shown
     assert "user_id=u1: 8.50 → 12.50" in shown
     assert "1 more are in user_sales@1 alone: user_id=u3" in shown
+
+
+def test_flip_says_what_it_did_and_how_to_go_back(shop: Shop) -> None:
+    found = run_json("flip", "shop", "--to", "2")
+    assert found == {"service": "shop", "before": 1, "after": 2, "number": 2}
+    assert run_json("get", "shop", "user_id=u1")["features"]["bought_lifetime"]["value"] == 2
+    assert "is the active version already" in run("flip", "shop", "--to", "2")
+    assert "Back: forebay flip shop --to 2" in run("flip", "shop", "--to", "1")
+    assert run_json("get", "shop", "user_id=u1")["features"]["bought_lifetime"]["value"] == 3
+    third, later = version(3), FeatureService("shop", version=3, features=[version(3)])
+    shop.apply(FIRST, SECOND, later)
+    with pytest.raises(RequestError, match="or pass --anyway"):
+        run("flip", "shop", "--to", "3")
+    assert "shop is version 3 now" in run("flip", "shop", "--to", "3", "--anyway")
+    assert third == later.features[0].view

@@ -26,7 +26,7 @@ def online(online_url: str) -> redis.Redis:
 
 @pytest.fixture
 def registry(offline_url: str, online: redis.Redis, namespace: str) -> Registry:
-    return Registry(open_documents(offline_url), online, f"{namespace}:manifest")
+    return Registry(open_documents(offline_url), online, namespace)
 
 
 def test_what_is_applied_is_deployed_in_both_stores(
@@ -74,7 +74,7 @@ def test_of_concurrent_applies_one_is_deployed_and_the_others_are_told(
     offline_url: str, online_url: str, namespace: str
 ) -> None:
     def apply(owner: str) -> str:
-        own = Registry(open_documents(offline_url), redis.Redis.from_url(online_url), f"{namespace}:manifest")
+        own = Registry(open_documents(offline_url), redis.Redis.from_url(online_url), namespace)
         barrier.wait()
         try:
             return f"{own.apply(Definitions.of(but(FRAUD, owner=owner))).number}"
@@ -102,9 +102,7 @@ def test_an_apply_that_was_cut_short_is_finished_by_the_next(
 def test_an_offline_store_that_lost_its_registry_gets_it_back(
     tmp_path: Path, online: redis.Redis, namespace: str
 ) -> None:
-    registries = [
-        Registry(open_documents(str(tmp_path / name)), online, f"{namespace}:manifest") for name in ("old", "new")
-    ]
+    registries = [Registry(open_documents(str(tmp_path / name)), online, namespace) for name in ("old", "new")]
     registries[0].apply(CODE)
     assert registries[1].apply(CODE).plan.empty
     assert (tmp_path / "new/registry/manifest-000001.json").exists()
@@ -123,4 +121,4 @@ def test_an_older_manifest_never_replaces_a_newer_one_in_redis(
 def test_a_redis_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     dead = redis.Redis(host="127.0.0.1", port=9, socket_connect_timeout=1)
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:9"):
-        Registry(open_documents(str(tmp_path)), dead, "x:manifest").current()
+        Registry(open_documents(str(tmp_path)), dead, "x").current()

@@ -154,7 +154,7 @@ def test_a_list_of_features_is_taken_in_its_order() -> None:
 UNKNOWN = {
     "service": ("frad@1", "There is no service 'frad@1'. Did you mean 'fraud@1'?"),
     "version of a service": ("fraud@2", "There is no service 'fraud@2'. There is 'fraud@1'."),
-    "service without version": ("fraud", "There is no service 'fraud'. There is 'fraud@1'."),
+    "unknown service without version": ("fraut", "There is no service 'fraut'. Did you mean 'fraud@1'?"),
     "view for a service": (
         "spend@1",
         "features='spend@1' is a view, not a service; list its features, e.g. ['spend@1:purchases_1h']",

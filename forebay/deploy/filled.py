@@ -1,0 +1,40 @@
+"""Whether a view has anything in the online store: what a flip looks at before models are sent there.
+
+May live here: looking at what stands beside the tiles (progress, cut, published entities). Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import redis
+
+from forebay.core.identity import SLOTS
+from forebay.errors import RequestError
+from forebay.language.definitions import Definitions
+from forebay.language.view import AnyView, BatchView
+from forebay.stores.connection import translated
+from forebay.stores.keys import Keys
+
+
+def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
+    """The keys of the views of which nothing was ever streamed or published."""
+    return [view.key for view in views if not _filled(client, Keys(namespace), view)]
+
+
+def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, service: str) -> None:
+    """Raise `RequestError` where a view of a service has nothing online: a model would get defaults alone."""
+    views = {view.key: view for view, _ in definitions.service(service).columns()}
+    empty = unfilled(client, namespace, views.values())
+    if empty:
+        raise RequestError(
+            f"Service {service!r} cannot become active: nothing of {', '.join(empty)} is in the online store, so its "
+            "values would be defaults. Backfill and publish it, restart the stream, compare; or pass --anyway"
+        )
+
+
+def _filled(client: redis.Redis, keys: Keys, view: AnyView) -> bool:
+    kinds = ("published",) if isinstance(view, BatchView) else ("published", "cut", "progress")
+    names = [name for kind in kinds for name in keys.slots(kind, view.key, range(SLOTS))]
+    with translated(client):
+        return bool(client.exists(*names))
