@@ -15,6 +15,7 @@ from assets.comparison import comparison_checks
 from assets.deployment import declared
 from assets.history import history_asset
 from assets.online import online_asset
+from assets.retirement import retired_asset
 from assets.schedules import refresh_schedule
 from assets.services import service_spec, training_asset
 from assets.sources import source_specs
@@ -36,6 +37,7 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
             *(online_asset(view) for view in deployed.views.values()),
             *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
+            retired_asset(),
         ],
         asset_checks=comparison_checks(deployed.views.values()),
         schedules=[schedule for schedule in schedules if schedule is not None],

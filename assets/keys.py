@@ -39,6 +39,11 @@ def history_key(view: AnyView) -> AssetKey:
     return AssetKey(["history", view.asset_name])
 
 
+def retired_key() -> AssetKey:
+    """What removes views that are deployed no more."""
+    return AssetKey(["retired"])
+
+
 def training_key(service: FeatureService) -> AssetKey:
     """The training set of a service."""
     return AssetKey(["training", service.asset_name])

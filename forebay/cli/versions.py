@@ -1,7 +1,8 @@
-"""Commands about versions that stand side by side: `compare`, `flip`."""
+"""Commands about versions that stand side by side: `compare`, `flip`, `retire`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from forebay.client.comparison import Comparison
+    from forebay.deploy.retirement import Retirement
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -58,6 +60,50 @@ def flip(
     else:
         say(f"{service} is version {to} now, and was {flipped.before} (manifest {flipped.number}).")
         say(f"Back: forebay flip {service} --to {flipped.before}")
+
+
+def retire(
+    view: Annotated[str, typer.Argument(help="name@version of a view that is deployed no more.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove all that is stored of a view that is deployed no more: its keys and its tables."""
+    from forebay.cli.printing import print_json, say
+    from forebay.deploy.registry import Registry
+    from forebay.deploy.retirement import plan_retirement
+    from forebay.deploy.retirement import retire as remove
+    from forebay.settings import Settings
+    from forebay.stores.connection import connect_online
+    from forebay.stores.location import Location
+
+    settings = Settings.from_env()
+    online, location = connect_online(settings), Location.of(settings.offline_url)
+    registry, namespace = Registry.open(settings, online), settings.namespace
+    planned = plan_retirement(registry, online, namespace, location, view, now_us=time.time_ns() // 1_000)
+    if not as_json:
+        _print_holdings(planned)
+    if dry_run or planned.empty:
+        if as_json:
+            print_json({**planned.to_dict(), "removed": None})
+        return
+    removed = remove(online, namespace, location, planned)
+    if as_json:
+        print_json({**planned.to_dict(), "removed": {"keys": removed.keys, "files": removed.files}})
+    else:
+        say(f"Removed {removed.keys:,} keys and {removed.files:,} files in {removed.seconds:.1f} s.")
+
+
+def _print_holdings(planned: Retirement) -> None:
+    from forebay.cli.printing import print_table, say
+
+    if planned.empty:
+        say(f"Nothing is stored of {planned.view}.")
+        return
+    online = planned.online
+    keys = sum(online.keys.values()) + online.beside
+    rows = [("online store", f"{keys:,} keys", f"{online.bytes / 2**20:,.2f} MiB")]
+    rows += [(table.path, f"{table.files:,} files", f"{table.bytes / 2**20:,.2f} MiB") for table in planned.tables]
+    print_table(f"Stored of {planned.view}", ["where", "#what", "#size"], rows)
 
 
 def _print(compared: Comparison) -> None:

@@ -22,6 +22,7 @@ from forebay.deploy.plan import Check, Plan, active_after, make_plan, retired_af
 from forebay.errors import FencedError
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import from_manifest, to_manifest
+from forebay.language.view import AnyView
 from forebay.stores.active import Active
 from forebay.stores.connection import translated
 from forebay.stores.documents import Documents, open_documents
@@ -81,6 +82,15 @@ class Registry:
         if deployed is not None:
             self._write_online(deployed)
         return deployed
+
+    def last_seen(self, view: str) -> AnyView | None:
+        """A view as it was last deployed, in whichever manifest that was; `None` where it never was."""
+        for name in reversed(self._documents.names(FOLDER)):
+            data = self._documents.read(name) if _number(name) else None
+            found = None if data is None else from_manifest(data).views.get(view)
+            if found is not None:
+                return found
+        return None
 
     def plan(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Plan:
         """What applying the code would change; expressions are checked where DuckDB is installed."""

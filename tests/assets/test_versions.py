@@ -8,8 +8,9 @@ import dagster as dg
 import pytest
 
 from assets.comparison import comparison_check, comparison_checks
+from assets.retirement import retired_asset
 from tests.backfill.shop import user_spending
-from tests.client.test_versions import NEW, OLD
+from tests.client.test_versions import AT, NEW, OLD, USERS
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
 
@@ -40,3 +41,26 @@ def test_the_check_warns_of_entities_that_the_new_version_lacks(shop: Shop) -> N
     assert result.metadata["equal bought_lifetime"].value == 0.5
     shop.stream([OLD[0] | {"event_id": "x", "user_id": "u3"}], V1, V2)
     assert comparison_check(V1, V2)().passed
+
+
+def test_a_retired_view_is_removed_by_an_asset(shop: Shop) -> None:
+    shop.apply(FIRST, SECOND)
+    shop.stream([*OLD, *NEW], V1, V2)
+    shop.backfill(V1, 1)
+    asset = retired_asset()
+
+    def materialize(**config: object) -> dg.ExecuteInProcessResult:
+        run_config = {"ops": {"retired": {"config": {"view": V1.key, **config}}}}
+        return dg.materialize([asset], run_config=run_config, raise_on_error=False)
+
+    failed = materialize()
+    assert "it is deployed, and shop@1 pins it" in str(failed.get_step_failure_events()[0].event_specific_data)
+    shop.registry.flip("shop", 2)
+    shop.apply(SECOND, V1)
+    shop.apply(SECOND)
+    for config, files in (({"dry_run": True}, True), ({}, True), ({}, False)):
+        result = materialize(**config)
+        assert result.success
+        found = result.asset_materializations_for_node("retired")[0].metadata
+        assert (found["file_bytes"].value > 0) == files
+    assert shop.online(SECOND.key, USERS, AT) == shop.training(SECOND.key, USERS, AT)

@@ -67,3 +67,17 @@ def test_flip_says_what_it_did_and_how_to_go_back(shop: Shop) -> None:
         run("flip", "shop", "--to", "3")
     assert "shop is version 3 now" in run("flip", "shop", "--to", "3", "--anyway")
     assert third == later.features[0].view
+
+
+def test_retire_counts_and_then_removes(shop: Shop) -> None:
+    with pytest.raises(RequestError, match="it is deployed, and shop@1 pins it"):
+        run("retire", "user_sales@1")
+    shop.registry.flip("shop", 2)
+    shop.apply(SECOND, V1)
+    shop.apply(SECOND)
+    planned = run_json("retire", "user_sales@1", "--dry-run")
+    assert (planned["keys"]["p"], planned["removed"]) == (3, None)
+    assert "online store" in run("retire", "user_sales@1", "--dry-run")
+    removed = run_json("retire", "user_sales@1")
+    assert removed == {**planned, "removed": {"keys": 3, "files": 0}}
+    assert "Nothing is stored of user_sales@1." in run("retire", "user_sales@1")
