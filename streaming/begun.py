@@ -15,6 +15,7 @@ from streaming.backlog import Backlog
 from streaming.board import Board, shared_board
 from streaming.engine import drive
 from streaming.parts import Task, take_for_processes, take_over
+from streaming.positions import Found
 from streaming.processes import run_processes
 from streaming.stop import Stop
 from streaming.summary import Summary
@@ -27,16 +28,25 @@ class Begun:
     task: Task
     number: int
     board: Board
+    found: Found
+    """What the stores said."""
     to_the_end: Callable[[], None]
 
 
-def begin(task: Task, online: redis.Redis, stop: Stop, summary: Summary, metrics_port: int) -> Begun:
+def begin(
+    task: Task,
+    online: redis.Redis,
+    stop: Stop,
+    summary: Summary,
+    metrics_port: int = 0,
+    log_format: str | None = None,
+) -> Begun:
     """Take over both stores. Raises `FencedError` where another flow of these sources begins meanwhile."""
     if task.workers == 1:
         parts = take_over(task, online, stop, summary)
-        return Begun(task, parts.number, parts.board, partial(drive, parts))
+        return Begun(task, parts.number, parts.board, parts.found, partial(drive, parts))
     taken, board = take_for_processes(task, online), shared_board(task.workers)
     summary.losses = list(taken.losses)
     summary.metrics.watch(Backlog(board=board))
-    run = partial(run_processes, task, taken, board, stop, summary, metrics_port)
-    return Begun(task, taken.number, board, run)
+    run = partial(run_processes, task, taken, board, stop, summary, metrics_port, log_format)
+    return Begun(task, taken.number, board, taken.found, run)

@@ -132,5 +132,5 @@ class DeltaWriter:
             by_source[one.batch.source.name].append(one)
         for source, chunks in by_source.items():
             added = self._patience(self._timed("archive", partial(self._offline.append_events, chunks)))
-            self._summary.archived(source, added.events, added.late, added.duplicates, added.dead)
+            self._summary.archived(source, added.events, added.late, added.duplicates, added.dead, added.marked)
         self._backlog.done("offline", sum(len(one.batch) for one in decoded))

@@ -51,6 +51,8 @@ class Added:
     late: int
     duplicates: int
     dead: list[str]
+    marked: set[str]
+    """Dates that were marked for repair."""
 
 
 @dataclass
@@ -157,13 +159,14 @@ class Offline:
         self._letters.append(letters, now_us)
         appended = self._archive(source).append([chunk.batch for chunk in chunks], now_us)
         moved_us = self.cut_us(source)
-        if moved_us > cut_us:
-            self.store.repairs().append(sorted({*self._marks_before(moved_us, chunks)} - {*before}), now_us)
+        after = {*self._marks_before(moved_us, chunks)} - {*before} if moved_us > cut_us else set()
+        self.store.repairs().append(sorted(after), now_us)
         for chunk in chunks:
             self._note(chunk)
         if any(letter.reason == FUTURE for letter in letters):
             self._forget_refused(source)
-        return _added(chunks, appended, sum(int(late.sum()) for late in lates))
+        marked = {day for _, day, _ in (*late, *before, *after)}
+        return _added(chunks, appended, sum(int(late.sum()) for late in lates), marked)
 
     def beat(self, heartbeat: Heartbeat) -> bool:
         """Move the partitions that were quiet for IDLE_AFTER, and of which all is archived, on with their source.
@@ -256,11 +259,11 @@ class Offline:
         return marks
 
 
-def _added(chunks: Sequence[Decoded], appended: Appended, late: int) -> Added:
+def _added(chunks: Sequence[Decoded], appended: Appended, late: int, marked: set[str]) -> Added:
     dead = [
         letter.reason
         for chunk in chunks
         for letter in chunk.dead
         if letter.offset >= appended.since.get(letter.partition, 0)
     ]
-    return Added(appended.rows, late, sum(chunk.duplicates for chunk in chunks), dead)
+    return Added(appended.rows, late, sum(chunk.duplicates for chunk in chunks), dead, marked)

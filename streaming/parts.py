@@ -83,6 +83,8 @@ class Parts:
     task: Task
     number: int
     """Of the take-over: greater than that of any flow before."""
+    found: Found
+    """What the stores said then."""
     stop: Stop
     summary: Summary
     backlog: Backlog
@@ -193,6 +195,7 @@ def _parts(
     return Parts(
         task,
         taken.number,
+        taken.found,
         stop,
         summary,
         backlog,

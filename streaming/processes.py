@@ -28,6 +28,7 @@ from forebay.errors import StoreError
 from forebay.stores.connection import connect_online
 from streaming.board import Board
 from streaming.engine import Place, drive
+from streaming.logs import configure
 from streaming.memory import keep_freed
 from streaming.parts import Taken, Task, worker_parts
 from streaming.retry import untold
@@ -52,6 +53,7 @@ class Orders:
     board: Board
     metrics_port: int = 0
     """Worker `n` serves what it counts at this port + 1 + n; 0 where nobody wants it."""
+    log_format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,21 @@ class Ended:
     error: BaseException | None
 
 
-def run_processes(task: Task, taken: Taken, board: Board, stop: Stop, summary: Summary, metrics_port: int = 0) -> None:
+def run_processes(
+    task: Task,
+    taken: Taken,
+    board: Board,
+    stop: Stop,
+    summary: Summary,
+    metrics_port: int = 0,
+    log_format: str | None = None,
+) -> None:
     """Run each worker of a flow as a process until all have ended. An error is in `stop`."""
     context = multiprocessing.get_context("spawn")
     addresses = _free_addresses(task.workers)
     stop.join(board)
     task = replace(task, patience=replace(task.patience, retried=untold))
-    orders = [Orders(task, taken, n, addresses, board, metrics_port) for n in range(task.workers)]
+    orders = [Orders(task, taken, n, addresses, board, metrics_port, log_format) for n in range(task.workers)]
     running = [_Running.start(context, one) for one in orders]
     try:
         _watch(running, stop)
@@ -156,6 +166,7 @@ def work(orders: Orders, tell: Connection) -> None:
     """The process of a worker: run its part of the flow, and say how it ended."""
     _end_with_parent()
     _quieten()
+    configure(orders.log_format, orders.worker)
     keep_freed()
     stop, summary = Stop(orders.board), Summary()
     with stop.on_signals():

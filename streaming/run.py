@@ -26,7 +26,9 @@ from forebay.language.source import EventSource
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
 from streaming.alive import alive, lag_measured
+from streaming.beginning import running_flows, say_begin
 from streaming.begun import Begun, begin
+from streaming.logs import FORMATS, LOG, configure
 from streaming.memory import keep_freed
 from streaming.parts import Task
 from streaming.retry import GIVE_UP_AFTER_S, Patience
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a flow as the command line says; the exit code."""
     options = parse(arguments)
     keep_freed()
+    configure(options.log_format)
     stop, summary = Stop(), Summary()
     with stop.on_signals(), stop.failing():
         if options.status:
@@ -50,10 +53,14 @@ def main(arguments: Sequence[str]) -> int:
         run(Settings.from_env(), options, stop, summary)
     error = stop.error
     if error is None:
+        LOG.info("stop", why="signal" if stop.requested else "end", **summary.to_dict())
         print(summary.to_json() if options.json else summary.to_text(), flush=True)
         return DONE
     kind = "" if isinstance(error, ForebayError) else f"{type(error).__name__}: "
-    print(f"error: {kind}{' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    why = f"{kind}{' '.join(str(error).split())}"
+    LOG.error("stop", why=why, **summary.to_dict())
+    if options.log_format is None:
+        print(f"error: {why}", file=sys.stderr, flush=True)
     return FAILED
 
 
@@ -63,9 +70,13 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     definitions = _deployed(settings, online)
     sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after, summary.retried)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
-    begun = begin(task, online, stop, summary, options.metrics_port)
+    replaced = running_flows(task, online)
+    begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
+    say_begin(begun, replaced)
     for loss in summary.losses:
-        print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
+        LOG.warning("loss", **loss.to_dict())
+        if options.log_format is None:
+            print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
     with _observed(begun, online, stop, summary, options.metrics_port):
         begun.to_the_end()
@@ -140,6 +151,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=0,
         metavar="PORT",
         help="serve Prometheus metrics on 127.0.0.1 at this port; 0: nowhere",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        metavar="FORMAT",
+        help="say on standard error what happens while it runs: json or text",
     )
     parser.add_argument("--status", action="store_true", help="run nothing: say how the stream is, and what is behind")
     parser.add_argument("--json", action="store_true", help="print the summary, or the status, as JSON")

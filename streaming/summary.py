@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from streaming.logs import LOG
 from streaming.losses import Loss
 from streaming.metrics import Metrics
 
@@ -32,8 +33,18 @@ class Summary:
     metrics: Metrics = field(default_factory=Metrics, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def archived(self, source: str, events: int, late: int, duplicates: int, dead: Iterable[str]) -> None:
-        """Events and dead letters of a source are durable; duplicates of events were dropped."""
+    def archived(
+        self,
+        source: str,
+        events: int,
+        late: int,
+        duplicates: int,
+        dead: Iterable[str],
+        marked: Collection[str] = (),
+    ) -> None:
+        """Events and dead letters of a source are durable, duplicates of events were dropped, dates were marked for
+        repair.
+        """
         reasons = Counter(dead)
         with self.lock:
             self.events[source] += events
@@ -41,6 +52,10 @@ class Summary:
             self.duplicates[source] += duplicates
             self.dead.update(reasons)
         self.metrics.archived(source, events, late, duplicates, reasons)
+        if reasons:
+            LOG.warning("dead_letters", source=source, **reasons)
+        if late or marked:
+            LOG.info("late", source=source, events=late, marked=sorted(marked))
 
     def committed(self, view: str, commit: int) -> None:
         """The online store holds a commit of a view."""
@@ -49,6 +64,7 @@ class Summary:
 
     def retried(self, error: BaseException) -> None:
         """A store could not be reached, and is tried again."""
+        LOG.warning("retry", why=str(error))
         self.metrics.retried()
 
     def ended(self, unfinished: Iterable[str]) -> None:

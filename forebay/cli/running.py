@@ -37,6 +37,10 @@ def stream(
     metrics_port: Annotated[
         int, typer.Option(metavar="PORT", help="Serve Prometheus metrics on 127.0.0.1 at this port; 0: nowhere.")
     ] = 0,
+    log_format: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT", help="Say on standard error what happens while it runs: json or text."),
+    ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Run nothing: say how the stream is, and what is behind.")
     ] = False,
@@ -46,6 +50,7 @@ def stream(
     flags = {"--until-end": until_end, "--status": status, "--json": as_json}
     given = {"--source": source or [], "--accept-loss": accept_loss or []}
     arguments = [flag for flag, wanted in flags.items() if wanted]
+    arguments += ["--log-format", log_format] if log_format else []
     arguments += ["--metrics-port", str(metrics_port)] if metrics_port else []
     arguments += [word for option, names in given.items() for name in names for word in (option, name)]
     run_module("streaming", [*arguments, "--workers", str(workers), "--give-up-after", str(give_up_after)])
