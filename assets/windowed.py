@@ -5,7 +5,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, multi_asset
 
-from assets.deployment import offline
+from assets.deployment import declared, offline
 from assets.description import spec
 from assets.keys import offline_key, source_key
 from assets.partitions import partitions_of, window_us
@@ -30,6 +30,7 @@ def tiles_asset(view: WindowedView) -> AssetsDefinition:
 
         start_us, end_us = window_us(context)
         with clear_errors():
-            return reported(fold_dates(offline(), view, start_us, end_us))
+            others = [other for other in declared().views.values() if isinstance(other, WindowedView)]
+            return reported(fold_dates(offline(), view, start_us, end_us, others))
 
     return tiles

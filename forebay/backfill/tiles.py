@@ -5,13 +5,14 @@
 Days are folded in chunks, so that memory is bounded by the events of a chunk; hops divide a day, so no tile lies
 across two. Each date is recorded as folded in the same commit, with the number of archived events that were folded:
 a date without events is known to be empty, and one that has got more events since is known to be behind. So is the
-archive's watermark of that moment: of a date that it had passed, only late events can be missing.
+archive's watermark of that moment: of a date that it had passed, only late events can be missing. Tiles that are made
+of another view's (`forebay.backfill.reuse`) come with the counts and the watermarks of that view's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from forebay.backfill.dates import EventsOfDates, SessionsOfDates
 from forebay.backfill.partitions import days
+from forebay.backfill.reuse import Donor, donor_of, reusable_days, tiles_from
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.errors import RequestError
@@ -32,7 +34,7 @@ EVENTS_MAX = 2_000_000
 
 @dataclass(frozen=True)
 class Folded:
-    """What a fold read and wrote."""
+    """What a fold read and wrote; `reused` are dates whose tiles were made of another view's."""
 
     dates: int
     events: int
@@ -40,11 +42,15 @@ class Folded:
     entities: int
     bytes: int
     seconds: float
+    reused: int = 0
 
 
-def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: int) -> Folded:
+def fold_dates(
+    store: OfflineStore, view: WindowedView, start_us: int, end_us: int, others: Iterable[WindowedView] = ()
+) -> Folded:
     """Replace a view's tiles of the UTC dates in `[start, end)` by the fold of what the archive holds of them.
 
+    Of days of which one of `others` has tiles that serve, these are taken over (`forebay.backfill.reuse`).
     One commit: either all of the dates are replaced or none. Raises `RequestError` unless the range is one of whole
     dates.
     """
@@ -57,16 +63,24 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
     layout, archive = Layout.of(view), store.archive(view.source)
     watermark_us = archive.watermark_us()  # before the events: those below it less the lateness are then among them
     reader = EventsOfDates(archive, view) if view.sessions is None else SessionsOfDates(archive, view)
+    donor = donor_of(view, others)
+    taken = _taken_over(store, donor, reader.dates, watermark_us, start_us, end_us) if donor else {}
     entities = Entities()
     parts: list[Tiles] = []
-    for first_us, last_us in _chunks(reader.dates, start_us, end_us):
-        events = reader.read(first_us, last_us)
-        tiles = roll_up(layout, fold(layout, events))
-        parts.append(tiles.recoded(entities.codes(events.keys)[tiles.code]))
+    for first_us, last_us, reused in _chunks(reader.dates, taken, start_us, end_us):
+        if reused and donor:
+            keys, tiles = tiles_from(store, donor, view, first_us, last_us)
+        else:
+            events = reader.read(first_us, last_us)
+            keys, tiles = events.keys, roll_up(layout, fold(layout, events))
+        parts.append(tiles.recoded(entities.codes(keys)[tiles.code]))
     tiles = joined(layout, parts)
-    table = store.tiles(view)
     folded, since = reader.folded(days(start_us, end_us))
-    table.overwrite(start_us, end_us, entities.keys, tiles, folded, watermark_us, since)
+    seen = {} if watermark_us is None else dict.fromkeys(folded, watermark_us)
+    if donor:
+        folded |= taken
+        seen |= {day: us for day, us in store.tiles(donor.view).watermarks_us().items() if day in taken}
+    store.tiles(view).overwrite(start_us, end_us, entities.keys, tiles, folded, seen, since)
     return Folded(
         len(folded),
         reader.events,
@@ -74,6 +88,7 @@ def fold_dates(store: OfflineStore, view: WindowedView, start_us: int, end_us: i
         len(entities.keys),
         tiles.records.nbytes,
         time.perf_counter() - began,
+        len(taken),
     )
 
 
@@ -101,14 +116,28 @@ def joined(layout: Layout, parts: list[Tiles]) -> Tiles:
     return together.take(np.argsort(together.code, kind="stable"))
 
 
-def _chunks(events: Mapping[str, int], start_us: int, end_us: int) -> Iterator[tuple[int, int]]:
-    """Runs of dates whose events are folded together; dates without events are left out at both ends."""
-    first_us, size = start_us, 0
+def _taken_over(
+    store: OfflineStore, donor: Donor, archived: Mapping[str, int], watermark_us: int | None, start_us: int, end_us: int
+) -> dict[str, int]:
+    wanted = set(days(start_us, end_us))
+    found = reusable_days(store, donor, archived, watermark_us)
+    return {day: events for day, events in found.items() if day in wanted}
+
+
+def _chunks(
+    events: Mapping[str, int], taken: Mapping[str, int], start_us: int, end_us: int
+) -> Iterator[tuple[int, int, bool]]:
+    """Runs of dates whose events are folded together, or whose tiles are taken over together (True).
+
+    Dates without events are left out at both ends.
+    """
+    first_us, size, reused = start_us, 0, False
     for day in days(start_us, end_us):
         us, count = day_us(day), events.get(day, 0)
-        if size and size + count > EVENTS_MAX:
-            yield first_us, us
+        if size and (size + count > EVENTS_MAX or (day in taken) != reused):
+            yield first_us, us, reused
             first_us, size = us, 0
         size += count
+        reused = day in taken if size == count else reused
     if size:
-        yield first_us, end_us
+        yield first_us, end_us, reused

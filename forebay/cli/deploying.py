@@ -26,8 +26,8 @@ def plan(as_json: Json = False) -> None:
     """Show what `apply` would change, and what a backfill of it will touch; exit code 3 if it would be refused."""
     from forebay.cli.printing import print_json
 
-    registry, code, sizes = _opened()
-    planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes)
+    registry, code, sizes, reusable = _opened()
+    planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes, reusable=reusable)
     if as_json:
         print_json(planned.to_dict())
     else:
@@ -40,7 +40,7 @@ def apply(as_json: Json = False) -> None:
     """Deploy the definitions, unless they contradict what is deployed (exit code 3)."""
     from forebay.cli.printing import fail, print_json, say
 
-    registry, code, sizes = _opened()
+    registry, code, sizes, _ = _opened()
     try:
         applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes)
     except PlanRefusedError:
@@ -58,11 +58,12 @@ def apply(as_json: Json = False) -> None:
         say(f"Deployed: manifest {applied.number}.")
 
 
-def _opened() -> tuple[Registry, Definitions, Any]:
+def _opened() -> tuple[Registry, Definitions, Any, Any]:
     from forebay.client.deployed import Deployed
-    from forebay.deploy.footprint import ArchiveSize
+    from forebay.deploy.footprint import ArchiveSize, Reused
     from forebay.deploy.registry import Registry
     from forebay.language.definitions import Definitions
+    from forebay.language.view import WindowedView
     from forebay.settings import Settings
 
     settings = Settings.from_env()
@@ -73,7 +74,17 @@ def _opened() -> tuple[Registry, Definitions, Any]:
         found = deployed.offline.archive(source).size()
         return None if found is None else ArchiveSize(*found)
 
-    return Registry.open(settings, deployed.redis), code, size
+    def reusable(view: WindowedView) -> Reused | None:
+        from forebay.backfill.reuse import donor_of, reusable_days
+
+        donor = donor_of(view, (one for one in code.views.values() if isinstance(one, WindowedView)))
+        if donor is None:
+            return None
+        archive = deployed.offline.archive(view.source)
+        days = reusable_days(deployed.offline, donor, archive.events_by_date(), archive.watermark_us())
+        return Reused(donor.view.key, len(days)) if days else None
+
+    return Registry.open(settings, deployed.redis), code, size, reusable
 
 
 def _print(planned: Plan, otherwise: str) -> None:
@@ -111,4 +122,8 @@ def _touched(footprint: Footprint) -> str:
         parts.append(f"{footprint.rows:,} events")
     if footprint.bytes is not None:
         parts.append(f"{footprint.bytes / 2**20:,.1f} MiB to read")
+    if footprint.reused is not None:
+        parts.append(f"of which {footprint.reused.days:,} days are made of the tiles of {footprint.reused.view}")
+    if footprint.seconds is not None:
+        parts.append(f"about {footprint.seconds:,.0f} s")
     return ", ".join(parts)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay.deploy.difference import Difference, compare, flatten
-from forebay.deploy.footprint import Archives, Footprint, footprint
+from forebay.deploy.footprint import Archives, Footprint, Reusable, footprint
 from forebay.deploy.schema import refuse_source
 from forebay.errors import DefinitionError, PlanRefusedError
 from forebay.language.definitions import AnyDefinition, Definitions
@@ -96,12 +96,13 @@ def make_plan(
     *,
     now_us: int | None = None,
     archives: Archives | None = None,
+    reusable: Reusable | None = None,
     check: Check | None = None,
 ) -> Plan:
     """The plan from what is deployed (`None`: nothing yet) to the code.
 
-    With a clock, added views come with the footprint of their backfill; `archives` adds rows and bytes to it. `check`
-    is called with each windowed view that is new or not as it is deployed.
+    With a clock, added views come with the footprint of their backfill; `archives` adds rows, bytes and an estimate to
+    it, `reusable` the tiles that are there. `check` is called with each windowed view that is new or not as it is deployed.
     """
     before = deployed or Definitions()
     changes: dict[str, list[Change]] = {"added": [], "removed": [], "changed": [], "refused": [], "kept": []}
@@ -112,7 +113,8 @@ def make_plan(
             if key not in now:
                 outcome, change = _remove(kind, key, before, code)
             elif key not in was:
-                outcome, change = _add(kind, key, now[key], before, _footprint(now[key], now_us, archives))
+                touched = _footprint(now[key], now_us, archives, reusable)
+                outcome, change = _add(kind, key, now[key], before, touched)
             else:
                 outcome, change = _keep(kind, key, was[key], now[key], before, code)
             changes[outcome].append(change)
@@ -148,10 +150,12 @@ def active_after(code: Definitions, deployed: Definitions | None) -> dict[str, i
     return {name: before.get(name, lowest[name]) for name in names}
 
 
-def _footprint(value: AnyDefinition, now_us: int | None, archives: Archives | None) -> Footprint | None:
+def _footprint(
+    value: AnyDefinition, now_us: int | None, archives: Archives | None, reusable: Reusable | None
+) -> Footprint | None:
     if now_us is None or not isinstance(value, WindowedView | BatchView):
         return None
-    return footprint(value, now_us, archives)
+    return footprint(value, now_us, archives, reusable)
 
 
 def _add(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from forebay.deploy.footprint import Archives
+from forebay.deploy.footprint import Archives, Reusable
 from forebay.deploy.plan import Check, Plan, active_after, make_plan, retired_after
 from forebay.errors import FencedError
 from forebay.language.definitions import Definitions
@@ -92,9 +92,17 @@ class Registry:
                 return found
         return None
 
-    def plan(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Plan:
+    def plan(
+        self,
+        code: Definitions,
+        *,
+        now_us: int | None = None,
+        archives: Archives | None = None,
+        reusable: Reusable | None = None,
+    ) -> Plan:
         """What applying the code would change; expressions are checked where DuckDB is installed."""
-        return make_plan(code, self.current(), now_us=now_us, archives=archives, check=expression_check())
+        deployed, check = self.current(), expression_check()
+        return make_plan(code, deployed, now_us=now_us, archives=archives, reusable=reusable, check=check)
 
     def apply(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Applied:
         """Deploy the code. Does nothing but mend where it is deployed already.

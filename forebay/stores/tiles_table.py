@@ -50,12 +50,13 @@ class TilesTable:
         keys: Sequence[str],
         tiles: Tiles,
         folded: Mapping[str, int],
-        watermark_us: int | None = None,
+        watermarks_us: Mapping[str, int] | None = None,
         since: Mapping[str, int] | None = None,
     ) -> None:
         """Replace the tiles of the dates in `[start, end)`, with the archived events that each date was folded from.
 
-        `watermark_us` is what the archive's watermark was before its events were read (`None`: no stream had run).
+        `watermarks_us` is what the archive's watermark was before the events of each date were read, if a stream had
+        run.
         `since` is where the events of each date begin, where that is not the date itself.
         """
         _check_days(start_us, end_us)
@@ -70,8 +71,7 @@ class TilesTable:
         dates = between_dates(day_text(start_us), day_text(end_us - DAY_US))
         positions = {FOLD + day: events for day, events in folded.items()}
         positions |= {SINCE + day: us for day, us in (since or {}).items()}
-        if watermark_us is not None:
-            positions |= {SEEN + day: watermark_us for day in folded}
+        positions |= {SEEN + day: us for day, us in (watermarks_us or {}).items()}
         self.table.overwrite(dates, Commit(rows, positions))
 
     def folded(self) -> dict[str, int]:
@@ -99,7 +99,11 @@ class TilesTable:
         self, hop_us: int | None = None, start_us: int | None = None, end_us: int | None = None
     ) -> tuple[list[str], Tiles]:
         """The entities and the tiles (of one hop) that start in `[start, end)`."""
-        return from_table(self._layout, _read(self.table, hop_us, start_us, end_us))
+        return from_table(self._layout, self.rows(hop_us, start_us, end_us))
+
+    def rows(self, hop_us: int | None = None, start_us: int | None = None, end_us: int | None = None) -> pa.Table:
+        """The same, as they are stored."""
+        return _read(self.table, hop_us, start_us, end_us)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was folded yet."""

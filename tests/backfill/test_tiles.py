@@ -70,7 +70,7 @@ def test_a_fold_that_fails_leaves_what_was_there(world: World, monkeypatch: pyte
     def full(*_: object) -> None:
         raise MemoryError
 
-    chunks = folding._chunks(world.store.archive(user_sales.source).events_by_date(), day(0), day(3))
+    chunks = folding._chunks(world.store.archive(user_sales.source).events_by_date(), {}, day(0), day(3))
     monkeypatch.setattr(folding, "_chunks", lambda *_: (next(chunks), full()))
     with pytest.raises(MemoryError):
         fold_dates(world.store, user_sales, day(0), day(3))

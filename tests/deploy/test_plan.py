@@ -25,7 +25,7 @@ from forebay import (
     Timestamp,
     WindowedView,
 )
-from forebay.deploy.footprint import ArchiveSize
+from forebay.deploy.footprint import ArchiveSize, Reused
 from forebay.deploy.plan import Plan, make_plan, retired_after
 from forebay.errors import DefinitionError, PlanRefusedError
 from forebay.instants import instant_us
@@ -110,7 +110,8 @@ def test_an_added_view_says_which_partitions_and_bytes_its_backfill_touches() ->
         Definitions.of(FRAUD),
         None,
         now_us=instant_us("2024-01-03T05:59:59Z"),
-        archives=lambda source: ArchiveSize(7, 900),
+        archives=lambda source: ArchiveSize(3_000_000, 900),
+        reusable=lambda view: Reused("spend@0", 1),
     )
     backfills = {change.key: change.footprint.to_dict() for change in plan.added if change.footprint}
     #   2024-01-01      2024-01-02      2024-01-03 05:59
@@ -122,8 +123,10 @@ def test_an_added_view_says_which_partitions_and_bytes_its_backfill_touches() ->
             "count": 2,
             "first": "2024-01-01",
             "last": "2024-01-02",
-            "rows": 7,
+            "rows": 3_000_000,
             "bytes": 900,
+            "seconds": 5.0,
+            "reused": {"view": "spend@0", "days": 1},
         },
         "age@1": {
             "partitions": "hourly",
@@ -132,6 +135,8 @@ def test_an_added_view_says_which_partitions_and_bytes_its_backfill_touches() ->
             "last": "2024-01-03-04:00",
             "rows": None,
             "bytes": None,
+            "seconds": None,
+            "reused": None,
         },
     }
 

@@ -1,0 +1,123 @@
+"""A new version takes over the tiles that serve, day by day, and equals a fold of the archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from forebay import Count, Last, Max, Mean, Sum, WindowedView
+from forebay.backfill.publication import publish_view
+from forebay.backfill.reuse import donor_of
+from forebay.backfill.tiles import fold_dates
+from forebay.instants import HOUR_US, MINUTE_US
+from forebay.stores.archive import Archive
+from tests.backfill.shop import counter_sales, user_sales
+from tests.backfill.world import World, day, sale, some_sales
+
+KEYS = ["u1", "u2", "u3", "%C3%BC%7C4", "u5", "nobody"]
+WIDER = [
+    Count("bought", windows=["24h", "30d", None], default=0),
+    Sum("spent", of="amount", windows=["7d", "30d"], default=0),
+    Mean("mean_spent", of="amount", windows=["24h"], default=0.0),
+    Last("last_amount", of="amount", windows=[None], default=None),
+]
+
+
+def version(number: int, **fields: Any) -> WindowedView:
+    """`user_sales` as another version."""
+    return msgspec.structs.replace(user_sales, version=number, **fields)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int | None]]:
+    """What is read of the archive, from when to when."""
+    found: list[tuple[int | None, int | None]] = []
+    scan = Archive.scan
+
+    def watched(archive: Archive, columns: Any, start_us: Any = None, end_us: Any = None, entities: Any = None) -> Any:
+        found.append((start_us, end_us))
+        return scan(archive, columns, start_us, end_us, entities)
+
+    monkeypatch.setattr(Archive, "scan", watched)
+    return found
+
+
+def test_a_wider_window_and_a_mean_of_what_is_summed_read_nothing_of_the_archive(
+    any_world: World, reads: list[Any]
+) -> None:
+    world, wider, folded = any_world, version(2, features=WIDER), version(3, features=WIDER)
+    world.load(some_sales(600, 12))
+    fold_dates(world.store, user_sales, day(0), day(12))
+    reads.clear()
+    done = fold_dates(world.store, wider, day(0), day(12), [counter_sales, user_sales])
+    assert (done.dates, done.reused, done.events, reads) == (12, 12, 0, [])
+    fold_dates(world.store, folded, day(0), day(12))
+    assert same(world, wider, folded)
+    assert publish_view(world.redis, world.namespace, world.store, wider).cut_us == day(12)
+    for hour in (0.0, 5.5, 24.0 * 9):
+        assert world.online(wider, KEYS, day(12, hour)) == world.expected(wider, KEYS, day(12, hour))
+
+
+def test_days_that_are_behind_or_not_folded_are_folded_from_the_archive(world: World, reads: list[Any]) -> None:
+    """
+    day      0   1   2   3   4
+    v1       ■   ■   ■·  .   ■       2 has got an event since, 3 is not folded
+    v2       →   →   ■   ■   →
+    """
+    world.load([sale(number, day(number, 1)) for number in range(5)])
+    fold_dates(world.store, user_sales, day(0), day(3))
+    fold_dates(world.store, user_sales, day(4), day(5))
+    world.load([sale(9, day(2, 5))])
+    reads.clear()
+    wider, folded = version(2, features=WIDER), version(3, features=WIDER)
+    done = fold_dates(world.store, wider, day(0), day(5), [user_sales])
+    assert (done.reused, done.events, reads) == (3, 3, [(day(2), day(4))])
+    fold_dates(world.store, folded, day(0), day(5))
+    assert same(world, wider, folded)
+    assert world.store.tiles(wider).behind(world.store.archive(wider.source).events_by_date()) == {}
+
+
+def test_after_a_stream_has_run_a_day_is_taken_over_with_the_watermark_that_it_was_folded_under(world: World) -> None:
+    world.load([sale(0, day(0, 1)), sale(1, day(1, 1))])
+    fold_dates(world.store, user_sales, day(0), day(1))
+    world.stream([sale(2, day(1, 2)), sale(3, day(2, 3))])
+    fold_dates(world.store, user_sales, day(1), day(2))
+    seen = world.store.tiles(user_sales).watermarks_us()
+    world.stream([sale(4, day(3, 3))])
+    wider = version(2, features=WIDER)
+    done = fold_dates(world.store, wider, day(0), day(2), [user_sales])
+    assert done.reused == 1, "of the first day nobody knows what a stream had brought"
+    assert world.store.tiles(wider).watermarks_us() == {"2024-01-01": day(3, 3), "2024-01-02": seen["2024-01-02"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "hop_us"),
+    [
+        ({"features": WIDER}, 15 * MINUTE_US),
+        ({"features": [Count("n", windows=["7d"], default=0)]}, HOUR_US),
+        ({"features": [Count("n", windows=["10m"], default=0)]}, None),  # a finer hop than any
+        ({"features": [Max("most", of="amount", windows=["7d"], default=0)]}, None),  # a partial that is not there
+        ({"features": WIDER, "where": "amount > 1"}, None),
+        ({"features": WIDER, "entity": counter_sales.entity}, None),
+        ({"features": WIDER, "source": msgspec.structs.replace(user_sales.source, dedupe="5m")}, None),
+    ],
+)
+def test_what_serves_is_of_the_same_events_and_holds_all_partials(fields: dict[str, Any], hop_us: int | None) -> None:
+    found = donor_of(version(2, **fields), [user_sales, version(2, **fields)])
+    assert (None if found is None else found.hop_us) == hop_us
+
+
+def same(world: World, one: WindowedView, other: WindowedView) -> bool:
+    """Whether both have the same tiles, floats aside."""
+    (keys, tiles), (keys2, tiles2) = world.store.tiles(one).read(), world.store.tiles(other).read()
+    places = np.array([keys.index(key) for key in keys2])
+    order, order2 = (
+        np.lexsort((records["start"], records["ring"], code))
+        for code, records in ((tiles.code, tiles.records), (places[tiles2.code], tiles2.records))
+    )
+    return all(
+        (tiles.records[name][order] == tiles2.records[name][order2]).all() for name in tiles.records.dtype.names or ()
+    )
