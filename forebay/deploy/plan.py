@@ -102,7 +102,8 @@ def make_plan(
     """The plan from what is deployed (`None`: nothing yet) to the code.
 
     With a clock, added views come with the footprint of their backfill; `archives` adds rows, bytes and an estimate to
-    it, `reusable` the tiles that are there. `check` is called with each windowed view that is new or not as it is deployed.
+    it, `reusable` the tiles that are there. `check` is called with each windowed view that is new or not as it is
+    deployed.
     """
     before = deployed or Definitions()
     changes: dict[str, list[Change]] = {"added": [], "removed": [], "changed": [], "refused": [], "kept": []}
