@@ -35,7 +35,7 @@ from streaming.revived_log import With
 from streaming.routing import part_names, reader_of
 from streaming.stop import Stop
 
-POLL_INTERVAL = timedelta(milliseconds=5)
+POLL_INTERVAL = timedelta(milliseconds=3)
 """How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
 CHUNKS_MAX = 8
 """Chunks of one source that a reader takes at a time: a source with a thousand files fills the backlog no further."""

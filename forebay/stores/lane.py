@@ -44,6 +44,8 @@ ROLL_BYTES = 2048
 """A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
 ROLL_RECORDS = 16
 """But never at fewer partials than this, however large a record is."""
+ROLL_ENTITIES_MIN = 32
+"""Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
 ROLL_ENTITIES_MAX = 512
 """Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
 
@@ -111,6 +113,8 @@ class Lane:
         self._fence = Fence(self._wire, fences, what, gone, token)
         self._progress: dict[str, _Slots] = {}
         self._expiries = Expiries()
+        self._long: dict[str, set[str]] = {view: set() for view in self._views}
+        """The entities of each view that wait to be rolled up."""
         self._number = 0
         self.rolled_up = 0
         """Entities rolled up; whoever counts them may set it back."""
@@ -217,8 +221,12 @@ class Lane:
         ]
 
     def _roll_up_long(self, view: WindowedView, keys: Sequence[str], lengths: Sequence[int]) -> None:
-        limit = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).event_bytes)
-        long = [key for key, length in zip(keys, lengths, strict=True) if length >= limit]
+        limit, waiting = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).event_bytes), self._long[view.key]
+        waiting.update(key for key, length in zip(keys, lengths, strict=True) if length >= limit)
+        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and max(lengths) < 2 * limit):
+            return
+        long = sorted(waiting)
+        waiting.clear()
         for first in range(0, len(long), ROLL_ENTITIES_MAX):
             self._roll_up(view, long[first : first + ROLL_ENTITIES_MAX])
 

@@ -228,16 +228,30 @@ def test_a_server_that_lost_everything_stops_its_lanes(client: redis.Redis, name
         lane.commit([piece(ORDERS[10:])])
 
 
-def test_pending_is_rolled_up_when_it_is_long(client: redis.Redis, namespace: str) -> None:
+def test_pending_is_rolled_up_when_it_is_long_and_others_wait_too_or_else_when_it_is_twice_as_long(
+    client: redis.Redis, namespace: str
+) -> None:
     keys, lane = Keys(namespace), lane_of(client, namespace)
-    lengths = []
-    for i in range(60):
-        lane.commit([piece([Order("u1", MIDNIGHT_US + i * MINUTE_US, i)])])
-        lengths.append(client.strlen(keys.pending(recent.key, "u1")))
     limit = max(lane_module.ROLL_BYTES, lane_module.ROLL_RECORDS * Layout.of(recent).record.itemsize)
-    assert max(lengths) < limit
-    assert lengths.count(0) >= 2
+    offset = 0
+
+    def lengths(entities: Sequence[str], commits: int) -> list[int]:
+        nonlocal offset
+        found = []
+        for i in range(commits):
+            orders = [Order(one, MIDNIGHT_US + i * MINUTE_US, offset + n) for n, one in enumerate(entities)]
+            offset += len(orders)
+            lane.commit([piece(orders)])
+            found.append(client.strlen(keys.pending(recent.key, entities[0])))
+        return found
+
+    alone = lengths(["u1"], 120)
+    assert limit < max(alone) < 2 * limit
+    assert alone.count(0) >= 2
     assert client.strlen(keys.stream(recent.key, "u1")) > 0
+    many = lengths([f"many{n}" for n in range(lane_module.ROLL_ENTITIES_MIN)], 60)
+    assert max(many) < limit
+    assert many.count(0) >= 2
 
 
 def test_rolling_up_drops_what_no_window_needs(client: redis.Redis, namespace: str, eager: None) -> None:
@@ -297,7 +311,7 @@ def test_an_append_prolongs_what_it_grows_where_it_would_go_too_early(client: re
     assert kept_s(10 * MINUTE_US) == 0
     client.expire(pending, 60)
     assert kept_s(10 * MINUTE_US) > window_s
-    assert kept_s(0, orders=30) == 0  # it is rolled up
+    assert kept_s(0, orders=60) == 0  # it is rolled up
     assert client.exists(pending) == 0
     assert kept_s(MINUTE_US) > window_s
 
