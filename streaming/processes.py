@@ -28,8 +28,8 @@ from forebay.errors import StoreError
 from forebay.stores.connection import connect_online
 from streaming.board import Board
 from streaming.engine import Place, drive
+from streaming.interpreter import prepare_process
 from streaming.logs import configure
-from streaming.memory import keep_freed
 from streaming.parts import Taken, Task, worker_parts
 from streaming.retry import untold
 from streaming.stop import Stop
@@ -167,7 +167,7 @@ def work(orders: Orders, tell: Connection) -> None:
     _end_with_parent()
     _quieten()
     configure(orders.log_format, orders.worker)
-    keep_freed()
+    prepare_process()
     stop, summary = Stop(orders.board), Summary()
     with stop.on_signals():
         try:

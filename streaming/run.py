@@ -28,8 +28,8 @@ from forebay.stores.connection import connect_online
 from streaming.alive import alive, lag_measured
 from streaming.beginning import running_flows, say_begin
 from streaming.begun import Begun, begin
+from streaming.interpreter import prepare_process
 from streaming.logs import FORMATS, LOG, configure
-from streaming.memory import keep_freed
 from streaming.parts import Task
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
@@ -43,8 +43,8 @@ DONE, FAILED = 0, 2
 def main(arguments: Sequence[str]) -> int:
     """Run a flow as the command line says; the exit code."""
     options = parse(arguments)
-    keep_freed()
     configure(options.log_format)
+    prepare_process()
     stop, summary = Stop(), Summary()
     with stop.on_signals(), stop.failing():
         if options.status:
