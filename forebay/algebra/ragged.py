@@ -61,7 +61,7 @@ class Ragged:
         if len(rows) == len(self) and (np.diff(rows) == 1).all():
             return self  # all of them, in order
         counts = self.counts[rows]
-        return Ragged(counts, self.cells[spread(self.edges[rows], counts)])
+        return Ragged(counts, picked(self.cells, spread(self.edges[rows], counts)))
 
     def between(self, first: int, last: int) -> Ragged:
         """A stretch of rows, where they are."""
@@ -71,13 +71,31 @@ class Ragged:
     @staticmethod
     def joined(parts: Sequence[Ragged]) -> Ragged:
         """The rows of at least one part, one after another."""
-        cells = np.concatenate([part.cells for part in parts])
+        cells = np.concatenate([_bytes(part.cells) for part in parts]).view(parts[0].cells.dtype)
         return Ragged(np.concatenate([part.counts for part in parts]), cells)
 
     @staticmethod
     def nothing(count: int, cell: np.dtype[Any]) -> Ragged:
         """So many rows without cells."""
         return Ragged(np.zeros(count, np.int64), np.empty(0, cell))
+
+
+def picked(cells: Array, rows: Array) -> Array:
+    """Some cells, moved as plain bytes: field by field NumPy is several times slower."""
+    return _bytes(cells).take(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows).view(cells.dtype)
+
+
+def sortable(keys: Array) -> list[Array]:
+    """Arrays that sort as the keys do, the most significant last: text as words, which sort faster."""
+    if keys.dtype.kind != "S":
+        return [keys]
+    width = -(-keys.dtype.itemsize // 8)
+    words = np.ascontiguousarray(keys.astype(f"S{8 * width}")).view(">u8").reshape(len(keys), width)
+    return [words[:, i].astype(np.uint64) for i in reversed(range(width))]
+
+
+def _bytes(cells: Array) -> Array:
+    return cells.view(np.dtype((np.void, cells.dtype.itemsize)))
 
 
 def spread(first: Array, counts: Ints) -> Ints:
@@ -119,12 +137,15 @@ def _event_cells(column: Lifted, parameters: Parameters, cell: np.dtype[Any]) ->
 def _edge_events(groups: Ints, cells: Array, parameters: Parameters, *, newest: bool) -> tuple[Ints, Array]:
     """The k first or last of each group, in order of (ts, id, value)."""
     (k,) = parameters
-    order = np.lexsort((cells["value"], cells["id"], cells["ts"], groups))
-    groups = groups[order]
+    order = np.lexsort((cells["ts"], groups))
+    ts, groups = cells["ts"][order], groups[order]
+    if ((ts[1:] == ts[:-1]) & (groups[1:] == groups[:-1])).any():
+        tied = picked(cells, order)
+        order = order[np.lexsort((tied["value"], tied["id"], ts, groups))]
     after = np.searchsorted(groups, groups, "right") if newest else np.arange(1, len(groups) + 1)
     before = np.arange(len(groups)) if newest else np.searchsorted(groups, groups)
     kept = after - before <= k
-    return groups[kept], cells[order[kept]]
+    return groups[kept], picked(cells, order[kept])
 
 
 def _hash_cells(column: Lifted, parameters: Parameters, cell: np.dtype[Any]) -> Array:
@@ -175,10 +196,10 @@ def _sums(groups: Ints, cells: Array, key: str) -> tuple[Ints, Array]:
     if not len(cells):
         return groups, cells
     keys = cells[key]
-    order = np.lexsort((keys, groups))
+    order = np.lexsort((*sortable(keys), groups))
     groups, keys = groups[order], keys[order]
     starts = np.flatnonzero(np.append(True, (groups[1:] != groups[:-1]) | (keys[1:] != keys[:-1])))
-    found = cells[order[starts]]
+    found = picked(cells, order[starts])
     found["count"] = np.add.reduceat(cells["count"][order], starts)
     return groups[starts], found
 

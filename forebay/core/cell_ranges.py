@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra.partials import Lifted, Partial
-from forebay.algebra.ragged import Ragged, spread
+from forebay.algebra.ragged import Ragged, picked, spread
 
 Rows = npt.NDArray[np.intp]
 Ints = npt.NDArray[np.int64]
@@ -85,7 +85,7 @@ class _EdgeRanges:
         """The cells of each range `[low, high)`."""
         first, last = self.before[low], self.before[high]
         counts = np.minimum(last - first, self.k)
-        return Ragged(counts, self.cells[spread(last - counts if self.newest else first, counts)])
+        return Ragged(counts, picked(self.cells, spread(last - counts if self.newest else first, counts)))
 
 
 class _TreeRanges:
@@ -143,5 +143,5 @@ class _TreeRanges:
             pieces.append(mine.cells)
         owner = np.concatenate(owners)
         order, count = np.argsort(owner, kind="stable"), part.stop - part.start
-        each = Ragged(np.bincount(owner, minlength=count), np.concatenate(pieces)[order])
+        each = Ragged(np.bincount(owner, minlength=count), picked(np.concatenate(pieces), order))
         return self.partial.merge_cells(each, np.arange(count))

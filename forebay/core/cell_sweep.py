@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra.partials import Lifted, Partial
-from forebay.algebra.ragged import SATURATED, Ragged
+from forebay.algebra.ragged import SATURATED, Ragged, picked, sortable
 from forebay.core import kernel
 from forebay.core.tiles import group_starts
 
@@ -35,10 +35,10 @@ class SweptRanges:
         cells = partial.lift_cells(column).cells
         owner = (np.searchsorted(starts, np.flatnonzero(column.valid), "right") - 1).astype(np.int64)
         keys = cells[(cells.dtype.names or ("",))[0]]
-        order = np.lexsort((*_sortable(keys), owner))
+        order = np.lexsort((*sortable(keys), owner))
         fresh = np.zeros(len(cells), np.bool_)
         fresh[group_starts(owner[order], keys[order])] = True
-        self.cells = cells[order][fresh]
+        self.cells = picked(cells, order[fresh])
         self.first = np.searchsorted(owner[order][fresh], np.arange(len(starts)))
         self.numbers = np.full(len(column.valid), -1, np.int32)
         numbers = np.cumsum(fresh) - 1 - self.first[owner[order]]
@@ -70,7 +70,7 @@ class SweptRanges:
         kernel.counted(self.numbers, self.first, *window, self.most, saturates, *held, found, counts, sizes)
         used = int(sizes.sum())
         found, counts = found[:used], counts[:used]
-        cells = self.cells[found]
+        cells = picked(self.cells, found)
         if "count" in (cells.dtype.names or ()):
             cells["count"] = counts
         if saturates and (counts < 0).any():
@@ -81,12 +81,3 @@ class SweptRanges:
 
     def _owner(self, low: Rows) -> Ints:
         return (np.searchsorted(self.starts, low, "right") - 1).astype(np.int64)
-
-
-def _sortable(keys: Array) -> list[Array]:
-    """Arrays that sort as the keys do, the most significant last: text as words, which sort faster."""
-    if keys.dtype.kind != "S":
-        return [keys]
-    width = -(-keys.dtype.itemsize // 8) * 8
-    words = np.ascontiguousarray(keys.astype(f"S{width}")).view(">u8").reshape(len(keys), width // 8)
-    return [words[:, i].astype(np.uint64) for i in reversed(range(words.shape[1]))]

@@ -86,7 +86,7 @@ def _bodies(layout: Layout, tiles: Tiles, entities: int, records: bytes | memory
     """The tiles of each entity, without a header; `records` are the bytes of all their records."""
     edges = np.searchsorted(tiles.code, np.arange(entities + 1))
     if layout.ragged:
-        return pack_frames(layout, tiles, edges.tolist())
+        return pack_frames(layout, tiles, edges)
     places = (edges * layout.record.itemsize).tolist()
     return [records[a:b] for a, b in itertools.pairwise(places)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from forebay import (
     CountDistinct,
@@ -32,6 +33,7 @@ from forebay.core import codec
 from forebay.core.events import Column, Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
+from forebay.errors import FormatError
 from forebay.stores.tiles_columns import from_table, tiles_schema, to_table
 
 GOLDEN = Path(__file__).parent
@@ -107,6 +109,13 @@ def test_pinned_frames_are_readable() -> None:
     assert finest.cells["values_2_word"].cells["count"].tolist() == [2, 1, 1]
     appended = codec.unpack_records(LAYOUT, [pinned[2] + pinned[3], None])
     assert appended.code.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 60, 400])
+def test_torn_frames_are_refused(cut: int) -> None:
+    body = blobs()[2]
+    with pytest.raises(FormatError, match="no whole frames; they were written for another definition"):
+        codec.unpack_records(LAYOUT, [body, body[:-cut]])
 
 
 def test_columns_are_pinned_and_come_back() -> None:
