@@ -14,6 +14,7 @@ from assets.batch import features_asset
 from assets.comparison import comparison_checks
 from assets.deployment import declared
 from assets.history import history_asset
+from assets.learned import learned_asset
 from assets.online import online_asset
 from assets.retirement import retired_asset
 from assets.schedules import refresh_schedule
@@ -21,6 +22,7 @@ from assets.services import service_spec, training_asset
 from assets.sources import source_specs
 from assets.windowed import tiles_asset
 from forebay.language import definitions as language
+from forebay.language.learned import statistics_of
 from forebay.language.view import BatchView, WindowedView
 
 
@@ -37,6 +39,7 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
             *(online_asset(view) for view in deployed.views.values()),
             *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
+            *(learned_asset(view) for view in deployed.views.values() if statistics_of(view)),
             retired_asset(),
         ],
         asset_checks=comparison_checks(deployed.views.values()),

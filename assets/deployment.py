@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from forebay.language.definitions import Definitions
+from forebay.language.learned import as_deployed, statistics_of
+from forebay.language.view import AnyView
 from forebay.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ def offline() -> OfflineStore:
 def publish_rate() -> int:
     """How many values a publication may write in a second."""
     return Settings.from_env().publish_rate
+
+
+def with_deployed_defaults(view: AnyView) -> AnyView:
+    """A view of the code with what was learned of its statistical defaults; where it has none nothing is asked."""
+    if not statistics_of(view):
+        return view
+    from forebay.deploy.registry import Registry
+
+    with online() as (client, _):
+        return as_deployed(view, Registry.open(Settings.from_env(), client).current())
 
 
 @contextmanager

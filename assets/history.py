@@ -5,7 +5,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 
 from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, MaterializeResult, multi_asset
 
-from assets.deployment import offline
+from assets.deployment import offline, with_deployed_defaults
 from assets.description import spec
 from assets.keys import history_key, offline_key, source_key
 from assets.partitions import history_days, wall_clock_us, window_us
@@ -42,6 +42,7 @@ def history_asset(view: AnyView) -> AssetsDefinition:
 
         start_us, end_us = window_us(context)
         with clear_errors():
-            return reported(write_history(offline(), view, start_us, end_us, now_us=wall_clock_us()))
+            deployed = with_deployed_defaults(view)
+            return reported(write_history(offline(), deployed, start_us, end_us, now_us=wall_clock_us()))
 
     return history

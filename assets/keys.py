@@ -39,6 +39,11 @@ def history_key(view: AnyView) -> AssetKey:
     return AssetKey(["history", view.asset_name])
 
 
+def learned_key(view: AnyView) -> AssetKey:
+    """The statistical defaults of a view."""
+    return AssetKey(["learned", view.asset_name])
+
+
 def retired_key() -> AssetKey:
     """What removes views that are deployed no more."""
     return AssetKey(["retired"])

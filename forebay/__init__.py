@@ -33,6 +33,7 @@ from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
+from forebay.language.statistics import Average, Median, MostCommon, Percentile
 from forebay.language.types import Bool, Decimal, Float64, Int64, List, String, Timestamp, Vector
 from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Average",
     "BatchView",
     "Bool",
     "Count",
@@ -68,7 +70,10 @@ __all__ = [
     "List",
     "Max",
     "Mean",
+    "Median",
     "Min",
+    "MostCommon",
+    "Percentile",
     "Quantile",
     "RedisStream",
     "SecondsSince",

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from forebay.cli import asking, deploying, events, letters, rebuilding, running, state, versions
+from forebay.cli import asking, deploying, events, learning, letters, rebuilding, running, state, versions
 from forebay.cli.printing import fail
 from forebay.errors import ForebayError
 
@@ -39,6 +39,7 @@ app.command("training-set")(asking.training_set)
 app.command(context_settings=_PASS_ON)(running.serve)
 app.command()(versions.compare)
 app.command()(versions.flip)
+app.command()(learning.learn)
 app.command()(versions.retire)
 app.command()(rebuilding.rebuild)
 app.command()(state.down)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.entity import Entity
+from forebay.language.learned import as_deployed, statistics_of
 from forebay.language.service import FeatureService
 from forebay.language.types import AnyType
 from forebay.language.view import AnyView, Feature
@@ -42,7 +43,8 @@ class AskedColumn:
 class Asked:
     """The columns of a request; `keys` are the key columns of all its entities, `names` what to read of which view.
 
-    `service` is the key of the service that was asked for, if it was one.
+    `service` is the key of the service that was asked for, if it was one; `learns` whether a default of its views is a
+    statistic, so that it may become another one.
     """
 
     columns: tuple[AskedColumn, ...]
@@ -51,6 +53,7 @@ class Asked:
     views: dict[str, AnyView]
     names: dict[str, list[str]]
     service: str | None = None
+    learns: bool = False
 
     @classmethod
     def of(cls, definitions: Definitions, features: Features, *, full_feature_names: bool = False) -> Asked:
@@ -59,6 +62,8 @@ class Asked:
         With `full_feature_names` the columns of the result are named `view__feature`.
         """
         resolved = definitions.resolve(features)
+        if isinstance(features, FeatureService):  # its views are the caller's own: what was learned is not in them
+            resolved = [(as_deployed(view, definitions), name) for view, name in resolved]
         if not 1 <= len(resolved) <= FEATURES_MAX:
             raise RequestError(f"{len(resolved)} features are asked for; expected 1 to {FEATURES_MAX}")
         columns = tuple(
@@ -73,7 +78,8 @@ class Asked:
         keys = _keys(entities)
         _check_titles(columns, keys)
         views = {column.view.key: column.view for column in columns}
-        return cls(columns, keys, entities, views, names, _service(definitions, features))
+        learns = any(statistics_of(view) for view in views.values())
+        return cls(columns, keys, entities, views, names, _service(definitions, features), learns)
 
 
 def _service(definitions: Definitions, features: Features) -> str | None:

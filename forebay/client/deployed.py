@@ -1,8 +1,9 @@
 """What is deployed: connections and definitions, opened when first needed and kept.
 
 The manifest is read once. A name that it does not hold makes it be read again, at most once a second, so that a running
-service finds what `forebay apply` has just deployed. Which version the bare name of a service means is looked up at
-most once a second, too, by the calls that ask so: a flip reaches every client within a second.
+service finds what `forebay apply` has just deployed. Calls that ask for a service by its bare name, or for a view with
+statistical defaults, look at most once a second whether something newer is deployed: a flip, and what was learned,
+reach every client within a second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forebay.client.asked import Asked, Features
-from forebay.errors import ConfigError, UnknownNameError
+from forebay.errors import ConfigError, StoreUnavailableError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 
@@ -79,6 +80,32 @@ class Deployed:
         """A request, resolved. Raises `UnknownNameError` and `RequestError`."""
         if isinstance(features, str) and "@" not in features and ":" not in features:
             features = self._active_service(features)
+        asked = self._known(features, full_feature_names)
+        if asked.learns and self.follow():
+            asked = self._known(features, full_feature_names)
+        return asked
+
+    def follow(self) -> bool:
+        """Look up, at most once a second, which services are active; whether newer definitions are deployed.
+
+        These are read then. A store that does not answer leaves what is known.
+        """
+        if self._given is not None or time.monotonic() - self._followed_at < REREAD_AFTER_S:
+            return False
+        self._followed_at = time.monotonic()
+        try:
+            self._active = self._read_active()
+            if self._active is None or self._active.number <= self.definitions.number:
+                return False
+            self._definitions = self._read()
+        except StoreUnavailableError:
+            if self._definitions is None:
+                raise
+            return False
+        self._asked.clear()
+        return True
+
+    def _known(self, features: Features, full_feature_names: bool) -> Asked:
         names = (features,) if isinstance(features, str) else features
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             return self._resolve(features, full_feature_names)
@@ -111,23 +138,18 @@ class Deployed:
 
     def _active_service(self, name: str) -> str:
         """The key of the version that the bare name of a service means now."""
-        if self._given is None and time.monotonic() - self._followed_at >= REREAD_AFTER_S:
-            self._follow()
+        self.follow()
         version = None if self._active is None else self._active.services.get(name)
         return f"{name}@{version}" if version else self.find(lambda known: known.active_service(name))
 
-    def _follow(self) -> None:
-        """Look up which versions are active; the definitions are read again where they are older than that."""
+    def _read_active(self) -> Active | None:
         from forebay.stores.active import Active
         from forebay.stores.connection import translated
         from forebay.stores.keys import Keys
 
-        self._followed_at = time.monotonic()
         with translated(self.redis):
             found = self.redis.get(Keys(self.settings.namespace).active())
-        self._active = Active.decode(found) if isinstance(found, bytes) else None
-        if self._active is not None and self._active.number > self.definitions.number:
-            self._definitions = self._read()
+        return Active.decode(found) if isinstance(found, bytes) else None
 
     def _read(self) -> Definitions:
         from forebay.language.manifest import from_manifest

@@ -143,6 +143,10 @@ class FeatureStore:
         """
         offline, declared = self._deployed.offline, self.find(lambda known: known.view(view))
         from forebay.client.history import feature_history
+        from forebay.language.learned import statistics_of
+
+        if statistics_of(declared) and self._deployed.follow():
+            declared = self.find(lambda known: known.view(view))
 
         return feature_history(
             offline,

@@ -12,6 +12,7 @@ finished by running it again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from forebay.deploy.footprint import Archives, Reusable
 from forebay.deploy.plan import Check, Plan, active_after, make_plan, retired_after
 from forebay.errors import FencedError
 from forebay.language.definitions import Definitions
+from forebay.language.learned import carried, with_learned
 from forebay.language.manifest import from_manifest, to_manifest
 from forebay.language.view import AnyView
 from forebay.stores.active import Active
@@ -115,7 +117,8 @@ class Registry:
         if deployed is None or not plan.empty:
             number = deployed.number + 1 if deployed else 1
             active, retired = active_after(code, deployed), retired_after(code, deployed)
-            deployed = replace(code, number=number, retired=retired, active=active)
+            views = carried(code, deployed)
+            deployed = replace(code, number=number, views=views, retired=retired, active=active)
             self._take(deployed)
         elif self._offline() is None or self._newest() < deployed.number:
             self._take(deployed)
@@ -137,6 +140,21 @@ class Registry:
             self._take(deployed)
         self._write_online(deployed)
         return Flipped(name, before, version, deployed.number)
+
+    def learn(self, view: str, values: Mapping[str, Any]) -> int:
+        """Make values the defaults of a view's features that are statistics; the number of the manifest that says so.
+
+        Does nothing but mend where they are so already. Raises `UnknownNameError` where the view is not deployed,
+        `DefinitionError` for a feature without a statistic, `FencedError` where an apply or a flip came between.
+        """
+        deployed = self.current() or Definitions()
+        was = deployed.view(view)
+        taught = with_learned(was, values)
+        if taught != was:
+            deployed = replace(deployed, number=deployed.number + 1, views={**deployed.views, view: taught})
+            self._take(deployed)
+        self._write_online(deployed)
+        return deployed.number
 
     def _take(self, definitions: Definitions) -> None:
         if not self._documents.create(_name(definitions.number), to_manifest(definitions)):

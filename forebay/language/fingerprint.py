@@ -29,6 +29,7 @@ from forebay.instants import duration_text, instant_text, instant_us
 from forebay.language.entity import Entity
 from forebay.language.service import FeatureService
 from forebay.language.source import AnySource, EventSource
+from forebay.language.statistics import Statistic
 from forebay.language.types import AnyType, FeatureType, Float64, ListType
 from forebay.language.view import AnyView, WindowedView
 
@@ -162,6 +163,8 @@ def _duration(us: int | None) -> str | None:
 
 def _default(kind: FeatureType, default: Any) -> Fact:
     """The default as its type holds it, so that 0, 0.0 and Decimal("0.00") of a Decimal(2) are one."""
+    if isinstance(default, Statistic):  # the declaration decides; what is learned is a deliberate act of its own
+        return f"{default}, otherwise {_default(kind, default.otherwise)}"
     value = kind.python(kind.units(default))
     if isinstance(value, list):
         of = kind.of if isinstance(kind, ListType) else Float64

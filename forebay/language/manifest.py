@@ -1,7 +1,8 @@
 """The manifest: all definitions as canonical JSON, so that a deployment can be compared, shipped and read back.
 
     {"forebay_manifest": 1, "number": 7,
-     "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…}, "active": {…}}
+     "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…},
+     "active": {…}, "learned": {…}}
 
 Canonical: keys sorted, UTF-8, no whitespace, a field that has its default left out; so equal definitions are equal
 bytes. Where the order of columns matters (keys of an entity, columns of a schema, derived columns, features) they are
@@ -22,9 +23,11 @@ from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import AnyDefinition, Definitions
 from forebay.language.entity import Entity
 from forebay.language.fingerprint import fingerprint, signature, used_columns
+from forebay.language.learned import learned_of, with_learned
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, AnyStream, EventSource, TableSource
+from forebay.language.statistics import AnyStatistic, Statistic
 from forebay.language.types import AnyType, FeatureType
 from forebay.language.view import AnyView, BatchView, Derived, Feature, Selection, WindowedView
 
@@ -43,6 +46,9 @@ def to_manifest(definitions: Definitions) -> bytes:
     for group in ("entities", "sources", "views", "services"):
         content[group] = {key: describe(value) for key, value in getattr(definitions, group).items()}
     content["retired"] = dict(definitions.retired)
+    learned = {key: learned_of(view) for key, view in definitions.views.items()}
+    if any(learned.values()):
+        content["learned"] = {key: _pack_learned(values) for key, values in learned.items() if values}
     if definitions.active:
         content["active"] = dict(definitions.active)
     return msgspec.json.encode(content, order="sorted")
@@ -134,7 +140,14 @@ def _pack_batch(view: BatchView) -> dict[str, Any]:
     return {name: value for name, value in packed.items() if name != "compute"}
 
 
+def _pack_learned(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _pack_default(value) for name, value in values.items()}
+
+
 def _pack_default(default: Any) -> Any:
+    if isinstance(default, Statistic):
+        declared = msgspec.structs.replace(default, otherwise=_pack_default(default.otherwise), learned={})
+        return msgspec.to_builtins(declared)
     if isinstance(default, tuple):
         return [_pack_default(one) for one in default]
     return instant_text(instant_us(default)) if hasattr(default, "tzinfo") else msgspec.to_builtins(default)
@@ -149,6 +162,7 @@ def _read(content: Mapping[str, Any]) -> Definitions:
     entities = _each(content["entities"], lambda raw: Entity(**{**raw, "keys": _columns(raw["keys"])}))
     sources = _each(content["sources"], _source)
     views = _each(content["views"], lambda raw: _view(raw, entities, sources))
+    views |= {key: with_learned(views[key], values) for key, values in content.get("learned", {}).items()}
     services = _each(
         content["services"],
         lambda raw: FeatureService(**{**raw, "features": [_selection(one, views) for one in raw["features"]]}),
@@ -170,6 +184,12 @@ def _type(raw: Any) -> AnyType:
     return kind
 
 
+def _statistic(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a feature, with a default that is a statistic as one."""
+    default = raw.get("default")
+    return {**raw, "default": msgspec.convert(default, AnyStatistic)} if isinstance(default, dict) else dict(raw)
+
+
 def _feature_type(raw: Any) -> FeatureType:
     kind: FeatureType = msgspec.convert(raw, FeatureType)
     return kind
@@ -188,7 +208,9 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
     fields = {**raw, "entity": entities[raw["entity"]]}
     if fields.pop("kind") == "BatchView":
         fields["sources"] = [sources[name] for name in raw["sources"]]
-        fields["features"] = [Feature(**{**one, "type": _feature_type(one["type"])}) for one in raw["features"]]
+        fields["features"] = [
+            Feature(**{**_statistic(one), "type": _feature_type(one["type"])}) for one in raw["features"]
+        ]
         return BatchView(**fields)
     fields["source"] = sources[raw["source"]]
     fields["features"] = [_aggregation(one) for one in raw["features"]]
@@ -199,7 +221,8 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
 
 
 def _aggregation(raw: Mapping[str, Any]) -> Aggregation:
-    return _AGGREGATIONS[raw["aggregation"]](**{name: value for name, value in raw.items() if name != "aggregation"})
+    fields = {name: value for name, value in _statistic(raw).items() if name != "aggregation"}
+    return _AGGREGATIONS[raw["aggregation"]](**fields)
 
 
 def _selection(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> Selection:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import decimal
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
+from forebay.errors import DefinitionError, UnknownNameError, suggestion
 from forebay.instants import DAY_US, MINUTE_US
 from forebay.language.aggregations import Aggregation, explain_refusal
 from forebay.language.arguments import check_cases, check_labels, check_text, checked_list, checked_mapping
 from forebay.language.code import check_parameters, code_of
+from forebay.language.defaults import checked_default, default_of
 from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
 from forebay.language.names import check_name, check_version
@@ -60,6 +60,11 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 f"{where} names no default; say what an unknown entity gets, e.g. default=0 (or None for null)"
             )
         msgspec.structs.force_setattr(self, "default", checked_default(where, self.default, self.type))
+
+    def resolved(self) -> Feature:
+        """With the value that its default is, where that is a statistic."""
+        default = default_of(self.default, self.name)
+        return self if default is self.default else msgspec.structs.replace(self, default=default)
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -238,7 +243,9 @@ class WindowedView(_View, frozen=True, cache_hash=True):
     def outputs(self) -> dict[str, Feature]:
         """Its features by name, in order: one per aggregation and window."""
         return {
-            f.feature_name(w): Feature(f.feature_name(w), f.output(self.column(f.of)), f.default, f.description)
+            f.feature_name(w): Feature(
+                f.feature_name(w), f.output(self.column(f.of)), default_of(f.default, f.feature_name(w)), f.description
+            )
             for f in self.features
             for w in f.windows
         }
@@ -316,7 +323,7 @@ class BatchView(_View, frozen=True):
 
     def outputs(self) -> dict[str, Feature]:
         """Its features by name, in order."""
-        return {f.name: f for f in self.features}
+        return {f.name: f.resolved() for f in self.features}
 
     @property
     def ttl_us(self) -> int | None:
@@ -384,23 +391,6 @@ def batch_view(
         return view
 
     return declare
-
-
-def checked_default(where: str, default: Any, kind: FeatureType) -> Any:
-    """The default in the form of its type, so that 0 of a Decimal(2) is Decimal("0.00"); a list is a tuple.
-
-    Raises `DefinitionError` where it is none, or where rounding to the type's scale would make it another number.
-    """
-    try:
-        held = kind.python(kind.units(default))
-    except RequestError as error:
-        raise DefinitionError(f"{where}: default {error}") from None
-    if isinstance(held, decimal.Decimal) and held != decimal.Decimal(str(default)):
-        raise DefinitionError(
-            f"{where}: default {default!r} is not a {kind}, which would make {held} of it; "
-            "write what an entity without a value is to get"
-        )
-    return tuple(held) if isinstance(held, list) else held
 
 
 def _check_type(where: str, kind: Any) -> None:

@@ -8,8 +8,13 @@ import dagster as dg
 import pytest
 
 from assets.comparison import comparison_check, comparison_checks
+from assets.definitions import make_definitions
+from assets.deployment import with_deployed_defaults
 from assets.retirement import retired_asset
-from tests.backfill.shop import user_spending
+from forebay import FeatureService, Median, Sum, WindowedView
+from forebay.language.definitions import Definitions
+from tests.backfill.shop import sales, user, user_spending
+from tests.backfill.world import day, sale
 from tests.client.test_versions import AT, NEW, OLD, USERS
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
@@ -64,3 +69,23 @@ def test_a_retired_view_is_removed_by_an_asset(shop: Shop) -> None:
         found = result.asset_materializations_for_node("retired")[0].metadata
         assert (found["file_bytes"].value > 0) == files
     assert shop.online(SECOND.key, USERS, AT) == shop.training(SECOND.key, USERS, AT)
+
+
+def test_defaults_are_learned_by_an_asset(shop: Shop) -> None:
+    view = learned_version()
+    shop.apply(FeatureService("learned", version=1, features=[view]))
+    shop.stream([sale(0, day(0, 1), "u1", "10.00")], view)
+    (asset,) = [asset for asset in make_definitions(Definitions.of(view)).assets or [] if "learned" in str(asset)]
+    assert isinstance(asset, dg.AssetsDefinition)
+    result = dg.materialize([asset])
+    found = result.asset_materializations_for_node("learned__spent_v1")[0].metadata
+    assert found["manifest"].value == 2
+    assert shop.online("learned@1", ["nobody"], AT)["spent_lifetime"] == [10]
+    assert with_deployed_defaults(view).outputs()["spent_lifetime"].default == 10
+    assert with_deployed_defaults(V1) is V1
+
+
+def learned_version() -> WindowedView:
+    default = Median(over="3650d", otherwise=0)
+    features = [Sum("spent", of="amount", windows=[None], default=default)]
+    return WindowedView("spent", version=1, entity=user, source=sales, features=features)

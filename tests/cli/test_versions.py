@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from forebay import FeatureService
+from forebay import FeatureService, Median, Sum
 from forebay.cli.app import app
 from forebay.errors import ForebayError, RequestError
+from tests.backfill.world import day, sale
 from tests.client.test_versions import NEW, OLD
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
@@ -81,3 +83,18 @@ def test_retire_counts_and_then_removes(shop: Shop) -> None:
     removed = run_json("retire", "user_sales@1")
     assert removed == {**planned, "removed": {"keys": 3, "files": 0}}
     assert "Nothing is stored of user_sales@1." in run("retire", "user_sales@1")
+
+
+def test_learn_shows_and_deploys_the_statistical_defaults(shop: Shop) -> None:
+    features = [Sum("spent", of="amount", windows=[None], default=Median(over="3650d", otherwise=0))]
+    view = msgspec.structs.replace(V1, name="spent", features=features)
+    shop.apply(FIRST, SECOND, view)
+    shop.stream([sale(9, day(3), "u9", "10.00")], V1, V2, view)
+    shown = run_json("learn", "spent@1", "--dry-run")
+    found = shown["learned"][0]
+    assert (shown["manifest"], found["statistic"], found["value"]) == (2, "Median over 3650d", 5.5)
+    assert "Nothing was deployed." in run("learn", "spent@1", "--dry-run")
+    assert "Deployed: manifest 3." in run("learn", "spent@1")
+    assert run_json("get", "spent@1:spent_lifetime", "user_id=u8")["features"]["spent_lifetime"]["value"] == 5.5
+    with pytest.raises(RequestError, match="declares no statistical default"):
+        run("learn", "user_sales@1")

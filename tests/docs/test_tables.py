@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import msgspec
@@ -52,6 +52,7 @@ from forebay.ingest.select import check_expressions
 from forebay.instants import day_us, duration_text, duration_us
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import Definitions
+from forebay.language.statistics import AnyStatistic, Statistic
 from forebay.language.types import AnyType
 from forebay.language.windows import default_hop_us
 from forebay.settings import Settings
@@ -113,7 +114,21 @@ def test_every_declaration_is_documented() -> None:
     assert not {name for name in exported if f"`{name}" not in page and f"# {name}" not in page}
     structs = {name for name in exported if isinstance(getattr(forebay, name), type(msgspec.Struct))}
     described = {*DECLARATIONS, *(kind.__name__ for kind in AGGREGATIONS), "Decimal", "Derived"}
+    described |= {kind.__name__ for kind in get_args(AnyStatistic)}
     assert structs <= described
+
+
+def test_statistics() -> None:
+    """Each statistic, its arguments and the types that it is taken of."""
+    kinds: tuple[type[Statistic], ...] = get_args(AnyStatistic)
+    rows = table(LANGUAGE, "Statistical defaults", "statistic")
+    assert [row[0].strip("`").partition("(")[0] for row in rows] == [kind.__name__ for kind in kinds]
+    for row, kind in zip(rows, kinds, strict=True):
+        own = [f.name for f in msgspec.structs.fields(kind) if f.name != "learned"]
+        assert set(re.findall(r"(\w+)=", row[0])) == set(own), kind
+        assert {name.strip("` ").partition("(")[0] for name in row[1].split(",")} == {
+            str(kind.__struct_config__.tag) for kind in kind.takes
+        }
 
 
 def test_aggregations() -> None:

@@ -31,6 +31,7 @@ from forebay import (
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import Definitions
 from forebay.language.sessions import SESSION_SCHEMA
+from forebay.language.statistics import Median, MostCommon, Percentile, Statistic
 from forebay.language.types import AnyType, DecimalType, FeatureType
 from tests.own_arguments import own_arguments
 
@@ -68,7 +69,7 @@ def defaults(kind: FeatureType) -> st.SearchStrategy[Any]:
     """Values of a type, in the forms that a user writes."""
     if isinstance(kind, List | Vector):
         of, size = (kind.of, None) if isinstance(kind, List) else (Float64, kind.length)
-        held = defaults(of).filter(lambda value: of.units(value) is not None)
+        held = defaults(of).filter(lambda value: not isinstance(value, Statistic) and of.units(value) is not None)
         return st.none() | st.lists(held, min_size=size or 0, max_size=size or 3)
     some = {
         "String": st.text("ab", max_size=1),
@@ -81,7 +82,21 @@ def defaults(kind: FeatureType) -> st.SearchStrategy[Any]:
     decimals = st.sampled_from(
         [written for written, digits in {"0.5": 1, 0: 0, -1: 0, 0.25: 2}.items() if digits <= scale]
     )
-    return st.none() | some.get(str(kind).partition("(")[0], decimals)
+    values = st.none() | some.get(str(kind).partition("(")[0], decimals)
+    return values | statistics(kind, values)
+
+
+def statistics(kind: FeatureType, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Statistic]:
+    """Defaults of a type that are learned; none of a type of which no statistic is taken."""
+    makes = [
+        lambda otherwise: Median(over="30d", otherwise=otherwise),
+        lambda otherwise: Percentile(percent=99.5, over="1d", otherwise=otherwise),
+    ]
+    if isinstance(kind, MostCommon.takes):
+        makes = [lambda otherwise: MostCommon(over="7d", otherwise=otherwise)]
+    elif not isinstance(kind, Statistic.takes):
+        return st.nothing()
+    return st.builds(lambda make, otherwise: make(otherwise), st.sampled_from(makes), values)
 
 
 @st.composite
