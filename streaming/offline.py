@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from forebay.backfill.dates import SessionsOfDates
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
 from forebay.instants import SECOND_US
@@ -145,6 +146,10 @@ class Offline:
         events = self._archive(source).scan([SOURCE_PARTITION, SOURCE_OFFSET], since_us)
         least = events.group_by(SOURCE_PARTITION).aggregate([(SOURCE_OFFSET, "min")])
         return dict(zip(least[SOURCE_PARTITION].to_pylist(), least[f"{SOURCE_OFFSET}_min"].to_pylist(), strict=True))
+
+    def sessions_since_us(self, view: WindowedView, cut_us: int) -> int:
+        """A midnight before all archived events of sessions that are over at or after a cut."""
+        return SessionsOfDates(self._archive(view.source), view).since_us(cut_us)
 
     def append_events(self, chunks: Sequence[Decoded]) -> Added:
         """Make the events and dead letters of some chunks of one source durable, and mark what they make wrong."""

@@ -42,7 +42,12 @@ def app_id(lane: int, partition: str) -> str:
 
 
 def missing(partials: Partials, positions: Mapping[str, int]) -> StreamedTiles | None:
-    """The tiles of the events that a table at `positions` lacks; `None` where it lacks none."""
+    """The tiles of the events that a table at `positions` lacks; `None` where it lacks none.
+
+    Sessions have tiles only when they are settled: a table of theirs has positions alone.
+    """
+    if partials.view.sessions is not None:
+        return None
     floors = {lane: positions.get(app_id(lane, partials.partition), 0) for lane in partials.lanes}
     events = partials.events
     if max(floors.values()) <= partials.first_offset:

@@ -38,6 +38,7 @@ from streaming.offline import Offline
 from streaming.positions import Found, Positions, published_cut, read_positions
 from streaming.retry import Patience
 from streaming.routing import lanes_of, reader_of, slots_of_worker
+from streaming.settling import Settling
 from streaming.sources import Logs, Reader
 from streaming.split import Splitter
 from streaming.stop import Stop
@@ -242,4 +243,13 @@ def _lanes(task: Task, online: redis.Redis) -> list[Lane]:
 
 def _lane(task: Task, online: redis.Redis, n: int, token: bytes | None = None) -> Lane:
     mine = slots_of_worker(n, task.workers)
-    return Lane(online, task.settings.namespace, task.views, mine, clock_us=task.now_us, token=token)
+    settling = _settling(task)
+    return Lane(
+        online, task.settings.namespace, task.views, mine, clock_us=task.now_us, token=token, settled_us=settling
+    )
+
+
+def _settling(task: Task) -> Settling:
+    """Up to when the sessions of a lane are settled; it reads the archive on its own, in the lane's thread."""
+    store = OfflineStore(task.settings)
+    return Settling(lambda source: store.archive(source).positions())

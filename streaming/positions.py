@@ -119,12 +119,16 @@ class Positions:
         cut_us = self.found.cuts[view.key]
         if cut_us == NO_CUT:
             return 0
-        return self._first_after(view.source, cut_us).get(partition, self.archived_to(view.source, partition))
+        return self._first_after(view, cut_us).get(partition, self.archived_to(view.source, partition))
 
-    def _first_after(self, source: EventSource, cut_us: int) -> Mapping[str, int]:
-        if (source.name, cut_us) not in self._firsts:
-            self._firsts[source.name, cut_us] = self.offline.first_offsets(source, cut_us)
-        return self._firsts[source.name, cut_us]
+    def _first_after(self, view: WindowedView, cut_us: int) -> Mapping[str, int]:
+        """The first offset of each partition that is not covered by a cut; of a view of sessions, of the events that
+        sessions are made of which are over after it.
+        """
+        if (view.key, cut_us) not in self._firsts:
+            since_us = cut_us if view.sessions is None else self.offline.sessions_since_us(view, cut_us)
+            self._firsts[view.key, cut_us] = self.offline.first_offsets(view.source, since_us)
+        return self._firsts[view.key, cut_us]
 
 
 def cuts_of(online: redis.Redis, keys: Keys, view: WindowedView) -> list[int]:

@@ -83,6 +83,11 @@ class SessionsOfDates:
         self._remember(sessions.take(within), over_us[within])
         return self._sessionizer.described(sessions.take(within), raw.keys)
 
+    def since_us(self, instant_us: int) -> int:
+        """A midnight before all events of sessions that are over at or after an instant."""
+        history_us = self._view.source.history_start_us
+        return read_rooted(self._sessionizer.rule, self._scan, history_us, instant_us, instant_us)[1]
+
     def folded(self, dates: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
         """How many events dates were folded from, once they were read, and since when."""
         since = {day: self._since_us(day) for day in dates}

@@ -6,6 +6,7 @@ events themselves. A view without expressions needs no DuckDB; one with them nee
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,20 @@ class Sessionizer:
             if name in self._squared:
                 columns[name] = squarable(kind, columns[name])
         return Events(events.keys, events.code, events.ts, events.ids, events.offset, columns)
+
+
+class Sessionizers(threading.local):
+    """Sessionizers for whatever views, remembered by each thread for itself."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Sessionizer] = {}
+
+    def of(self, view: WindowedView) -> Sessionizer:
+        """That of a view."""
+        known = self._known.get(view.key)
+        if known is None or known.view is not view:
+            known = self._known[view.key] = Sessionizer(view)
+        return known
 
 
 def _array(kind: AnyType, column: Column) -> pa.Array:

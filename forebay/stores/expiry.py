@@ -37,7 +37,8 @@ def keep_us(view: AnyView) -> int | None:
     lookback_us = Layout.of(view).lookback_us
     if lookback_us is None:
         return None
-    return max(lookback_us, view.ttl_us or 0) + view.source.max_skew_us + SLACK_US
+    over_us = 0 if view.sessions is None else view.sessions.gap_us
+    return max(lookback_us, view.ttl_us or 0) + over_us + view.source.max_skew_us + SLACK_US
 
 
 def lifetimes_s(view: AnyView, newest_us: npt.NDArray[np.int64], now_us: int) -> list[int] | None:

@@ -2,7 +2,8 @@
 
 A commit folds the events of a few source partitions and writes, in one transaction that is sent once,
 
-    APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once)
+    APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once); of a
+                       view of sessions the instants of the events
     EXPIRE  …:p        because APPEND doesn't prolong what it grows; of keys that are not known to live long enough
     MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
     SADD    refused    offsets that were passed over because of the clock, if there are any
@@ -22,34 +23,37 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import redis
 
-from forebay.core.codec import NO_CUT, newest_of, pack_pending
+from forebay.core.codec import NO_CUT
 from forebay.core.events import Events
 from forebay.core.identity import SLOTS, slots_of
 from forebay.core.layout import Layout
-from forebay.core.tiles import Tiles, fold, merge
+from forebay.core.tiles import Tiles
 from forebay.errors import StoreError
+from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.stores.connection import address
 from forebay.stores.expiry import Expiries, lifetimes_s
 from forebay.stores.fence import Fence
 from forebay.stores.keys import PENDING, STREAM, Keys
+from forebay.stores.pending import Fresh, pending_of
 from forebay.stores.progress import Cut, PartitionProgress, Progress
 from forebay.stores.refusals import refuse_command
-from forebay.stores.rollup import rolled_up
 from forebay.stores.wire import Wire, pack
 
-ROLL_BYTES = 2048
-"""A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
-ROLL_RECORDS = 16
-"""But never at fewer partials than this, however large a record is."""
 ROLL_ENTITIES_MIN = 32
 """Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
 ROLL_ENTITIES_MAX = 512
 """Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
 
 _Slots = dict[int, Progress]
+Ints = npt.NDArray[np.int64]
+Settled = Callable[[EventSource, Callable[[str], int]], int]
+"""Asks for the archive's watermark less the lateness, if everything archived is applied: `next_offset` tells how far a
+partition is. NO_CUT otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a commit added to a view: tiles of the finest ring, `code` an index into `keys`."""
+    """What a commit added to a view: tiles of the finest ring, `code` an index into `keys`.
+
+    A view of sessions has entities without tiles: their events are pending.
+    """
 
     commit: int
     keys: list[str]
@@ -98,11 +105,11 @@ class Lane:
         *,
         clock_us: Callable[[], int] = wall_clock_us,
         token: bytes | None = None,
+        settled_us: Settled | None = None,
     ) -> None:
         self._views = {view.key: view for view in views}
-        of_sessions = [view.key for view in views if view.sessions is not None]
-        if of_sessions:
-            raise StoreError(f"View {of_sessions[0]!r} is of sessions, which no stream computes yet; remove it")
+        self._pending = {view.key: pending_of(view) for view in views}
+        self._settled_us = settled_us
         self._slots, self._clock_us = sorted(slots), clock_us
         self._mine = np.isin(np.arange(SLOTS), self._slots)
         self._keys, self._wire = Keys(namespace), Wire(client)
@@ -165,10 +172,10 @@ class Lane:
             for view, events in piece.events.items():
                 fresh[view].append(self._unapplied(view, progress[view], piece, events))
                 _advance(progress[view], self._slots, number, piece)
-        folded = {view: _fold(Layout.of(self._views[view]), parts) for view, parts in fresh.items()}
-        applied = {view: Applied(number, keys, tiles) for view, (keys, tiles) in folded.items() if len(tiles)}
-        self._write(number, progress, applied, self._refusals(pieces))
-        return applied
+        pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
+        pending = {view: new for view, new in pending.items() if new.keys}
+        self._write(number, progress, pending, self._refusals(pieces))
+        return {view: Applied(number, new.keys, new.tiles) for view, new in pending.items()}
 
     def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
         """Move the watermarks of a source's views on: some partitions held nothing behind `ends` at an instant.
@@ -194,22 +201,21 @@ class Lane:
         self._wire.close()
 
     def _write(
-        self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Applied], refusals: Sequence[bytes]
+        self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Fresh], refusals: Sequence[bytes]
     ) -> None:
         names = {view: self._names(view, new.keys, PENDING) for view, new in applied.items()}
         commands = [self._progress_command(progress)] if progress else []
         for view, new in applied.items():
-            bodies = pack_pending(Layout.of(self._views[view]), new.tiles, len(new.keys))
-            commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], bodies, strict=True)]
+            commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], new.bodies, strict=True)]
         for view, new in applied.items():
-            newest, now_us = newest_of(new.tiles, len(new.keys)), self._clock_us()
-            due = self._expiries.due(names[view], lifetimes_s(self._views[view], newest, now_us), now_us)
+            now_us = self._clock_us()
+            due = self._expiries.due(names[view], lifetimes_s(self._views[view], new.newest_us, now_us), now_us)
             commands += [pack(("EXPIRE", name, lifetime)) for name, lifetime in due]
         replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
         self._number = number
         self._progress.update(progress)
         for view, new in applied.items():
-            self._roll_up_long(self._views[view], new.keys, list(itertools.islice(replies, len(new.keys))))
+            self._roll_up_long(view, new, list(itertools.islice(replies, len(new.keys))))
 
     def _refusals(self, pieces: Sequence[Piece]) -> list[bytes]:
         """What makes the verdicts of the clock as durable as the progress that passes over them."""
@@ -220,29 +226,50 @@ class Lane:
             for source in {self._views[view].source.name for view in piece.events}
         ]
 
-    def _roll_up_long(self, view: WindowedView, keys: Sequence[str], lengths: Sequence[int]) -> None:
-        limit, waiting = max(ROLL_BYTES, ROLL_RECORDS * Layout.of(view).event_bytes), self._long[view.key]
-        waiting.update(key for key, length in zip(keys, lengths, strict=True) if length >= limit)
-        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and max(lengths) < 2 * limit):
+    def _roll_up_long(self, view: str, new: Fresh, lengths: Sequence[int]) -> None:
+        pending, waiting = self._pending[view], self._long[view]
+        grown = [(length, len(body)) for length, body in zip(lengths, new.bodies, strict=True)]
+        waiting.update(
+            key for key, (length, added) in zip(new.keys, grown, strict=True) if pending.is_long(length, added)
+        )
+        urgent = any(pending.is_urgent(length, added) for length, added in grown)
+        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
             return
         long = sorted(waiting)
         waiting.clear()
         for first in range(0, len(long), ROLL_ENTITIES_MAX):
-            self._roll_up(view, long[first : first + ROLL_ENTITIES_MAX])
+            self._roll_up(self._views[view], long[first : first + ROLL_ENTITIES_MAX])
 
     def _roll_up(self, view: WindowedView, keys: Sequence[str]) -> None:
         """One transaction. What it reads cannot change before it: no other lane writes, or the transaction fails."""
         stream, pending = self._names(view.key, keys, STREAM), self._names(view.key, keys, PENDING)
         slots, of_slot = np.unique(slots_of(keys), return_inverse=True)
         found = self._wire.call("MGET", *stream, *pending, *self._keys.slots("cut", view.key, slots.tolist()))
-        count = len(keys)
+        count, now_us = len(keys), self._clock_us()
         cuts = np.array([Cut.decode(blob).cut_us for blob in found[2 * count :]], np.int64)[of_slot]
-        blobs, newest = rolled_up(Layout.of(view), found[:count], found[count : 2 * count], cuts, self._number)
-        emptied = [name for name, blob in zip(stream, blobs, strict=True) if blob is None]
-        written = _set_commands(stream, blobs, lifetimes_s(view, newest, self._clock_us()))
+        before, appended, horizons = found[:count], found[count : 2 * count], self._horizons(view, cuts)
+        new = self._pending[view.key].rolled_up(before, appended, cuts, horizons, self._number)
+        if list(map(_size, new.pending)) == list(map(_size, appended)):
+            return  # sessions of which none is settled
+        gone = [*_unset(stream, new.stream), *_unset(pending, new.pending)]
+        written = _set_commands(stream, new.stream, lifetimes_s(view, new.stream_newest_us, now_us))
+        written += _set_commands(pending, new.pending, lifetimes_s(view, new.pending_newest_us, now_us))
         self._expiries.forget(pending)
-        self._fence.commit([*written, pack(("DEL", *pending, *emptied))])
+        self._fence.commit([*written, *([pack(("DEL", *gone))] if gone else [])])
         self.rolled_up += len(keys)
+
+    def _horizons(self, view: WindowedView, cuts: Ints) -> Ints:
+        """Of each entity, before which instant no event is to come that its sessions would have to heed.
+
+        That is the cut, once all is applied that was archived when it was chosen, since what comes before it from then
+        on is marked for repair; and what no window can need any more.
+        """
+        if view.sessions is None or self._settled_us is None:
+            return np.full(len(cuts), NO_CUT)
+        settled_us = self._settled_us(view.source, lambda partition: self.next_offset(view.key, partition))
+        lookback_us = Layout.of(view).lookback_us
+        needless_us = NO_CUT if lookback_us is None or settled_us == NO_CUT else settled_us - lookback_us
+        return np.maximum(np.where(cuts <= settled_us, cuts, NO_CUT), needless_us)
 
     def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
         return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
@@ -320,18 +347,12 @@ def _advance(progress: _Slots, slots: Sequence[int], number: int, piece: Piece) 
         progress[slot] = moved[id(old)]
 
 
-def _fold(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
-    """The tiles of some batches of events, and the entities that they are of."""
-    if len(parts) == 1:
-        return parts[0].keys, fold(layout, parts[0])
-    entities: dict[str, int] = {}
-    pieces = [Tiles.empty(layout)]
-    for events in parts:
-        local = np.array([entities.setdefault(key, len(entities)) for key in events.keys], np.int64)
-        tiles = fold(layout, events)
-        pieces.append(tiles.recoded(local[tiles.code]))
-    whole = Tiles.joined(pieces)
-    return list(entities), merge(layout, whole.code, whole.records, whole.cells)
+def _size(blob: bytes | None) -> int:
+    return len(blob or b"")
+
+
+def _unset(names: Sequence[str], blobs: Sequence[bytes | None]) -> list[str]:
+    return [name for name, blob in zip(names, blobs, strict=True) if blob is None]
 
 
 def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Sequence[int] | None) -> list[bytes]:

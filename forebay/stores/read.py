@@ -27,6 +27,7 @@ from forebay.core.layout import Layout
 from forebay.core.rows import finish_rows
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import InstantTooEarlyError, RequestError
+from forebay.ingest.sessions import Sessionizers
 from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.connection import translated
@@ -68,6 +69,7 @@ class OnlineReader:
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client, self._keys = client, Keys(namespace)
+        self._sessionizers = Sessionizers()
 
     def read(
         self,
@@ -81,7 +83,7 @@ class OnlineReader:
 
         Raises `InstantTooEarlyError` for an `at_us` that only history can answer, and `StoreUnavailableError`.
         """
-        asked = [_asked(self._keys, view, _Entities(keys[view.key])) for view in views]
+        asked = [_asked(self._keys, view, _Entities(keys[view.key]), self._sessionizers) for view in views]
         found = self._get([name for one in asked for name in one.names])
         edges = np.cumsum([0, *(len(one.names) for one in asked)]).tolist()
         for one, low, high in zip(asked, edges, edges[1:], strict=False):
@@ -134,8 +136,9 @@ class _Entities:
 class _AskedTiles:
     """A windowed view in a read."""
 
-    def __init__(self, keys: Keys, view: WindowedView, entities: _Entities) -> None:
+    def __init__(self, keys: Keys, view: WindowedView, entities: _Entities, sessionizers: Sessionizers) -> None:
         self.view, self._entities, self._layout = view, entities, Layout.of(view)
+        self._sessionizers = sessionizers
         distinct = entities.distinct.tolist()
         self.names = [
             name
@@ -185,7 +188,8 @@ class _AskedTiles:
         """Its features at an instant."""
         entities, joined = self._entities, self._joined
         instants = np.full(entities.count, instant_us, np.int64)
-        columns = [entities.spread(column) for column in answer(self._layout, joined.tiles, instants, names)]
+        tiles = joined.tiles_at(self._layout, self._sessionizers, instant_us)
+        columns = [entities.spread(column) for column in answer(self._layout, tiles, instants, names)]
         cuts, watermarks = entities.per_row(joined.cuts_us, NO_CUT), entities.per_row(self._watermarks, NO_CUT)
         freshness_us = self.view.freshness_us
         if freshness_us is not None and self.view.source.stream is not None:
@@ -227,8 +231,10 @@ class _AskedRows:
         return ViewRead([self._entities.spread(column) for column in finished], np.zeros_like(none), none, none)
 
 
-def _asked(keys: Keys, view: AnyView, entities: _Entities) -> _AskedTiles | _AskedRows:
-    return _AskedRows(keys, view, entities) if isinstance(view, BatchView) else _AskedTiles(keys, view, entities)
+def _asked(keys: Keys, view: AnyView, entities: _Entities, sessionizers: Sessionizers) -> _AskedTiles | _AskedRows:
+    if isinstance(view, BatchView):
+        return _AskedRows(keys, view, entities)
+    return _AskedTiles(keys, view, entities, sessionizers)
 
 
 def _too_early(view: AnyView, entity: str, at_us: int, why: str) -> InstantTooEarlyError:

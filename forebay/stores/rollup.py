@@ -1,4 +1,4 @@
-"""Rolling up: pending partials go into the stream blob of an entity, and what nobody needs goes.
+"""Rolling up: what was pending goes into the stream blob of an entity, and what nobody needs goes.
 
 Pure but for its place beside the lane, which reads, calls and writes. What is dropped:
 
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.codec import STREAM, newest_of, pack, unpack, unpack_records
+from forebay.core.codec import STREAM, newest_of, pack, unpack
 from forebay.core.layout import Layout
-from forebay.core.tiles import Tiles, expire, merge, roll_up
+from forebay.core.tiles import Tiles, expire, merge
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,13 +25,15 @@ Ints = npt.NDArray[np.int64]
 def rolled_up(
     layout: Layout,
     stream: Sequence[bytes | None],
-    pending: Sequence[bytes | None],
+    new: Tiles,
     cuts_us: Ints,
     commit: int,
 ) -> tuple[list[bytes | None], Ints]:
-    """The new stream blob of each entity (`None` where no tile is left) and its newest event."""
+    """The new stream blob of each entity (`None` where no tile is left) and its newest event.
+
+    `new` are the tiles of every ring that were pending.
+    """
     _, old = unpack(layout, stream)
-    new = roll_up(layout, unpack_records(layout, pending))
     every = Tiles.joined([old, new])
     behind = every.records["start"] < cuts_us[every.code]
     if behind.any():

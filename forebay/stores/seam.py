@@ -4,6 +4,9 @@
     stream        ────────────╫──────────────────┤ newest
     counted ══════════════════╫──────────────────┤
 
+A session is on the side of the instant at which it is over, wherever its events are: the stream keeps those of sessions
+that are over after the cut.
+
 Batch tiles count before the cut, stream tiles from it on; the cut is a multiple of every hop, so a tile is on one
 side. Each batch blob carries its own cut, so an entity changes over at once when its blob is replaced. An entity
 without a blob has the cut of the last finished publication: batch has nothing of it before that. A blob with an older
@@ -23,19 +26,32 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.codec import newest_of, unpack, unpack_records
-from forebay.core.layout import Layout
-from forebay.core.tiles import Tiles
+from forebay.core.layout import PENDING, Layout
+from forebay.core.sessions import sessionize
+from forebay.core.tiles import Tiles, fold
+from forebay.core.unsettled import Unsettled, unpack_instants
+from forebay.ingest.sessions import Sessionizer, Sessionizers
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Joined:
-    """What counts for some entities: tiles (some pending), the cut and the newest event of each (NO_CUT where none)."""
+    """What counts for some entities: tiles (some pending), the cut and the newest event of each (NO_CUT where none).
+
+    Of a view of sessions also the events that are not settled, whose sessions count as far as they are over.
+    """
 
     tiles: Tiles
     cuts_us: Ints
     newest_us: Ints
+    unsettled: Unsettled | None = None
+
+    def tiles_at(self, layout: Layout, sessionizers: Sessionizers, instant_us: int) -> Tiles:
+        """What counts at an instant."""
+        if self.unsettled is None or not len(self.unsettled.code):
+            return self.tiles
+        return _with_sessions(layout, sessionizers.of(layout.view), self, self.unsettled, instant_us)
 
 
 def join(
@@ -46,6 +62,18 @@ def join(
     finished_us: Ints,
 ) -> Joined:
     """Join the blobs of entities whose slots have the finished cuts given (NO_CUT: nothing was published)."""
+    if layout.view.sessions is not None:
+        return _joined_sessions(layout, stream, pending, batch, finished_us)
+    return _joined(layout, stream, pending, batch, finished_us)
+
+
+def _joined(
+    layout: Layout,
+    stream: Sequence[bytes | None],
+    pending: Sequence[bytes | None],
+    batch: Sequence[bytes | None],
+    finished_us: Ints,
+) -> Joined:
     headers, before = unpack(layout, batch)
     published = headers["cut"] >= finished_us
     cuts_us = np.where(published, headers["cut"], finished_us)
@@ -56,3 +84,30 @@ def join(
     together = Tiles.joined(parts)
     tiles = together.take(rows[np.argsort(together.code[rows], kind="stable")])
     return Joined(tiles, cuts_us, newest_of(tiles, len(stream)))
+
+
+def _joined_sessions(
+    layout: Layout,
+    stream: Sequence[bytes | None],
+    pending: Sequence[bytes | None],
+    batch: Sequence[bytes | None],
+    finished_us: Ints,
+) -> Joined:
+    settled = _joined(layout, stream, [None] * len(stream), batch, finished_us)
+    unsettled = unpack_instants(layout.view.key, pending)
+    newest_us = np.maximum(settled.newest_us, unsettled.newest_of(len(stream)))
+    return Joined(settled.tiles, settled.cuts_us, newest_us, unsettled)
+
+
+def _with_sessions(
+    layout: Layout, sessionizer: Sessionizer, joined: Joined, unsettled: Unsettled, instant_us: int
+) -> Tiles:
+    """The tiles, and as pending ones those of the sessions that are over in `[cut, instant)`."""
+    sessions = sessionize(sessionizer.rule, unsettled.code, unsettled.ts)
+    over_us = sessions.end_us + sessionizer.rule.gap_us
+    sessions = sessions.take((over_us >= joined.cuts_us[sessions.code]) & (over_us < instant_us))
+    if not len(sessions):
+        return joined.tiles
+    new = fold(layout, sessionizer.described(sessions, [""] * len(joined.cuts_us)))
+    new.records["ring"] = PENDING
+    return Tiles.joined([joined.tiles, new])

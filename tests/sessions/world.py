@@ -97,8 +97,8 @@ by_page = WindowedView(
     entity=Entity("page", keys={"page": Int64}),
     source=Sessionize(visits, gap="1m", longest="10m", name="page_bursts"),
     features=[
-        Max("largest_burst", of="events", windows=["1h", None], default=0),
-        Count("bursts", windows=["1h", None], default=0),
+        Max("largest_burst", of="events", windows=["1h", "6h"], default=0),
+        Count("bursts", windows=["1h", "6h"], default=0),
     ],
 )
 VIEWS = (by_visitor, longer, by_page)
@@ -149,13 +149,17 @@ class World:
         self, visits_: list[Visit], partition: str = "p0", arrived_us: int = START + 400 * DAY_US
     ) -> EventBatch:
         """Put events into the archive, as the next of a partition."""
-        first = self.offsets.get(partition, 0)
-        rows = [{**one, "ts": moment(one["ts"])} for one in visits_]
-        batch, dead = conform(visits, partition, first, pa.Table.from_pylist(rows), START + 400 * DAY_US)
-        assert not dead
+        batch = self.batch(visits_, partition, self.offsets.get(partition, 0))
         self.offsets[partition] = batch.next_offset
         self.store.archive(visits).append([batch], arrived_us)
         self.archived += visits_
+        return batch
+
+    def batch(self, visits_: list[Visit], partition: str, first: int) -> EventBatch:
+        """A stretch of a partition, decoded."""
+        rows = [{**one, "ts": moment(one["ts"])} for one in visits_]
+        batch, dead = conform(visits, partition, first, pa.Table.from_pylist(rows), START + 400 * DAY_US)
+        assert not dead
         return batch
 
     def check_training(self, seen: list[Visit], rows: list[Visit], **clock: Any) -> None:

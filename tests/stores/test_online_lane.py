@@ -13,6 +13,7 @@ from forebay.core.layout import Layout
 from forebay.errors import FencedError, StoreError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.stores import lane as lane_module
+from forebay.stores import pending as pending_module
 from forebay.stores.keys import Keys
 from forebay.stores.lane import Lane, Piece
 from forebay.stores.progress import PartitionProgress
@@ -44,8 +45,8 @@ ORDERS = [
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every commit rolls up."""
-    monkeypatch.setattr(lane_module, "ROLL_BYTES", 1)
-    monkeypatch.setattr(lane_module, "ROLL_RECORDS", 0)
+    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
 
 
 def stream(lane: Lane) -> None:
@@ -232,7 +233,7 @@ def test_pending_is_rolled_up_when_it_is_long_and_others_wait_too_or_else_when_i
     client: redis.Redis, namespace: str
 ) -> None:
     keys, lane = Keys(namespace), lane_of(client, namespace)
-    limit = max(lane_module.ROLL_BYTES, lane_module.ROLL_RECORDS * Layout.of(recent).record.itemsize)
+    limit = max(pending_module.ROLL_BYTES, pending_module.ROLL_RECORDS * Layout.of(recent).record.itemsize)
     offset = 0
 
     def lengths(entities: Sequence[str], commits: int) -> list[int]:

@@ -16,8 +16,8 @@ import redis
 from hypothesis import strategies as st
 
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores import lane as lane_module
 from forebay.stores import lease as lease_module
+from forebay.stores import pending as pending_module
 from forebay.stores.keys import Keys
 from forebay.stores.lane import Lane
 from tests.infra.valkey import Valkey
@@ -50,8 +50,8 @@ NOON_US = MIDNIGHT_US + 12 * HOUR_US
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every commit rolls up, and a publication writes each blob in a transaction of its own, one after another."""
-    monkeypatch.setattr(lane_module, "ROLL_BYTES", 1)
-    monkeypatch.setattr(lane_module, "ROLL_RECORDS", 0)
+    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
     monkeypatch.setattr(lease_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(lease_module, "CONNECTIONS", 1)
 

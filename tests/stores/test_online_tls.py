@@ -13,7 +13,7 @@ import pytest
 from forebay.errors import StoreUnavailableError
 from forebay.instants import HOUR_US
 from forebay.settings import Settings
-from forebay.stores import lane as lane_module
+from forebay.stores import pending as pending_module
 from forebay.stores.connection import connect_online
 from tests.infra.server import free_port
 from tests.infra.tls import TlsProxy
@@ -30,8 +30,8 @@ def settings(port: int, authority: Path, password: str = PASSWORD) -> Settings:
 
 
 def test_stream_publication_and_reads_go_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "ROLL_BYTES", 1)
-    monkeypatch.setattr(lane_module, "ROLL_RECORDS", 3)
+    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 3)
     port = free_port()
     with Valkey("--requirepass", PASSWORD) as valkey, TlsProxy(port, valkey.port) as proxy:
         client = connect_online(settings(port, proxy.authority))

@@ -1,0 +1,53 @@
+"""Up to which instant sessions of the online store are settled: what may leave a view's pending events.
+
+    archive        ●───────●──────●────┤ offsets, watermark       read anew at most once a minute
+    lane           ●───────●──────●────────┤                      has applied all of it
+
+Where a lane has applied everything that the archive holds, the events before the archive's watermark less the lateness
+are all there: what comes later and is older is late, or lies before a published cut, and marked for repair. Lives here:
+asking the archive, seldom, and the comparison. Invariant: rather too early an instant than too late a one: events that
+stay longer than they must cost eight bytes each and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from forebay.core.codec import NO_CUT
+from forebay.errors import StoreUnavailableError
+from forebay.language.source import EventSource
+from forebay.stores.archive import PartitionPosition, least_watermark_us
+
+Positions = Mapping[str, PartitionPosition]
+ASK_EVERY_S = 60.0
+"""Reading a table's positions takes some 50 ms, within which the lane that asks writes nothing."""
+
+
+class Settling:
+    """Answers one lane; belongs to its thread."""
+
+    def __init__(
+        self, archived: Callable[[EventSource], Positions], *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._archived, self._clock_s = archived, clock_s
+        self._known: dict[str, tuple[float, Positions]] = {}
+
+    def __call__(self, source: EventSource, next_offset: Callable[[str], int]) -> int:
+        """The archive's watermark less the lateness, if all that it holds is applied; NO_CUT otherwise."""
+        positions = self._positions(source)
+        watermark_us = least_watermark_us(positions.values())
+        if watermark_us is None or any(next_offset(name) < one.next_offset for name, one in positions.items()):
+            return NO_CUT
+        return watermark_us - source.lateness_us
+
+    def _positions(self, source: EventSource) -> Positions:
+        now_s = self._clock_s()
+        asked_s, positions = self._known.get(source.name, (now_s - ASK_EVERY_S, {}))
+        if now_s - asked_s >= ASK_EVERY_S:
+            try:
+                positions = self._archived(source)
+            except StoreUnavailableError:  # whoever writes to it says so
+                positions = {}
+            self._known[source.name] = (now_s, positions)
+        return positions
