@@ -145,7 +145,8 @@ def test_online_training_and_oracle_agree(seed: int, world: World) -> None:
         chance.choices([site.step, site.publish, site.take_over, site.catch_up], [12, 1, 1, 2])[0]()
         newest_us = max((one["ts"] for one in [*site.seen, *world.archived]), default=START)
         world.check_online(site.seen, newest_us + chance.choice([1, 31 * MINUTE_US, HOUR_US, 2 * DAY_US]))
-    print("bytes", site.blobs(PENDING), site.blobs(STREAM), 8 * 3 * len(site.seen))
+    assert site.blobs(STREAM) > 0, "what no window needs is settled"
+    assert site.blobs(PENDING) < 8 * 3 * len(site.seen), "published days leave"
     rows = [visit(n, START + chance.randrange((DAYS + 1) * DAY_US)) for n in range(8)]
     site.catch_up()
     world.check_training(site.seen, rows)

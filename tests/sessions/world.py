@@ -209,7 +209,7 @@ def expected_of(
         return _minutes(end - start) if feature.of == "minutes" else units[feature.of]
 
     def passes(start: int, end: int, count: int) -> bool:
-        return view is not longer or (end - start >= 600_000_000 and count > 1)
+        return view.name != longer.name or (end - start >= 600_000_000 and count > 1)
 
     gap_us, longest_us = view.sessions.gap_us, view.sessions.longest_us
     mine = [(entity, one["ts"]) for one in events if _entity(view, one) == entity and None not in entity]
