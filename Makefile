@@ -1,7 +1,7 @@
 # Everything a person or CI does with this checkout. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test check bench fmt lock clean
+.PHONY: help install demo ui test check bench torture fmt lock clean
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -58,6 +58,12 @@ check: install ## the static half of `make test`: lint, format, types, imports
 
 bench: install ## measure, as ratios within one run
 	$(BIN)/python -m benchmarks online publish stream training
+
+SEED    ?= 1
+KILLS   ?= 20
+MINUTES ?= 0
+torture: install ## hit the stream's processes and its stores while they work: SEED=1 KILLS=20 MINUTES=0
+	$(BIN)/python -m tests.torture $(SEED) --kills $(KILLS) --minutes $(MINUTES)
 
 fmt: install ## format, and mend what the linter can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

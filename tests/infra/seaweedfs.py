@@ -60,6 +60,15 @@ class SeaweedFs:
         self._client.create_bucket(Bucket=name)
         return f"s3://{name}/"
 
+    def kill(self) -> None:
+        """Take it away as a power cut would: from now on nobody listens."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Start it again, on its ports and folder, after a kill."""
+        self._server = Server(self._command(), folder=self._folder)
+        self._server.await_ready(self._is_ready, timeout_s=START_TIMEOUT_S)
+
     def close(self) -> None:
         """End it and remove its data."""
         self._server.kill()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from forebay.errors import StoreUnavailableError
+from forebay.stores import bulk
 from forebay.stores.lake_table import Commit, LakeTable
 from forebay.stores.wire import Wire
 
@@ -28,6 +30,22 @@ DEPTH_MAX = 3
 
 class Killed(BaseException):
     """The process died here."""
+
+
+class AtOnce(Executor):
+    """What is handed over is done before the hand is withdrawn: a run has one thread, so that a seed decides it."""
+
+    def __init__(self, *_: object) -> None:
+        """However many threads were asked for."""
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """The outcome, which is known when this returns."""
+        done: Future[Any] = Future()
+        try:
+            done.set_result(call(*arguments, **named))
+        except BaseException as error:  # noqa: BLE001  a death too is told to whoever waits for the outcome
+            done.set_exception(error)
+        return done
 
 
 @dataclass
@@ -69,10 +87,10 @@ class Faults:
         """Put the hooks around sends and commits; call it after a `MemoryLake` was installed."""
         send, write = Wire.ask, LakeTable._write
 
-        def ask(wire: Wire, commands: Sequence[bytes], count: int) -> list[Any]:
+        def ask(wire: Wire, commands: Sequence[bytes], count: int, *expected: bytes) -> list[Any] | None:
             sent = list(commands)
             self._before("online", wire.close)
-            replies = send(wire, sent, count)
+            replies = send(wire, sent, count, *expected)
             self._after("online", wire.close)
             return replies
 
@@ -82,6 +100,7 @@ class Faults:
             self._after(table.path, lambda: None)
 
         patch.setattr(Wire, "ask", ask)
+        patch.setattr(bulk, "ThreadPoolExecutor", AtOnce)
         patch.setattr(LakeTable, "_write", commit)
 
     def _before(self, what: str, forget: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from forebay import (
     EventSource,
     FeatureService,
     FileStream,
+    KafkaTopic,
     Last,
     Max,
     RedisStream,
@@ -29,13 +30,16 @@ from forebay import (
     Timestamp,
     WindowedView,
 )
+from forebay.ingest.batch import MALFORMED, MISSING_TIMESTAMP, WRONG_TYPE
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_us, floor_us, instant_text
 from forebay.language.definitions import Definitions
 
 HISTORY = "2024-03-01"
 START_US = day_us(HISTORY)
 LATENESS_US, SKEW_US, DEDUPE_US = 10 * MINUTE_US, MINUTE_US, 30 * MINUTE_US
-BUYERS, SHOPS = ["ann", "b:o b", "ça|va", "eve"], ["x", "y|", "z"]
+BUYERS, SHOPS = ("ann", "b:o b", "ça|va", "eve"), ("x", "y|", "z")
+BROKEN = {b"{": MALFORMED, b"[]": MALFORMED, b'{"ts": 5.5}': WRONG_TYPE, b'{"id": "no instant"}': MISSING_TIMESTAMP}
+"""Lines that are no events, and why."""
 Place = tuple[str, int]
 """A partition and an offset."""
 
@@ -83,8 +87,8 @@ class Shop:
     service: FeatureService
 
     @classmethod
-    def make(cls, stream: RedisStream | None, dedupe: bool) -> Shop:
-        """A shop whose log is files, or some Redis Streams."""
+    def make(cls, stream: RedisStream | KafkaTopic | None, dedupe: bool) -> Shop:
+        """A shop whose log is files, some Redis Streams or a topic."""
         source = replace(_source, dedupe="30m" if dedupe else None)
         if stream is not None:
             source = replace(source, stream=stream)
@@ -120,11 +124,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Line:
-    """What was appended to the log: bytes, the event that they are (if any), and when."""
+    """What was appended to the log: bytes, the event that they are (if any), when, and why they are none."""
 
     raw: bytes
     event: Event | None
     appended_us: int
+    broken: str | None = None
 
     @property
     def depends_on_clock(self) -> bool:
@@ -164,7 +169,7 @@ class Log:
 
     def _judge(self, partition: str, refused: frozenset[Place]) -> Judged:
         counts: dict[int, Event] = {}
-        late, duplicates = set(), set()
+        late, duplicates, known = set(), set(), set[tuple[str, int]]()
         newest: int | None = None
         for offset, line in self.lines[partition].items():
             event = line.event
@@ -173,11 +178,12 @@ class Log:
             if newest is not None and event.ts < newest - LATENESS_US:
                 late.add(offset)
             within = newest is None or event.ts >= newest - DEDUPE_US
-            if self.dedupe and within and any(e.id == event.id and e.ts == event.ts for e in counts.values()):
+            if self.dedupe and within and (event.id, event.ts) in known:
                 duplicates.add(offset)
                 late.discard(offset)
             else:
                 counts[offset] = event
+                known.add((event.id, event.ts))
             newest = event.ts if newest is None else max(newest, event.ts)
         return Judged(counts, late, duplicates)
 
@@ -187,6 +193,8 @@ class Customers:
     """Who makes the lines: late, early, tied, repeated, broken."""
 
     chance: random.Random
+    buyers: Sequence[str] = BUYERS
+    shops: Sequence[str] = SHOPS
     made: int = 0
     recent: list[Line] = field(default_factory=list)
 
@@ -194,7 +202,8 @@ class Customers:
         """The next line that arrives."""
         draw = self.chance.random()
         if draw < 0.03:
-            return Line(self.chance.choice([b"{", b"[]", b'{"ts": 5.5}', b'{"id": "no instant"}']), None, now_us)
+            raw, why = self.chance.choice(list(BROKEN.items()))
+            return Line(raw, None, now_us, why)
         if draw < 0.10 and self.recent:
             again = self.chance.choice(self.recent)
             return Line(again.raw, again.event, now_us)
@@ -231,4 +240,6 @@ class Customers:
         chance = self.chance
         self.made += 1
         cents: Any = chance.choice([None, 0, 5, -300, chance.randrange(10_000)])
-        return Event(f"e{self.made}", ts, chance.choice([*BUYERS, None]), chance.choice([*SHOPS, None]), cents)
+        return Event(
+            f"e{self.made}", ts, chance.choice([*self.buyers, None]), chance.choice([*self.shops, None]), cents
+        )

@@ -82,7 +82,7 @@ class Simulation:
     def __init__(self, seed: int, home: Path, online_url: str, patch: pytest.MonkeyPatch, *, delta: bool) -> None:
         self.chance = chance = random.Random(seed)
         self.namespace, self.home = f"sim{seed}", home
-        self.settings = Settings(home, online_url, str(home / "offline"), namespace=self.namespace)
+        self.settings = Settings(home, online_url, str(home / "offline"), namespace=self.namespace, publish_rate=0)
         self.online = connect_online(self.settings)
         self.store = OfflineStore(self.settings)
         self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
@@ -95,7 +95,7 @@ class Simulation:
         self.faults = Faults(chance, saw=self._saw, act=self._others)
         self.faults.install(patch)
         self._watch_folds(patch)
-        patch.setattr(forebay.ingest.select, "_expressions", _expressions)
+        patch.setattr(forebay.ingest.select, "expressions_of", _expressions)
         self._choose_faults()
         self._open_log()
         self.by_id: dict[str, Event] = {}
@@ -329,7 +329,7 @@ class Simulation:
         try:
             with self.faults.as_actor(publisher):
                 fold_dates(self.store, view, start_us, end_us)
-                publish_view(self.online, self.namespace, self.store, view)
+                publish_view(self.online, self.namespace, self.store, view, rate=0)
         except Killed:
             self.say("publisher died")
         except ForebayError as error:
@@ -369,14 +369,20 @@ class Simulation:
             return table
 
         def published(
-            client: redis.Redis, namespace: str, view: WindowedView, keys: list[str], tiles: Tiles, cut_us: int
+            client: redis.Redis,
+            namespace: str,
+            view: WindowedView,
+            keys: list[str],
+            tiles: Tiles,
+            cut_us: int,
+            **how: int,
         ) -> Published:
             self.attempts[id(self.faults.acting[-1])] = self._attempt(view, cut_us)
             found = self.store.archive(self.shop.source).positions().items()
             begun = {name for name, position in found if position.newest_us is not None}
             for name in self.log.lines.keys() - begun:
                 self.expected.excuse(view, name, cut_us)
-            return publish(client, namespace, view, keys, tiles, cut_us)
+            return publish(client, namespace, view, keys, tiles, cut_us, **how)
 
         patch.setattr(Archive, "scan", watched)
         patch.setattr(forebay.backfill.publication, "publish_tiles", published)

@@ -1,0 +1,142 @@
+"""One run: a seed decides what is hit in which order; at the end both stores are reckoned, whole.
+
+    producer   ──▶ broker ──▶ flow ──▶ Valkey ──▶ reader: nothing moves back
+                               │ └───▶ SeaweedFS
+                  the hits ────┴─ and on each of the others
+
+Lives here: the order of things, and what is said. Real processes do not run the same way twice: a seed repeats what is
+hit and what is produced, not the instants.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from forebay.instants import DAY_US, HOUR_US
+from tests.simulation.reckoning import (
+    check_archive,
+    check_dead_letters,
+    check_online,
+    check_repairs,
+    check_streamed,
+    check_training,
+    counted,
+)
+from tests.simulation.shop import Log
+from tests.torture.flows import Flow
+from tests.torture.ground import Ground, ground
+from tests.torture.hits import Hits
+from tests.torture.producer import BUYERS, SHOPS, Production
+from tests.torture.watch import Watch
+
+KILLS_PER_HIT = 5
+"""Of each other kind of hit there is one for so many kills."""
+SPINE_ROWS = 200
+
+
+def repeat(seed: int, kills: int) -> str:
+    """The command that repeats a run."""
+    return f"make torture SEED={seed} KILLS={kills}"
+
+
+class Torture:
+    """A run of one seed: ``kills`` of a working flow at least, and hits until ``minutes`` have passed."""
+
+    def __init__(self, seed: int, kills: int, minutes: float, say: Callable[[str], None]) -> None:
+        self.seed, self._kills, self._until_s = seed, kills, time.monotonic() + 60 * minutes
+        self._chance, self._say = random.Random(seed), say
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Everything. Raises what is found to be wrong."""
+        with (
+            tempfile.TemporaryDirectory(prefix="torture-") as folder,
+            ground(dedupe=self._chance.random() < 0.5) as on,
+        ):
+            production, watch = Production(on, self.seed), Watch(on)
+            hits = Hits(on, production, watch, self._chance, Path(folder), self._say, self.counts)
+            production.start()
+            watch.start()
+            try:
+                self._hit(hits)
+                production.stop()
+                said = self._to_the_end(hits)
+                watch.stop()
+                self._reckon(on, production.log(), said)
+            except BaseException:
+                self._say(f"applied {on.applied()}, archived {on.archived()}, produced {production.acknowledged}")
+                if hits.flow is not None:
+                    self._say(hits.flow.stacks())
+                raise
+            finally:
+                if hits.flow is not None:
+                    hits.flow.close()
+            self.counts["lines that were not acknowledged"] = production.refused
+            self.counts["reads"], self.counts["reads refused while Valkey was away"] = watch.reads, watch.refused
+
+    def _hit(self, hits: Hits) -> None:
+        for hit in self._script(hits):
+            hit()
+        while self.counts["killed while working"] < self._kills:
+            hits.kill()
+        while time.monotonic() < self._until_s:
+            self._chance.choice([*self._kinds(hits), hits.kill])()
+
+    def _script(self, hits: Hits) -> list[Callable[[], None]]:
+        """The hits that every run has, in the order that the seed gives them."""
+        often = max(1, self._kills // KILLS_PER_HIT)
+        script = [hits.kill] * self._kills + self._kinds(hits) * often
+        if self._kills > KILLS_PER_HIT:
+            script.append(hits.s3_long)
+        self._chance.shuffle(script)
+        return script
+
+    def _kinds(self, hits: Hits) -> list[Callable[[], None]]:
+        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.s3, hits.broker]
+
+    def _to_the_end(self, hits: Hits) -> dict[str, object]:
+        """What runs drains; one more flow reads what is left and says what it did."""
+        if hits.flow is not None:
+            hits.flow.terminate()
+            hits.flow.await_end()
+        hits.flow = Flow(hits.folder / "last", hits.ground.environment, 2, "--until-end")
+        ended = hits.flow.await_end()
+        assert ended.code == 0, f"the last flow failed: {ended.errors}"
+        summary: dict[str, object] = json.loads(ended.said)
+        self._say(ended.said.strip())
+        return summary
+
+    def _reckon(self, on: Ground, log: Log, said: dict[str, object]) -> None:
+        """Both stores, whole, against the log as the broker has it."""
+        refused = check_dead_letters(on.store, log)
+        counts = counted(log, refused)
+        check_archive(on.store, on.shop.source, counts, 0)
+        check_repairs(on.store, log, refused)
+        events = list(counts.values())
+        newest_us = max(event.ts for event in events)
+        features = on.features()
+        for view, entities in zip(on.shop.views, (BUYERS, SHOPS), strict=True):
+            check_streamed(on.store, on.shop.source, view)
+            for at_us in (newest_us + 1, newest_us + 7 * HOUR_US):
+                check_online(features, view, [*entities, "nobody"], events, at_us)
+            ats = [newest_us - self._chance.randrange(DAY_US) for _ in range(SPINE_ROWS)]
+            check_training(features, view, [(self._chance.choice(entities), at) for at in ats], events)
+        features.close()
+        self._count(log, counts, len(refused))
+        assert said["unfinished"] == []
+
+    def _count(self, log: Log, counts: dict[tuple[str, int], object], refused: int) -> None:
+        lines = [line for _, line in log.places()]
+        judged = [one for name in log.lines for one in [log.judge(name, frozenset())]]
+        self.counts["lines produced"] = len(lines)
+        self.counts["events in both stores"] = len(counts)
+        self.counts["late beyond lateness"] = sum(len(one.late) for one in judged)
+        self.counts["duplicates dropped"] = sum(len(one.duplicates) for one in judged)
+        self.counts["broken lines"] = sum(line.broken is not None for line in lines)
+        self.counts["dated ahead and refused"] = refused

@@ -1,0 +1,80 @@
+"""Who reads all the while: no served value may move backwards in event time.
+
+Lives here: a thread that asks for every entity through the client, as a model does. Of each it remembers the lifetime
+count, the lifetime maximum and the newest event behind them; none of these may ever fall, whatever is hit, but across a
+loss of the online store, which is declared.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from forebay.errors import StoreUnavailableError
+from tests.torture.ground import Ground
+from tests.torture.producer import BUYERS, SHOPS
+
+PAUSE_S = 0.01
+GROWING = {"by_buyer@1:buys_lifetime": ("buyer", BUYERS), "by_shop@2:largest_lifetime": ("shop", SHOPS)}
+
+
+class Watch(threading.Thread):
+    """Reads until it is told to stop; the first value that moved back is its `error`."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._features = ground.features()
+        self._enough, self._lock = threading.Event(), threading.Lock()
+        self._seen: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self.reads = self.refused = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Read everybody, over and over."""
+        try:
+            while not self._enough.wait(PAUSE_S):
+                for name, (key, entities) in GROWING.items():
+                    self._read(name, key, entities)
+        except Exception as error:  # noqa: BLE001  whatever it is, the run fails with it
+            self.error = error
+
+    def forget(self) -> None:
+        """The online store loses something now: what was seen before may go back, once."""
+        with self._lock:
+            self._seen.clear()
+
+    def stop(self) -> None:
+        """Read no more. Raises what was found."""
+        self._enough.set()
+        self.join()
+        self._features.close()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what was found."""
+        if self.error is not None:
+            raise self.error
+
+    def _read(self, name: str, key: str, entities: Sequence[str]) -> None:
+        with self._lock:
+            rows: Any = [{key: entity} for entity in entities]
+            try:
+                answer = self._features.get_online_features([name], entity_rows=rows)
+            except StoreUnavailableError:
+                self.refused += 1
+                return
+            self.reads += 1
+            feature = name.partition(":")[2]
+            columns = (answer.to_dict(), answer.statuses, answer.event_timestamps)
+            for entity, value, status, at in zip(entities, *(column[feature] for column in columns), strict=True):
+                self._see(name, entity, value, status, at)
+
+    def _see(self, name: str, entity: str, value: Any, status: str, at: Any) -> None:
+        seen = self._seen.get((name, entity))
+        if seen is not None and status != "DEFAULT_EXPIRED":
+            assert status == "PRESENT", f"{name} of {entity} was {seen} and is {status}"
+            assert value >= seen[0], f"{name} of {entity} went back from {seen[0]} to {value}"
+            assert at >= seen[1], f"{name} of {entity} went back from {seen[1]} to {at}"
+        if status == "PRESENT":
+            self._seen[name, entity] = (value, at)
