@@ -31,7 +31,7 @@ from forebay.language.view import BatchView
 Ints = npt.NDArray[np.int64]
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
 LATEST_US = 2**61
-REMEMBERED_US = 30 * DAY_US
+REMEMBERED_US = 365 * DAY_US
 """For so long an expired row is known to have been there; then the online store may drop it (ADR 0053)."""
 _INSTANT = pa.timestamp("us", "UTC")
 

@@ -117,7 +117,7 @@ def test_without_names_all_features_of_the_entity_are_answered(server: httpx.Cli
 def test_a_live_read_is_of_now(server: httpx.Client) -> None:
     answer = server.get("/features/user/u1?names=tier").json()
     assert datetime.fromisoformat(answer["instant"]).year > 2024
-    forgotten = {"value": 0, "status": "DEFAULT_MISSING", "event_timestamp": None}  # it expired more than 30 days ago
+    forgotten = {"value": 0, "status": "DEFAULT_MISSING", "event_timestamp": None}  # it expired more than a year ago
     assert answer["features"]["tier"] == forgotten
 
 
