@@ -84,7 +84,13 @@ def training_set(
     spine: Annotated[
         Path, typer.Option(help="Parquet, CSV or NDJSON: the keys and event_timestamp, other columns are kept.")
     ],
-    out: Annotated[Path, typer.Option(help="Where to write it: .parquet, .csv or .ndjson.")],
+    out: Annotated[
+        str,
+        typer.Option(help="Where to write it: .parquet, .csv or .ndjson, or a folder (or s3://…) for a Delta table."),
+    ],
+    memory: Annotated[
+        str | None, typer.Option(help="What the process may hold, such as 2GB: entities are answered bucket by bucket.")
+    ] = None,
     clock: ClockOption = "as_of",
     with_statuses: Annotated[bool, typer.Option("--with-statuses", help="Add <feature>__status columns.")] = False,
     as_json: Json = False,
@@ -92,28 +98,25 @@ def training_set(
     """Write the training set of a spine: each row with the features as they were at its event_timestamp."""
     from forebay.cli.printing import say
     from forebay.client.feature_store import FeatureStore
-    from forebay.client.files import check_file_kind, write_file
+    from forebay.client.outputs import check_out, write_out
 
-    check_file_kind(out, "--out")
+    check_out(out, "--out")
     started = time.monotonic()
     features = service.split(",") if ":" in service else service
+    how: dict[str, Any] = {"features": features, "clock": clock, "with_statuses": with_statuses}
     with FeatureStore.connect() as store:
-        training = store.get_historical_features(
-            spine, features=features, clock=cast("Clock", clock), with_statuses=with_statuses
-        )
-    write_file(training.to_arrow(), out)
+        if memory is None:
+            training = store.get_historical_features(spine, **how)
+            rows, names = len(training), training.feature_names
+            write_out(training.to_arrow().schema, [training.to_arrow()], out)
+        else:
+            written = store.write_historical_features(spine, out=out, memory=memory, **how)
+            rows, names = written.rows, written.feature_names
     seconds = time.monotonic() - started
     if as_json:
-        _json(
-            {
-                "rows": len(training),
-                "features": list(training.feature_names),
-                "out": str(out),
-                "seconds": round(seconds, 3),
-            }
-        )
+        _json({"rows": rows, "features": list(names), "out": out, "seconds": round(seconds, 3)})
     else:
-        say(f"{len(training)} rows with {len(training.feature_names)} features of {service} in {seconds:.1f} s: {out}")
+        say(f"{rows} rows with {len(names)} features of {service} in {seconds:.1f} s: {out}")
 
 
 def parse_keys(pairs: Sequence[str], keys: Mapping[str, AnyType]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ needs nor events of entities that nobody asks about pile up in memory. What is m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import pyarrow as pa
 
+from forebay.client.buckets import in_pieces
 from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.lookup import KeyLookup
@@ -31,8 +32,27 @@ PIECE_ROWS = 1_000_000
 """Rows that become columns at a time: enough for matching their keys with those asked to cost little."""
 
 
+Reader = Callable[[Selector, list[str], int | None, int, float], Events]
+"""Reads the events of some entities in `[first, end)` (`None`: all before `end`); such a share may be of others."""
+
+
+def reader_of(store: OfflineStore) -> Reader:
+    """Reads what is archived."""
+
+    def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:
+        view = selector.view
+        archive, asked = store.archive(view.source), KeyLookup(view.entity, keys)
+        entities = pa.table(asked.columns) if len(keys) <= LOOKED_UP_MAX else None
+        found = archive.pieces(selector.columns, first_us, end_us, entities)
+        nothing = archive.table.schema.empty_table().select(selector.columns)
+        others, room = (0.0, 0) if entities is not None else (others_max, min((archive.size() or (0, 0))[0], ROOM_MAX))
+        return selected(selector, asked, chain([nothing], in_pieces(found, PIECE_ROWS)), others, room)
+
+    return read
+
+
 def read_events(
-    store: OfflineStore,
+    read: Reader,
     view: WindowedView,
     keys: list[str],
     start_us: int,
@@ -49,26 +69,25 @@ def read_events(
     """
     names = list(view.outputs()) if features is None else features
     if view.sessions is not None:
-        return Sessionizer(view, names).of(read_unsessionized(store, view, keys, start_us, end_us))
-    first_us = first_counted(view, start_us)
+        return Sessionizer(view, names).of(read_unsessionized(read, view, keys, start_us, end_us))
     selector = Selector(view, names, ARRIVED_AT if arrivals else None)
-    return _read(store, selector, keys, first_us, end_us)
+    return read(selector, keys, first_counted(view, start_us), end_us, OTHERS_MAX)
 
 
 def read_unsessionized(
-    store: OfflineStore, view: WindowedView, keys: list[str], start_us: int, end_us: int, *, arrivals: bool = False
+    read: Reader, view: WindowedView, keys: list[str], start_us: int, end_us: int, *, arrivals: bool = False
 ) -> Events:
     """The events that the sessions are made of which count at instants in `[start_us, end_us]`."""
     assert view.sessions is not None
     history_us = view.source.history_start_us
     selector = Selector(view, [], ARRIVED_AT if arrivals else None)
 
-    def read(first_us: int, last_us: int, names: Sequence[str] | None) -> Events:
-        return _read(store, selector, keys if names is None else list(names), first_us, last_us, others_max=0.0)
+    def reading(first_us: int, last_us: int, names: Sequence[str] | None) -> Events:
+        return read(selector, keys if names is None else list(names), first_us, last_us, 0.0)
 
     first_us = first_counted(view, start_us)
     needed_us = history_us if first_us is None else first_us
-    return read_rooted(rule_of(view.sessions), read, history_us, needed_us, end_us)[0]
+    return read_rooted(rule_of(view.sessions), reading, history_us, needed_us, end_us)[0]
 
 
 def first_counted(view: WindowedView, start_us: int) -> int | None:
@@ -77,31 +96,8 @@ def first_counted(view: WindowedView, start_us: int) -> int | None:
     return None if lookback_us is None else start_us - lookback_us
 
 
-def _read(
-    store: OfflineStore,
-    selector: Selector,
-    keys: list[str],
-    first_us: int | None,
-    end_us: int,
-    others_max: float = OTHERS_MAX,
+def selected(
+    selector: Selector, asked: KeyLookup, tables: Iterator[pa.Table], others: float = 0.0, room: int = 0
 ) -> Events:
-    view = selector.view
-    archive, asked = store.archive(view.source), KeyLookup(view.entity, keys)
-    entities = pa.table(asked.columns) if len(keys) <= LOOKED_UP_MAX else None
-    found = archive.pieces(selector.columns, first_us, end_us, entities)
-    nothing = selector.select_of(asked, archive.table.schema.empty_table().select(selector.columns))
-    others, room = (0.0, 0) if entities is not None else (others_max, min((archive.size() or (0, 0))[0], ROOM_MAX))
-    pieces = (piece for rows in _large(found) for piece in selector.select_of(asked, rows, others))
-    return Events.joined(chain(nothing, pieces), room)
-
-
-def _large(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of some `PIECE_ROWS`."""
-    held: list[pa.Table] = []
-    for table in tables:
-        held += [table] if len(table) else []
-        if sum(map(len, held)) >= PIECE_ROWS:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+    """The events of some entities in tables (at least one, which may be empty), as `Selector.select_of` finds them."""
+    return Events.joined((piece for rows in tables for piece in selector.select_of(asked, rows, others)), room)

@@ -10,9 +10,9 @@ an entity has.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,28 +28,54 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.language.types import FeatureType
 from forebay.language.view import BatchView
-from forebay.stores.numbered import NumberedRows
+from forebay.stores.row_groups import ahead
 from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
 from forebay.stores.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 
 
+class StoredRows(Protocol):
+    """Stored rows with numbers: `forebay.stores.numbered` or, cut into files, `forebay.stores.spill`."""
+
+    rows: int
+
+    def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Columns of all rows, each piece with the number of its first row."""
+        ...
+
+    def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
+        """Columns of some rows; `numbers` ascend and are distinct."""
+        ...
+
+
 def answer_rows(
     store: OfflineStore, view: BatchView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
 ) -> list[FeatureColumn]:
     """The features of rows of (entity, instant): as known then, or as of then."""
-    table, asked = store.rows(view), AsOf(keyed.code, instants_us)
-    lookup, before = KeyLookup(view.entity, keyed.keys), _until(int(instants_us.max(initial=0)))
+    table, before = store.rows(view), until(int(instants_us.max(initial=0)))
     with ExitStack() as stack:
         current = stack.enter_context(table.table.numbered(before))
         past = stack.enter_context(table.superseded.numbered(before)) if known else None
-        _offer(asked, lookup, current, known=known)
-        if past is not None:
-            _offer_superseded(asked, lookup, past, current.rows)
-        rows, event_us = asked.holding()
-        holding = np.unique(rows[rows >= 0])
-        payload = _payload(current, past, holding, names)
+        return answer_stored(view, current, past, keyed, instants_us, names)
+
+
+def answer_stored(
+    view: BatchView,
+    current: StoredRows,
+    past: StoredRows | None,
+    keyed: Keyed,
+    instants_us: Ints,
+    names: Sequence[str],
+) -> list[FeatureColumn]:
+    """The features of rows of (entity, instant), out of stored rows and, for what was known, those superseded."""
+    asked, lookup, known = AsOf(keyed.code, instants_us), KeyLookup(view.entity, keyed.keys), past is not None
+    _offer(asked, lookup, current, known=known)
+    if past is not None:
+        _offer_superseded(asked, lookup, past, current.rows)
+    rows, event_us = asked.holding()
+    holding = np.unique(rows[rows >= 0])
+    payload = _payload(current, past, holding, names)
     places = np.searchsorted(holding, rows)
     columns = {name: _placed(payload[name], places, rows >= 0, view.outputs()[name].type) for name in names}
     return finish_rows(view, columns, event_us, instants_us, names)
@@ -59,7 +85,7 @@ def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: i
     """The instants before `end_us` from which on rows of an entity count, or count no more."""
     table, lookup, found = store.rows(view), KeyLookup(view.entity, [key]), [np.empty(0, np.int64)]
     for lake, superseded in ((table.table, False), *(((table.superseded, True),) if known else ())):
-        with lake.numbered(_until(end_us)) as stored_rows:
+        with lake.numbered(until(end_us)) as stored_rows:
             for rows in _narrow(stored_rows, lookup, superseded=superseded):
                 mine = rows.code == 0
                 counts_us = np.maximum(rows.event_us, rows.created_us) if known else rows.event_us
@@ -67,19 +93,20 @@ def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: i
     return np.concatenate(found)
 
 
-def _until(end_us: int) -> pc.Expression:
+def until(end_us: int) -> pc.Expression:
+    """The rows that hold at an instant or before it."""
     return pc.field(EVENT_TIMESTAMP) <= pa.scalar(end_us, INSTANT)
 
 
-def _offer(asked: AsOf, lookup: KeyLookup, current: NumberedRows, *, known: bool) -> None:
-    for rows in _ahead(_narrow(current, lookup)):
+def _offer(asked: AsOf, lookup: KeyLookup, current: StoredRows, *, known: bool) -> None:
+    for rows in ahead(_narrow(current, lookup)):
         counts_us = np.maximum(rows.event_us, rows.created_us) if known else rows.event_us
         asked.offer(rows.code, counts_us, rows.event_us, rows.created_us, rows.numbers)
 
 
-def _offer_superseded(asked: AsOf, lookup: KeyLookup, past: NumberedRows, first: int) -> None:
+def _offer_superseded(asked: AsOf, lookup: KeyLookup, past: StoredRows, first: int) -> None:
     """Rows that a later computation replaced, numbered after the current ones."""
-    for rows in _ahead(_narrow(past, lookup, superseded=True)):
+    for rows in ahead(_narrow(past, lookup, superseded=True)):
         counts_us = np.maximum(rows.event_us, rows.created_us)
         asked.offer_until(rows.code, counts_us, rows.until_us, rows.event_us, rows.created_us, first + rows.numbers)
 
@@ -95,7 +122,7 @@ class _Narrow:
     numbers: Ints
 
 
-def _narrow(stored_rows: NumberedRows, lookup: KeyLookup, *, superseded: bool = False) -> Iterator[_Narrow]:
+def _narrow(stored_rows: StoredRows, lookup: KeyLookup, *, superseded: bool = False) -> Iterator[_Narrow]:
     own = [EVENT_TIMESTAMP, CREATED_TIMESTAMP, *([SUPERSEDED_TIMESTAMP] if superseded else [])]
     for number, rows in stored_rows.pieces([*lookup.columns, *own]):
         code = lookup.places({name: rows[name] for name in lookup.columns})
@@ -103,16 +130,7 @@ def _narrow(stored_rows: NumberedRows, lookup: KeyLookup, *, superseded: bool = 
         yield _Narrow(code, instants[0], instants[1], instants[-1], np.arange(number, number + len(rows)))
 
 
-def _ahead(pieces: Iterator[_Narrow]) -> Iterator[_Narrow]:
-    """The same pieces, each read while the one before it is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = pool.submit(next, pieces, None)
-            yield piece
-
-
-def _payload(current: NumberedRows, past: NumberedRows | None, rows: Ints, names: Sequence[str]) -> pa.Table:
+def _payload(current: StoredRows, past: StoredRows | None, rows: Ints, names: Sequence[str]) -> pa.Table:
     """The features of some rows, in the order of their numbers."""
     mine = np.searchsorted(rows, current.rows)
     tables = [current.take(rows[:mine], names)]

@@ -23,6 +23,9 @@ from forebay.language.view import AnyView, WindowedView
 from forebay.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from forebay.client.bucketed import Written
     from forebay.client.comparison import Comparison
     from forebay.client.responses import FeatureHistory, OnlineResponse, TrainingSet
 
@@ -124,6 +127,34 @@ class FeatureStore:
 
         known, spine = is_known(clock), Spine.of(entity_df, asked, with_statuses=with_statuses)
         return training_set(offline, asked, spine, with_statuses=with_statuses, known=known)
+
+    def write_historical_features(
+        self,
+        entity_df: Any,
+        *,
+        features: Features,
+        out: str | Path,
+        memory: str = "2GB",
+        clock: Clock = "as_of",
+        with_statuses: bool = False,
+        full_feature_names: bool = False,
+    ) -> Written:
+        """The training set of `get_historical_features`, written to `out` without ever being in memory as a whole.
+
+        `out` is a .parquet, .csv or .ndjson file, or a folder (also `s3://…`) for a Delta table, which is replaced. The
+        process stays within `memory`, however large the archive and, in a Parquet file, the spine are: entities are
+        answered bucket by bucket (all events of one entity must fit). What is read is spilled once to a temporary
+        folder (TMPDIR). Raises `RequestError` where `memory` is less than this process holds already.
+        """
+        offline, asked, known = self._deployed.offline, self._ask(features, full_feature_names), is_known(clock)
+        from forebay.client.bucketed import write_training_set
+        from forebay.client.memory import left_of
+        from forebay.client.outputs import check_out
+        from forebay.client.spine_rows import SpineRows
+
+        check_out(out)
+        spine, left = SpineRows(entity_df, asked, with_statuses=with_statuses), left_of(memory)
+        return write_training_set(offline, asked, spine, out, left=left, with_statuses=with_statuses, known=known)
 
     def feature_history(
         self,

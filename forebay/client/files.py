@@ -8,7 +8,7 @@ is not guessed: `007` is a text where a text is expected, and of CSV only an emp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,9 +57,14 @@ def check_file_kind(path: Path, what: str) -> None:
 
 def write_file(table: pa.Table, path: Path) -> None:
     """Write the rows to a Parquet, CSV or NDJSON file, whole or not at all."""
+    write_pieces(table.schema, [table], path)
+
+
+def write_pieces(schema: pa.Schema, pieces: Iterable[pa.Table], path: Path) -> None:
+    """Write rows piece by piece to a Parquet, CSV or NDJSON file, whole or not at all."""
     check_file_kind(path, "file")
     with unfinished(path) as place:
-        _write(table, place, path.suffix)
+        _write(schema, pieces, place, path.suffix)
 
 
 @contextmanager
@@ -84,29 +89,39 @@ def _mentions(path: Path, name: str) -> bool:
         return any(quoted in line for line in lines)
 
 
-def _write(table: pa.Table, path: Path, kind: str) -> None:
+def _write(schema: pa.Schema, pieces: Iterable[pa.Table], path: Path, kind: str) -> None:
     if kind == ".parquet":
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(table, path)
+        with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+            for piece in pieces:
+                writer.write_table(piece)
     elif kind == ".csv":
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(_plain(table), path)
+        with pyarrow.csv.CSVWriter(path, _cells(schema.empty_table()).schema) as writer:
+            for piece in pieces:
+                writer.write_table(_cells(piece))
     else:
         import msgspec
 
         with path.open("wb") as lines:
-            for batch in table.to_batches(max_chunksize=10_000):
-                lines.write(msgspec.json.Encoder().encode_lines(batch.to_pylist()))
+            for piece in pieces:
+                for batch in piece.to_batches(max_chunksize=10_000):
+                    lines.write(msgspec.json.Encoder().encode_lines(batch.to_pylist()))
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """The table without dictionaries and lists, which CSV cannot hold: a list is JSON there."""
-    columns = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if is_list(column.type):
-            columns[name] = list_texts(column)
-        else:
-            columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    return pa.table(columns)
+def plain(table: pa.Table) -> pa.Table:
+    """The table without dictionaries, which CSV and Delta cannot hold."""
+    columns = [
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
+def _cells(table: pa.Table) -> pa.Table:
+    """The table without lists either, which CSV cannot hold: a list is JSON there."""
+    table = plain(table)
+    columns = [list_texts(column) if is_list(column.type) else column for column in table.columns]
+    return pa.table(columns, names=table.column_names)

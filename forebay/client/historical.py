@@ -9,13 +9,13 @@ nothing effective after it); views are computed one after another, so that memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from forebay.client.archived import read_events, read_unsessionized
+from forebay.client.archived import Reader, read_events, read_unsessionized, reader_of
 from forebay.client.asked import Asked
 from forebay.client.effective import answer_rows
 from forebay.client.keyed import Keyed
@@ -56,8 +56,15 @@ def answers(
     store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
 ) -> list[FeatureColumn]:
     """The features of a view for rows of (entity, instant); equal rows are answered once."""
+    return answered_once(keyed, instants_us, lambda rows, us: _answer(store, view, rows, us, names, known=known))
+
+
+def answered_once(
+    keyed: Keyed, instants_us: Ints, answer: Callable[[Keyed, Ints], list[FeatureColumn]]
+) -> list[FeatureColumn]:
+    """What `answer` says of each distinct row of (entity, instant), for all rows."""
     code, us, inverse = distinct(keyed.code, instants_us)
-    columns = _answer(store, view, Keyed(keyed.keys, code), us, names, known=known)
+    columns = answer(Keyed(keyed.keys, code), us)
     return columns if inverse is None else [column.take(inverse) for column in columns]
 
 
@@ -89,19 +96,21 @@ def _answer(
         return answer_rows(store, view, keyed, instants_us, names, known=known)
     chunks = list(_chunks(store, view, keyed))
     if len(chunks) == 1:
-        return _windowed(store, view, keyed, instants_us, (start_us, end_us), names, known=known)
+        return answer_windowed(reader_of(store), view, keyed, instants_us, (start_us, end_us), names, known=known)
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
     for chunk in chunks:
         asked = np.flatnonzero(chunk.code >= 0)
         rows = Keyed(chunk.keys, chunk.code[asked])
-        parts = _windowed(store, view, rows, instants_us[asked], (start_us, end_us), names, known=known)
+        parts = answer_windowed(
+            reader_of(store), view, rows, instants_us[asked], (start_us, end_us), names, known=known
+        )
         for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)
     return columns
 
 
-def _windowed(
-    store: OfflineStore,
+def answer_windowed(
+    read: Reader,
     view: WindowedView,
     keyed: Keyed,
     instants_us: Ints,
@@ -109,14 +118,17 @@ def _windowed(
     names: Sequence[str],
     *,
     known: bool,
+    part_of: int = 0,
 ) -> list[FeatureColumn]:
-    """The features of rows of which the events fit in memory."""
+    """The features of rows of which the events fit in memory; `within_us` are the first and last instant of them, or of
+    those that they are a part of, as their events are of `part_of`.
+    """
     if known and view.sessions is not None:
-        events = read_unsessionized(store, view, keyed.keys, *within_us, arrivals=True)
+        events = read_unsessionized(read, view, keyed.keys, *within_us, arrivals=True)
         return answer_known_sessions(view, events, keyed.code, instants_us, names)
-    events = read_events(store, view, keyed.keys, *within_us, names, arrivals=known)
+    events = read_events(read, view, keyed.keys, *within_us, names, arrivals=known)
     answer = answer_known if known else answer_events
-    return answer(Layout.of(view), events, keyed.code, instants_us, names)
+    return answer(Layout.of(view), events, keyed.code, instants_us, names, part_of)
 
 
 def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[Keyed]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.archived import read_events, read_unsessionized
+from forebay.client.archived import read_events, read_unsessionized, reader_of
 from forebay.client.effective import effective_instants
 from forebay.client.historical import answers
 from forebay.client.keyed import Keyed
@@ -83,10 +83,10 @@ def _changes(store: OfflineStore, view: AnyView, keys: list[str], start_us: int,
     if isinstance(view, BatchView):
         found = effective_instants(store, view, keys[0], end_us, known=known)
     elif known and view.sessions is not None:  # of each event it may be the last that is known, so it may end one
-        raw = read_unsessionized(store, view, keys, start_us, end_us, arrivals=True)
+        raw = read_unsessionized(reader_of(store), view, keys, start_us, end_us, arrivals=True)
         found = np.concatenate((raw.ts + view.sessions.gap_us + 1, raw.offset))
     else:
-        events = read_events(store, view, keys, start_us, end_us, arrivals=known)
+        events = read_events(reader_of(store), view, keys, start_us, end_us, arrivals=known)
         found = np.maximum(events.ts + 1, events.offset) if known else events.ts + 1
     return np.unique(np.append(found[(found >= start_us) & (found < end_us)], start_us))
 

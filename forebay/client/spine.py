@@ -41,7 +41,7 @@ class Spine:
         Raises `RequestError` for missing keys, wrong types, a naive or null `event_timestamp`, or a column that is
         named as one of the result. `first_row` is the number of the first row, for messages.
         """
-        table = to_arrow(_aware(entity_df), WHERE, text_types(asked))
+        table = to_table(entity_df, asked)
         if TIMESTAMP not in table.column_names:
             raise RequestError(
                 f"{WHERE} has no column {TIMESTAMP!r}: the instant, with a time zone, at which each row asks. "
@@ -54,6 +54,11 @@ class Spine:
             key_column(table, name, kind, WHERE)
         keyed = {name: keyed_table(table, entity, WHERE) for name, entity in asked.entities.items()}
         return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed)
+
+
+def to_table(entity_df: Any, asked: Asked) -> pa.Table:
+    """The rows as they were given, unchecked."""
+    return to_arrow(_aware(entity_df), WHERE, text_types(asked))
 
 
 def text_types(asked: Asked) -> dict[str, pa.DataType]:

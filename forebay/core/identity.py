@@ -99,7 +99,12 @@ def buckets_of(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:
     >>> buckets_of(pa.array(["JFK", "LGA", None]), 8).tolist()
     [6, 1, 0]
     """
-    return (crc32_of(keys).astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+    return cut(crc32_of(keys), count)
+
+
+def cut(crc: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.int64]:
+    """The bucket of each hash, as `buckets_of` of its key."""
+    return (crc.astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
 
 
 def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:

@@ -47,14 +47,19 @@ _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
 def answer_known(
-    layout: Layout, events: Events, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
+    layout: Layout,
+    events: Events,
+    row_code: Ints,
+    row_us: Ints,
+    names: Sequence[str] | None = None,
+    part_of: int = 0,
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, of the events that had arrived by each row's instant; `events.offset` says when."""
     if len(row_us) and len(events):
         arrived = events.offset <= row_us.max()
         if arrived.mean() < WORTH_LEAVING_OUT:
             events = _taken(events, arrived)
-    columns = answer_events(layout, events, row_code, row_us, names)
+    columns = answer_events(layout, events, row_code, row_us, names, part_of)
     late = np.flatnonzero(unarrived(layout, events, row_code, row_us))
     size = RAGGED_ROWS if any(partial.is_ragged for partial in layout.partials) else max(1, len(late))
     for first in range(0, len(late), size):

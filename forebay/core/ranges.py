@@ -45,14 +45,20 @@ SWEPT_EVENTS = 1_000_000
 
 
 def answer_events(
-    layout: Layout, events: Events, row_code: Ints, row_us: Ints, names: Sequence[str] | None = None
+    layout: Layout,
+    events: Events,
+    row_code: Ints,
+    row_us: Ints,
+    names: Sequence[str] | None = None,
+    part_of: int = 0,
 ) -> list[FeatureColumn]:
     """The features of m rows at their instants.
 
     `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us`
-    (int64[m], UTC µs) its instant. Events may be in any order.
+    (int64[m], UTC µs) its instant. Events may be in any order. Where they are a part (some entities) of `part_of`
+    events, they are answered as all of these would be.
     """
-    if len(events) >= SWEPT_EVENTS and can_sweep():
+    if max(len(events), part_of) >= SWEPT_EVENTS and can_sweep():
         from forebay.core.sweep import answer_sweep  # numba takes a second to load
 
         return answer_sweep(layout, events, row_code, row_us, names)

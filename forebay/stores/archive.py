@@ -189,6 +189,10 @@ class Archive:
         """As `scan`, piece by piece."""
         return self.table.batches(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
 
+    def dates(self, start_us: int | None, end_us: int | None) -> str | None:
+        """The predicate of the dates that hold the events in `[start, end)`, for `table`."""
+        return _dates(start_us, end_us)
+
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was archived yet."""
         return self.table.size()

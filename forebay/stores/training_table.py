@@ -7,10 +7,14 @@ readable by Delta's time travel until they are vacuumed.
 from __future__ import annotations
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 from forebay.language.service import FeatureService
+from forebay.stores.data_files import ROW_GROUP_ROWS
 from forebay.stores.location import Location
+
+FILE_BYTES = 32 * 2**20
+"""Size of its files: one is held in memory until it is written."""
 
 
 class TrainingTable:
@@ -21,17 +25,24 @@ class TrainingTable:
 
     def overwrite(self, table: pa.Table) -> None:
         """Replace it, in one commit."""
-        with self._location.reached(f"writing {self._path}"):
-            write_deltalake(
-                self._location.at(self._path),
-                table,
-                mode="overwrite",
-                schema_mode="overwrite",
-                storage_options=dict(self._location.options),
-            )
+        write_delta(self._location, self._path, table)
 
     def read(self) -> pa.Table:
         """All of it."""
         with self._location.reached(f"reading {self._path}"):
             snapshot = DeltaTable(self._location.at(self._path), storage_options=dict(self._location.options))
             return snapshot.to_pyarrow_table()
+
+
+def write_delta(location: Location, path: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+    """Replace a Delta table by rows (a reader is read piece by piece), in one commit."""
+    with location.reached(f"writing {path or location.url}"):
+        write_deltalake(
+            location.at(path) if path else location.url,
+            rows,
+            mode="overwrite",
+            schema_mode="overwrite",
+            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS),
+            target_file_size=FILE_BYTES,
+            storage_options=dict(location.options),
+        )

@@ -1,0 +1,181 @@
+"""A training set bucket of entities by bucket, and from there to a file: for archives and spines larger than memory.
+
+    spine     →  buckets by entity  ─┐
+    archive   →  buckets by entity  ─┴→  answers of each bucket  →  files by range of rows  →  rows in the spine's order
+
+Each arrow is one pass: the spine is read twice, the archive once per entity kind and source, however many buckets there
+are. A bucket is answered by the functions that answer a whole training set (`forebay.client.historical`), so its values
+are the same (ADR 0110).
+
+May live here: the passes, and what each may hold of the memory that is left. Invariants: as those of
+`forebay.client.historical`; in the end nothing is left of what was spilled (to a folder where TMPDIR says).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from forebay.client.asked import Asked
+from forebay.client.buckets import (
+    ROW,
+    SPINE_SCHEMA,
+    VALUE_BYTES,
+    SpineBuckets,
+    asked_row_bytes,
+    buckets_needed,
+    piece_rows,
+)
+from forebay.client.historical import answered_once
+from forebay.client.outputs import write_out
+from forebay.client.responses import STATUS_SUFFIX, status_array
+from forebay.client.spine_rows import SpineRows
+from forebay.client.stored_buckets import StoredBuckets
+from forebay.core.values import FeatureColumn
+from forebay.errors import RequestError
+from forebay.language.view import AnyView, WindowedView
+from forebay.stores.spill import FILES_MAX, Spill
+from forebay.stores.tables import OfflineStore
+
+Ints = npt.NDArray[np.int64]
+RANGE_ROWS_MAX = 2**18
+"""Rows that are written together: a row group of a Parquet file."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: how many rows, with which features, where, and in how many buckets they were answered."""
+
+    rows: int
+    feature_names: tuple[str, ...]
+    out: str
+    buckets: int
+    spilled_bytes: int
+
+
+def write_training_set(
+    store: OfflineStore, asked: Asked, spine: SpineRows, out: Path | str, *, left: int, with_statuses: bool, known: bool
+) -> Written:
+    """The training set of a spine, written to a file or a Delta table within `left` bytes of memory."""
+    with tempfile.TemporaryDirectory(prefix="forebay-spill-") as name:
+        folder = Path(name)
+        stored = StoredBuckets(store, asked, folder / "stored", left, known)
+        work = _Passes(asked, spine, stored, folder, left, with_statuses)
+        work.spill_spine()
+        results = {view.key: work.answer(view) for view in work.in_order()}
+        write_out(*work.merged(results), out)
+        titles = tuple(column.title for column in asked.columns)
+        buckets = max(mine.spill.files for mine in work.buckets.values())
+        spilled = [*results.values(), *(mine.spill for mine in work.buckets.values())]
+        size = stored.spilled_bytes + sum(spill.bytes for spill in spilled)
+        return Written(spine.rows, titles, str(out), buckets, size)
+
+
+@dataclass
+class _Passes:
+    """One training set on its way through the folder."""
+
+    asked: Asked
+    spine: SpineRows
+    stored: StoredBuckets
+    folder: Path
+    left: int
+    with_statuses: bool
+    buckets: dict[str, SpineBuckets] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        width = self.spine.row_bytes() + VALUE_BYTES * len(self.asked.columns)
+        self.range_rows = piece_rows(width, self.left, RANGE_ROWS_MAX)
+        self.ranges = max(1, -(-self.spine.rows // self.range_rows))
+        if self.ranges > FILES_MAX:
+            needed = self.left * self.ranges // FILES_MAX
+            raise RequestError(
+                f"A training set of {self.spine.rows:,} rows with {len(self.asked.columns)} features needs some "
+                f"{needed // 1_000_000} MB to be put in order; give it more memory"
+            )
+
+    def spill_spine(self) -> None:
+        """The first pass: who is asked about, where and when."""
+        for name, entity in self.asked.entities.items():
+            spill = Spill(self.folder / "spine" / name, SPINE_SCHEMA, self._buckets_of(name))
+            self.buckets[name] = SpineBuckets(entity, spill)
+        for first, piece in self.spine.pieces(self.range_rows):
+            for name, keyed in piece.keyed.items():
+                self.buckets[name].add(first, piece.instants_us, keyed)
+        for mine in self.buckets.values():
+            mine.spill.close()
+
+    def in_order(self) -> list[AnyView]:
+        """The views, those of one entity and source one after another: they share what is spilled."""
+        return sorted(self.asked.views.values(), key=lambda view: (view.entity.name, _read_by(view)))
+
+    def answer(self, view: AnyView) -> Spill:
+        """The features of a view for all rows, by range of rows."""
+        names, mine = self.asked.names[view.key], self.buckets[view.entity.name]
+        nothing = [FeatureColumn.of_defaults(view.outputs()[name], 0) for name in names]
+        schema = self._table(np.empty(0, np.int64), nothing).schema
+        results = Spill(self.folder / "results" / view.key, schema, self.ranges)
+        answer = None if mine.nobody else self.stored.answering(view, mine)
+        for number in range(mine.spill.files):
+            rows, us, keyed = mine.bucket(number)
+            if answer is not None and len(keyed.keys):
+                columns = answered_once(keyed, us, partial(answer, number))
+            else:
+                columns = [FeatureColumn.of_defaults(view.outputs()[name], len(rows)) for name in names]
+            results.add(self._table(rows, columns), rows // self.range_rows)
+        results.close()
+        return results
+
+    def merged(self, results: dict[str, Spill]) -> tuple[pa.Schema, Iterator[pa.Table]]:
+        """The last pass: the spine again, with the features of each row beside it."""
+        pieces = self._merged(results)
+        first = next(pieces)
+        return first.schema, chain([first], pieces)
+
+    def _merged(self, results: dict[str, Spill]) -> Iterator[pa.Table]:
+        for number, (_, piece) in enumerate(self.spine.pieces(self.range_rows)):
+            table, found = piece.table, {key: _range(spill, number) for key, spill in results.items()}
+            for wanted in self.asked.columns:
+                mine = found[wanted.view.key]
+                table = table.append_column(wanted.title, mine[wanted.name])
+                if self.with_statuses:
+                    table = table.append_column(wanted.title + STATUS_SUFFIX, mine[wanted.name + STATUS_SUFFIX])
+            yield table
+
+    def _table(self, rows: Ints, columns: list[FeatureColumn]) -> pa.Table:
+        table = {ROW: pa.array(rows)}
+        for column in columns:
+            table[column.feature.name] = column.to_arrow()
+            if self.with_statuses:
+                table[column.feature.name + STATUS_SUFFIX] = status_array(column)
+        return pa.table(table)
+
+    def _buckets_of(self, entity: str) -> int:
+        """How many buckets the view that takes most needs."""
+        views = [view for view in self.asked.views.values() if view.entity.name == entity]
+        needed = 1
+        for view in views:
+            rows, width = self.stored.row_bytes(view)
+            asked = self.spine.rows * asked_row_bytes(len(self.asked.names[view.key]))
+            needed = max(needed, buckets_needed(rows * width, asked, self.left))
+        return needed
+
+
+def _read_by(view: AnyView) -> str:
+    """What is read for a view: views of one source share it."""
+    return f"source {view.source.name}" if isinstance(view, WindowedView) else view.key
+
+
+def _range(results: Spill, number: int) -> pa.Table:
+    """The results of a range of rows, in order."""
+    rows = results.file(number).read()
+    results.drop(number)
+    return rows.take(pa.array(np.argsort(np.asarray(rows[ROW]))))

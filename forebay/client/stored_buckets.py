@@ -1,0 +1,168 @@
+"""What is stored, cut into the buckets of a spine, and the answers to the rows of one bucket.
+
+May live here: which columns and rows of which tables are spilled, and handing a bucket to the functions that answer any
+rows (`forebay.core`, `forebay.client.effective`). Invariant: a table is read once per entity kind, and what was spilled
+of it goes before the next one is read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.client.archived import PIECE_ROWS, Reader, first_counted, selected
+from forebay.client.asked import Asked
+from forebay.client.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
+from forebay.client.effective import answer_stored
+from forebay.client.historical import answer_windowed
+from forebay.client.keyed import Keyed
+from forebay.core.events import Events
+from forebay.core.lookup import KeyLookup
+from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
+from forebay.core.values import FeatureColumn
+from forebay.ingest.batch import INSTANT
+from forebay.ingest.select import Selector
+from forebay.language.types import AnyType
+from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.stores.archive import ARRIVED_AT
+from forebay.stores.lake_table import LakeTable
+from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
+from forebay.stores.spill import Spill, SpilledRows
+from forebay.stores.tables import OfflineStore
+
+Ints = npt.NDArray[np.int64]
+Answer = Callable[[int, Keyed, Ints], list[FeatureColumn]]
+"""The features of the rows of a bucket: its number, whose they are, their instants."""
+
+
+@dataclass
+class StoredBuckets:
+    """The stored rows behind a request, by bucket, one table at a time."""
+
+    store: OfflineStore
+    asked: Asked
+    folder: Path
+    left: int
+    known: bool
+    spilled_bytes: int = 0
+    _spilled: dict[str, Spill] = field(default_factory=dict)
+
+    def answering(self, view: AnyView, mine: SpineBuckets) -> Answer:
+        """What answers the buckets of a view's entity, for which somebody must be asked about."""
+        return self._of_rows(view, mine) if isinstance(view, BatchView) else self._of_events(view, mine)
+
+    def row_bytes(self, view: AnyView) -> tuple[int, int]:
+        """How many rows may be read for a view, and about how much memory each takes."""
+        if isinstance(view, BatchView):
+            table = self.store.rows(view)
+            size = (table.size() or (0, 0))[0] + ((table.superseded.size() or (0, 0))[0] if self.known else 0)
+            features = {feature.name: feature.type for feature in view.features}
+            return size, stored_row_bytes(_fields(table.table, self._batch_columns(view)), features)
+        archive = self.store.archive(view.source)
+        names = self._selector(view).columns
+        declared: dict[str, AnyType] = dict(view.source.schema)
+        return (archive.size() or (0, 0))[0], stored_row_bytes(_fields(archive.table, names), declared)
+
+    def _of_events(self, view: WindowedView, mine: SpineBuckets) -> Answer:
+        names, spill = self.asked.names[view.key], self._events(view, mine)
+        within_us, total = (mine.start_us, mine.end_us), int(spill.rows.sum())
+
+        def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
+            read = reader_of_spilled(spill.file(number))
+            return answer_windowed(read, view, keyed, us, within_us, names, known=self.known, part_of=total)
+
+        return answered
+
+    def _of_rows(self, view: BatchView, mine: SpineBuckets) -> Answer:
+        table, columns = self.store.rows(view), self._batch_columns(view)
+        where = pc.field(EVENT_TIMESTAMP) <= pa.scalar(mine.end_us, INSTANT)
+        current = self._cut(f"{view.key} now", table.table, columns, where, mine)
+        past: Spill | None = None
+        if self.known:
+            both = [*columns, SUPERSEDED_TIMESTAMP]
+            past = self._cut(f"{view.key} before", table.superseded, both, where, mine, beside=f"{view.key} now")
+
+        def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
+            before = None if past is None else past.file(number)
+            return answer_stored(view, current.file(number), before, keyed, us, self.asked.names[view.key])
+
+        return answered
+
+    def _events(self, view: WindowedView, mine: SpineBuckets) -> Spill:
+        """The events of a source by entity, with what all views of both need that are asked."""
+        views = [
+            one
+            for one in self.asked.views.values()
+            if isinstance(one, WindowedView) and (one.entity, one.source) == (view.entity, view.source)
+        ]
+        selectors = [self._selector(one) for one in views]
+        start_us = self._first_us(views, mine)
+        where = within(view.source.timestamp, start_us, mine.end_us)
+        columns = columns_of([selector.columns for selector in selectors])
+        archive = self.store.archive(view.source)
+        dates = archive.dates(start_us, mine.end_us)
+        return self._cut(f"{view.entity.name} {view.source.name}", archive.table, columns, where, mine, dates)
+
+    def _selector(self, view: WindowedView) -> Selector:
+        names = [] if view.sessions else self.asked.names[view.key]
+        return Selector(view, names, ARRIVED_AT if self.known else None)
+
+    def _first_us(self, views: Sequence[WindowedView], mine: SpineBuckets) -> int | None:
+        """The first event that any of some views needs; `None`: all, as for sessions, of which no end is known."""
+        starts = [None if view.sessions else first_counted(view, mine.start_us) for view in views]
+        return None if None in starts else min(us for us in starts if us is not None)
+
+    def _cut(
+        self,
+        name: str,
+        table: LakeTable,
+        columns: Sequence[str],
+        where: pc.Expression,
+        mine: SpineBuckets,
+        dates: str | None = None,
+        beside: str = "",
+    ) -> Spill:
+        """Columns of a table by bucket; what was spilled of others, but of one `beside`, is removed."""
+        if name not in self._spilled:
+            for other in [other for other in self._spilled if other != beside]:
+                del self._spilled[other]
+                shutil.rmtree(self.folder / other)
+            schema = _fields(table, columns)
+            size = piece_rows(stored_row_bytes(schema, {}), self.left, PIECE_ROWS)
+            pieces = in_pieces(table.row_groups(columns, where, dates), size)
+            self._spilled[name] = mine.spilled(self.folder / name, pieces, schema)
+            self.spilled_bytes += self._spilled[name].bytes
+        return self._spilled[name]
+
+    def _batch_columns(self, view: BatchView) -> list[str]:
+        return [*view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP, *self.asked.names[view.key]]
+
+
+def reader_of_spilled(stored: SpilledRows) -> Reader:
+    """Reads the events of one bucket."""
+
+    def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:
+        where = within(selector.view.source.timestamp, first_us, end_us)
+        pieces = (rows.filter(where) for _, rows in stored.pieces(selector.columns))
+        tables = chain([stored.nothing(selector.columns)], pieces)
+        return selected(selector, KeyLookup(selector.view.entity, keys), tables, others_max, stored.rows)
+
+    return read
+
+
+def within(instant: str, start_us: int | None, end_us: int) -> pc.Expression:
+    """The rows whose instant is in `[start, end)`; without a start, before `end`."""
+    before = pc.field(instant) < pa.scalar(end_us, INSTANT)
+    return before if start_us is None else before & (pc.field(instant) >= pa.scalar(start_us, INSTANT))
+
+
+def _fields(table: LakeTable, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([table.schema.field(name) for name in columns])
