@@ -123,6 +123,10 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert lines[0].replace('"', "") == "label,user_id,shop,event_timestamp,clicks_1h,pages_1h,pages_lifetime"
     assert [line.split(",")[-3:] for line in lines[1:]] == [["1", "3", "3"], ["0", "0.5", "0.5"], ["2", "3.5", "3.5"]]
 
+    spilled = cli("training-set", "ads@1", "--spine", "spine.csv", "--out", "out/spilled.csv", "--memory", "8GB")
+    assert spilled.out.startswith("3 rows with 3 features of ads@1 in ")
+    assert (project / "out" / "spilled.csv").read_text().splitlines() == lines
+
     unknown = json.loads(cli("get", "ads@1", "user_id=99", "shop=z", "--json").out)
     assert unknown["views"]["user_clicks@1"] == {"commit": None, "cut": None, "watermark": None}
     assert unknown["features"]["pages_1h"] == {
@@ -153,6 +157,7 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
         (("load", "click", "clicks.ndjson"), "Did you mean 'clicks'"),
         (("training-set", "ads@1", "--spine", "spine.xls", "--out", "o.csv"), "ends in '.xls'"),
         (("training-set", "ads@1", "--spine", "spine.csv", "--out", "o.xls"), "ends in '.xls'"),
+        (("training-set", "ads@1", "--spine", "spine.csv", "--out", "o", "--memory", "9"), "'9' is not a size"),
     ],
 )
 def test_what_is_refused_is_one_line_on_stderr_and_exit_code_2(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from forebay.client import archived, known_sessions
+from forebay.client import archived, bucketed, known_sessions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, moment
-from tests.sessions.world import GAP_US, PAGES, START, VISITORS, Visit, World, at, some_visits, visit
+from tests.sessions.world import GAP_US, PAGES, START, VISITORS, Visit, World, at, service, some_visits, visit
 
 
 def asked(chance: random.Random, visits: list[Visit], days: int) -> list[Visit]:
@@ -83,3 +86,19 @@ def test_the_history_as_known_has_a_row_when_a_late_event_merges_sessions(world:
     values = dict(zip(history["instant"].to_pylist(), history["sessions_lifetime"].to_pylist(), strict=True))
     assert values[moment(at(0, 2, 20) + 1)] == 2
     assert values[moment(at(0, 10))] == 1
+
+
+@pytest.mark.parametrize("clock", ["as_of", "as_known"])
+def test_a_training_set_bucket_by_bucket_is_the_one_in_memory(
+    world: World, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucketed, "buckets_needed", lambda *_: 3)
+    chance = random.Random(9)
+    visits = some_visits(chance, 5)
+    world.archive(visits, arrived_us=START + 2 * DAY_US)
+    rows = [{**row, "event_timestamp": moment(row["ts"])} for row in asked(chance, visits, 5)]
+    spine = pa.Table.from_pylist(rows).drop_columns(["ts", "id"])
+    how: dict[str, Any] = {"features": service, "clock": clock, "with_statuses": True}
+    expected = world.features.get_historical_features(spine, **how).to_arrow()
+    world.features.write_historical_features(spine, out=tmp_path / "set.parquet", memory="10GB", **how)
+    assert pq.read_table(tmp_path / "set.parquet").equals(expected)
