@@ -28,7 +28,6 @@ from forebay.client.asked import Asked
 from forebay.client.buckets import (
     ROW,
     SPINE_SCHEMA,
-    VALUE_BYTES,
     SpineBuckets,
     asked_row_bytes,
     buckets_needed,
@@ -92,7 +91,7 @@ class _Passes:
     buckets: dict[str, SpineBuckets] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        width = self.spine.row_bytes() + VALUE_BYTES * len(self.asked.columns)
+        width = self.spine.row_bytes() + asked_row_bytes(column.feature.type for column in self.asked.columns)
         self.range_rows = piece_rows(width, self.left, RANGE_ROWS_MAX)
         self.ranges = max(1, -(-self.spine.rows // self.range_rows))
         if self.ranges > FILES_MAX:
@@ -164,7 +163,8 @@ class _Passes:
         needed = 1
         for view in views:
             rows, width = self.stored.row_bytes(view)
-            asked = self.spine.rows * asked_row_bytes(len(self.asked.names[view.key]))
+            kinds = [view.outputs()[name].type for name in self.asked.names[view.key]]
+            asked = self.spine.rows * asked_row_bytes(kinds)
             needed = max(needed, buckets_needed(rows * width, asked, self.left))
         return needed
 

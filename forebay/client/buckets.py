@@ -12,7 +12,7 @@ decides between equals is what decides in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ HASH_BITS = 22
 TEXT_BYTES = 24
 COPIES = 4
 """How often a stored row is in memory at the peak: as Arrow, as columns, in order, and what is made of them."""
-ROW_BYTES, VALUE_BYTES = 250, 60
+ROW_BYTES, VALUE_BYTES, LIST_BYTES = 250, 60, 500
 """What a row asked takes: its entity and its place, and each of its values on the way to the result."""
 PIECE_SHARE = 10
 """What is read or written together may take a tenth of the memory that is left."""
@@ -91,14 +91,14 @@ def buckets_needed(stored_bytes: int, asked_bytes: int, left: int) -> int:
     return min(max(1, -(-3 * (stored_bytes + asked_bytes) // left)), FILES_MAX)
 
 
-def stored_row_bytes(schema: pa.Schema, declared: Mapping[str, AnyType]) -> int:
+def stored_row_bytes(schema: pa.Schema, declared: Mapping[str, object]) -> int:
     """About how much memory a stored row takes while its bucket is answered."""
     return COPIES * sum(_width(column, declared.get(column.name)) for column in schema) + 40
 
 
-def asked_row_bytes(features: int) -> int:
-    """About how much memory a row asked takes while its bucket is answered."""
-    return ROW_BYTES + VALUE_BYTES * features
+def asked_row_bytes(kinds: Iterable[object]) -> int:
+    """About how much memory a row asked for features of some types takes while its bucket is answered."""
+    return ROW_BYTES + sum(VALUE_BYTES if isinstance(kind, AnyType) else LIST_BYTES for kind in kinds)
 
 
 def piece_rows(row_bytes: int, left: int, most: int) -> int:
@@ -124,7 +124,7 @@ def columns_of(parts: Sequence[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(name for names in parts for name in names))
 
 
-def _width(column: pa.Field, declared: AnyType | None) -> int:
+def _width(column: pa.Field, declared: object) -> int:
     if isinstance(declared, StringType):
         return TEXT_BYTES if declared.max_bytes is None else declared.max_bytes + 8
     try:

@@ -30,7 +30,6 @@ from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
 from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
-from forebay.language.types import AnyType
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.archive import ARRIVED_AT
 from forebay.stores.lake_table import LakeTable
@@ -68,8 +67,7 @@ class StoredBuckets:
             return size, stored_row_bytes(_fields(table.table, self._batch_columns(view)), features)
         archive = self.store.archive(view.source)
         names = self._selector(view).columns
-        declared: dict[str, AnyType] = dict(view.source.schema)
-        return (archive.size() or (0, 0))[0], stored_row_bytes(_fields(archive.table, names), declared)
+        return (archive.size() or (0, 0))[0], stored_row_bytes(_fields(archive.table, names), view.source.schema)
 
     def _of_events(self, view: WindowedView, mine: SpineBuckets) -> Answer:
         names, spill = self.asked.names[view.key], self._events(view, mine)
