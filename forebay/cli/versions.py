@@ -77,7 +77,7 @@ def retire(
     from forebay.stores.location import Location
 
     settings = Settings.from_env()
-    online, location = connect_online(settings), Location.of(settings.offline_url)
+    online, location = connect_online(settings), Location.of(settings.offline_url, namespace=settings.namespace)
     registry, namespace = Registry.open(settings, online), settings.namespace
     planned = plan_retirement(registry, online, namespace, location, view, now_us=time.time_ns() // 1_000)
     if not as_json:

@@ -29,6 +29,7 @@ from forebay.stores.active import Active
 from forebay.stores.connection import translated
 from forebay.stores.documents import Documents, open_documents
 from forebay.stores.keys import Keys
+from forebay.stores.ownership import Owner
 
 if TYPE_CHECKING:
     from forebay.settings import Settings
@@ -63,18 +64,21 @@ class Flipped:
 class Registry:
     """The deployed definitions of one namespace."""
 
-    def __init__(self, documents: Documents, online: redis.Redis, namespace: str) -> None:
+    def __init__(self, documents: Documents, online: redis.Redis, namespace: str, owner: Owner | None = None) -> None:
         self._documents = documents
         self._online = online
+        self._owner = owner or Owner()
         self._key, self._active = Keys(namespace).manifest(), Keys(namespace).active()
 
     @classmethod
     def open(cls, settings: Settings, online: redis.Redis) -> Registry:
         """The registry of a deployment; `online` is a connection of its."""
-        return cls(open_documents(settings.offline_url), online, settings.namespace)
+        owner = Owner(settings.offline_url, settings.namespace)
+        return cls(open_documents(settings.offline_url), online, settings.namespace, owner)
 
     def current(self) -> Definitions | None:
         """The deployed definitions, `None` before the first apply."""
+        self._owner.check()
         offline, online = self._offline(), self._read_online()
         return online if offline is None or (online is not None and online.number > offline.number) else offline
 
@@ -157,6 +161,7 @@ class Registry:
         return deployed.number
 
     def _take(self, definitions: Definitions) -> None:
+        self._owner.claim()
         if not self._documents.create(_name(definitions.number), to_manifest(definitions)):
             raise FencedError(
                 f"Another apply has just deployed manifest {definitions.number}, and nothing of this one was written; "

@@ -79,6 +79,7 @@ class LakeTable:
         """The newest version of the table; `None` where there is no table yet."""
         with self._lock, self.location.reached(f"reading {self.path}"):
             if self._table is None:
+                self.location.owner.check()
                 try:
                     self._table = DeltaTable(self.location.at(self.path), storage_options=dict(self.location.options))
                 except TableNotFoundError:
@@ -307,6 +308,7 @@ class LakeTable:
         settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}
         conflict: CommitFailedError | None = None
         with self.location.reached(f"making {self.path}"):
+            self.location.owner.claim()
             try:
                 self._table = DeltaTable.create(
                     self.location.at(self.path),

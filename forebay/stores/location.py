@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.errors import ForebayError, StoreError, StoreUnavailableError
+from forebay.stores.ownership import Owner
 
 CONNECT_TIMEOUT, REQUEST_TIMEOUT = "3s", "60s"
 RETRIES_MAX, RETRY_TIMEOUT = "3", "10s"
@@ -33,16 +34,18 @@ _UNREACHABLE = re.compile(
 
 @dataclass(frozen=True)
 class Location:
-    """The root of the offline store."""
+    """The root of the offline store; `owner` sees to it that it is of one namespace."""
 
     url: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    owner: Owner = field(default_factory=Owner, repr=False, compare=False)
 
     @classmethod
-    def of(cls, url: str, environ: Mapping[str, str] = os.environ) -> Location:
-        """The location of `FOREBAY_OFFLINE_URL`."""
+    def of(cls, url: str, environ: Mapping[str, str] = os.environ, *, namespace: str | None = None) -> Location:
+        """The location of `FOREBAY_OFFLINE_URL`, for a namespace (`None`: whosever it is)."""
+        owner = Owner(url, namespace)
         if not url.startswith("s3://"):
-            return cls(str(Path(url.removeprefix("file://")).expanduser().absolute()))
+            return cls(str(Path(url.removeprefix("file://")).expanduser().absolute()), owner=owner)
         options = {name: value for name, value in environ.items() if name.startswith("AWS_")}
         endpoint = options.get("AWS_ENDPOINT_URL_S3") or options.get("AWS_ENDPOINT_URL") or ""
         if endpoint:
@@ -51,7 +54,7 @@ class Location:
             options["AWS_ALLOW_HTTP"] = "true"
         options.setdefault("AWS_REGION", options.get("AWS_DEFAULT_REGION", "us-east-1"))
         options |= {"aws_conditional_put": "etag", "connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
-        return cls(url.rstrip("/"), options | {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT})
+        return cls(url.rstrip("/"), options | {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT}, owner)
 
     def at(self, path: str) -> str:
         """The URL of something in it."""

@@ -53,14 +53,14 @@ class TableHoldings:
 
 def online_holdings(client: redis.Redis, namespace: str, view: str) -> OnlineHoldings:
     """What the online store holds of a view now."""
-    kinds: dict[str, str] = {}
+    kinds: Counter[str] = Counter()
     size = 0
     for blobs in scan_view(client, namespace, view):
-        new = [blob for blob in blobs if blob.name not in kinds]
-        kinds |= {blob.name: blob.kind for blob in new}
+        new = set(blobs)  # what the server shows again in another step, because its table grows, counts again
+        kinds.update(blob.kind for blob in new)
         size += sum(_lengths(client, [blob.name for blob in new]))
     beside = [length for length in _lengths(client, _beside(namespace, view)) if length]
-    return OnlineHoldings(dict(sorted(Counter(kinds.values()).items())), len(beside), size + sum(beside))
+    return OnlineHoldings(dict(sorted(kinds.items())), len(beside), size + sum(beside))
 
 
 def remove_online(client: redis.Redis, namespace: str, view: str, *, wait_s: float = LEASE_WAIT_S) -> int:

@@ -29,11 +29,15 @@ from forebay.stores.tiles_table import StreamedTable, TilesTable
 class OfflineStore:
     """The tables under `FOREBAY_OFFLINE_URL`. Opens nothing until a table is used.
 
-    A table object follows its table: keep it for many calls. Storage that does not answer is a `StoreUnavailableError`.
+    A table object follows its table: keep it for many calls. Storage that does not answer is a `StoreUnavailableError`,
+    a store of another namespace a `ConfigError`.
     """
 
     def __init__(self, settings: Settings | str) -> None:
-        self.location = Location.of(settings if isinstance(settings, str) else settings.offline_url)
+        if isinstance(settings, str):
+            self.location = Location.of(settings)
+        else:
+            self.location = Location.of(settings.offline_url, namespace=settings.namespace)
 
     def archive(self, source: EventSource, limits: Mapping[str, int] | None = None) -> Archive:
         """The events of a source. `limits` (`Definitions.limits`) bounds the columns of files that are loaded."""

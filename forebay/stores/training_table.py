@@ -25,6 +25,7 @@ class TrainingTable:
 
     def overwrite(self, table: pa.Table) -> None:
         """Replace it, in one commit."""
+        self._location.owner.claim()
         write_delta(self._location, self._path, table)
 
     def read(self) -> pa.Table:
