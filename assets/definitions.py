@@ -19,7 +19,7 @@ from assets.online import online_asset
 from assets.retirement import retired_asset
 from assets.schedules import refresh_schedule
 from assets.services import service_spec, training_asset
-from assets.sources import source_specs
+from assets.sources import sessions_spec, source_specs
 from assets.windowed import tiles_asset
 from forebay.language import definitions as language
 from forebay.language.learned import statistics_of
@@ -29,11 +29,13 @@ from forebay.language.view import BatchView, WindowedView
 def make_definitions(deployed: language.Definitions) -> Definitions:
     """The assets and schedules of all sources, views and services."""
     windowed = [view for view in deployed.views.values() if isinstance(view, WindowedView)]
+    sessions = {view.sessions.name: view.sessions for view in windowed if view.sessions is not None}
     batch = [view for view in deployed.views.values() if isinstance(view, BatchView)]
     schedules = [refresh_schedule(view) for view in deployed.views.values()]
     return Definitions(
         assets=[
             *chain.from_iterable(source_specs(source) for source in deployed.sources.values()),
+            *(sessions_spec(one) for one in sessions.values()),
             *(tiles_asset(view) for view in windowed),
             *(features_asset(view) for view in batch),
             *(online_asset(view) for view in deployed.views.values()),

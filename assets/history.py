@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, Mat
 
 from assets.deployment import offline, with_deployed_defaults
 from assets.description import spec
-from assets.keys import history_key, offline_key, source_key
+from assets.keys import events_key, history_key, offline_key
 from assets.partitions import history_days, wall_clock_us, window_us
 from assets.reporting import clear_errors, reported
 from forebay.language.view import AnyView, WindowedView
@@ -32,7 +32,7 @@ def history_asset(view: AnyView) -> AssetsDefinition:
         {"deltalake"},
         f"Finished values in long form, on a grid of {view.history}: what SQL asks for.",
         {**{name: str(kind) for name, kind in view.entity.keys.items()}, **COLUMNS},
-        deps=[source_key(view.source) if isinstance(view, WindowedView) else offline_key(view)],
+        deps=[events_key(view) if isinstance(view, WindowedView) else offline_key(view)],
         partitions_def=history_days(view),
     )
 

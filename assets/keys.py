@@ -2,6 +2,7 @@
 
 stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<view>_v<n>  →  service/<service>_v<n>
                     table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
+events/<source>  →  sessions/<name>  →  tiles/…, as far as a view is of sessions
                     events/…, features/…                      →  training/<service>_v<n>, history/<view>_v<n>
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dagster import AssetKey
 
 from forebay.language.service import FeatureService
+from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, EventSource
 from forebay.language.view import AnyView, WindowedView
 
@@ -22,6 +24,16 @@ def stream_key(source: EventSource) -> AssetKey:
 def source_key(source: AnySource) -> AssetKey:
     """The archive of an event source, or a table."""
     return AssetKey(["events" if isinstance(source, EventSource) else "table", source.name])
+
+
+def sessions_key(sessions: Sessionize) -> AssetKey:
+    """The sessions in the events of a source."""
+    return AssetKey(["sessions", sessions.name])
+
+
+def events_key(view: WindowedView) -> AssetKey:
+    """What a windowed view aggregates: the archive of its source, or sessions."""
+    return source_key(view.source) if view.sessions is None else sessions_key(view.sessions)
 
 
 def offline_key(view: AnyView) -> AssetKey:

@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, Mat
 
 from assets.deployment import offline, online
 from assets.description import spec
-from assets.keys import learned_key, offline_key, source_key
+from assets.keys import events_key, learned_key, offline_key
 from assets.partitions import wall_clock_us
 from assets.reporting import clear_errors
 from forebay.language.learned import statistics_of
@@ -22,7 +22,7 @@ def learned_asset(view: AnyView) -> AssetsDefinition:
         {"numpy"},
         "Its statistical defaults, learned from history; from then on they hold in serving and training alike.",
         {name: str(statistic) for name, statistic in statistics_of(view).items()},
-        deps=[source_key(view.source) if isinstance(view, WindowedView) else offline_key(view)],
+        deps=[events_key(view) if isinstance(view, WindowedView) else offline_key(view)],
     )
 
     @multi_asset(specs=[described], name=f"learned__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())

@@ -15,7 +15,7 @@ from dagster import (
 
 from assets.deployment import offline
 from assets.description import spec
-from assets.keys import offline_key, online_key, service_key, source_key, training_key
+from assets.keys import events_key, offline_key, online_key, service_key, training_key
 from assets.reporting import clear_errors, reported
 from forebay.language.service import FeatureService
 from forebay.language.view import AnyView, WindowedView
@@ -48,7 +48,7 @@ def training_asset(service: FeatureService) -> AssetsDefinition:
         {"deltalake"},
         "The service's features as they were at each row of a spine (config: `spine`, a file).",
         _columns(service),
-        deps=[source_key(v.source) if isinstance(v, WindowedView) else offline_key(v) for v in _views(service)],
+        deps=[events_key(v) if isinstance(v, WindowedView) else offline_key(v) for v in _views(service)],
     )
 
     @multi_asset(specs=[described], name=f"training__{service.asset_name}", backfill_policy=BackfillPolicy.single_run())

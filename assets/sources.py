@@ -7,7 +7,8 @@ from pathlib import PurePath
 from dagster import AssetSpec
 
 from assets.description import source_columns, spec, stream_kind
-from assets.keys import source_key, stream_key
+from assets.keys import sessions_key, source_key, stream_key
+from forebay.language.sessions import SESSION_SCHEMA, Sessionize
 from forebay.language.source import AnySource, EventSource, TableSource
 
 
@@ -25,6 +26,19 @@ def source_specs(source: AnySource) -> list[AssetSpec]:
         deps=[stream_key(source)] if source.stream is not None else [],
     )
     return [archive, *_stream(source)]
+
+
+def sessions_spec(sessions: Sessionize) -> AssetSpec:
+    """The sessions in the events of a source: computed by every view of them, and kept nowhere."""
+    described = spec(
+        sessions.source,
+        sessions_key(sessions),
+        {"numpy"},
+        f"Sessions: events of an entity at most {sessions.gap} apart, for at most {sessions.longest}.",
+        {name: str(kind) for name, kind in SESSION_SCHEMA.items()},
+        deps=[source_key(sessions.source)],
+    )
+    return described.merge_attributes(metadata={"gap": sessions.gap, "longest": sessions.longest})
 
 
 def _stream(source: EventSource) -> list[AssetSpec]:

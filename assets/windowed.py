@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, Mat
 
 from assets.deployment import declared, offline
 from assets.description import spec
-from assets.keys import offline_key, source_key
+from assets.keys import events_key, offline_key
 from assets.partitions import partitions_of, window_us
 from assets.reporting import clear_errors, reported
 from forebay.language.view import WindowedView
@@ -20,7 +20,7 @@ def tiles_asset(view: WindowedView) -> AssetsDefinition:
         offline_key(view),
         {"deltalake", "numpy"},
         "Partial aggregates of each day: the same fold as the stream's.",
-        deps=[source_key(view.source)],
+        deps=[events_key(view)],
         partitions_def=partitions_of(view),
     )
 

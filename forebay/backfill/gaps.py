@@ -47,7 +47,7 @@ def gap(store: OfflineStore, view: WindowedView, cut_us: int) -> Gap:
     archive, tiles = store.archive(view.source), store.tiles(view)
     archived = archive.events_by_date()
     behind = (archived.keys() - tiles.folded().keys()) | tiles.behind(archived).keys()
-    before = {day for day in archived if day_us(day) + DAY_US <= cut_us}
+    before = {day for day in archived.keys() | behind if day_us(day) + DAY_US <= cut_us}
     loaded = archive.days_without_stream(cut_us) - before
     return Gap(view.key, tuple(sorted(behind & (before | loaded))), tuple(sorted(loaded - behind)))
 

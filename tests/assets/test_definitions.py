@@ -17,6 +17,7 @@ from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
 from tests.backfill import shop
 from tests.backfill.world import day
+from tests.language.shop import VISITS
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,15 @@ def test_lineage_goes_from_stream_to_service(defs: dg.Definitions) -> None:
     online = {"online/user_sales_v1", "online/user_tier_v1", "online/user_spending_v1"}
     assert parents(defs, "service/shop_v1") == online
     assert parents(defs, "training/shop_v1") == {"events/sales", "features/user_tier_v1", "features/user_spending_v1"}
+
+
+def test_lineage_of_a_view_of_sessions_goes_through_them() -> None:
+    visits = make_definitions(Definitions.of(VISITS))
+    assert parents(visits, "sessions/shop_sessions") == {"events/shop"}
+    assert parents(visits, "tiles/visits_v1") == {"sessions/shop_sessions"}
+    node = visits.resolve_asset_graph().get(dg.AssetKey(["sessions", "shop_sessions"]))
+    assert not node.is_executable
+    assert (node.metadata["gap"], node.metadata["longest"]) == ("30m", "12h")
 
 
 def test_what_flows_in_is_shown_and_not_run(defs: dg.Definitions) -> None:

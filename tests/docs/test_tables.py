@@ -36,6 +36,7 @@ from forebay import (
     List,
     RedisStream,
     SecondsSince,
+    Sessionize,
     String,
     TableSource,
     Timestamp,
@@ -71,6 +72,7 @@ DECLARATIONS = {
     "RedisStream": RedisStream,
     "KafkaTopic": KafkaTopic,
     "TableSource": TableSource,
+    "Sessionize": Sessionize,
     "WindowedView": WindowedView,
     "Aggregations": Aggregation,
     "Feature": Feature,
@@ -113,7 +115,7 @@ def test_every_declaration_is_documented() -> None:
     exported = {name for name in forebay.__all__ if name not in ("BatchView", "FeatureStore", "ForebayError")}
     assert not {name for name in exported if f"`{name}" not in page and f"# {name}" not in page}
     structs = {name for name in exported if isinstance(getattr(forebay, name), type(msgspec.Struct))}
-    described = {*DECLARATIONS, *(kind.__name__ for kind in AGGREGATIONS), "Decimal", "Derived"}
+    described = {*DECLARATIONS, *(kind.__name__ for kind in AGGREGATIONS), "Decimal", "Derived", "List", "Vector"}
     described |= {kind.__name__ for kind in get_args(AnyStatistic)}
     assert structs <= described
 
