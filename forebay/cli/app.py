@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from forebay.cli import asking, deploying, events, learning, letters, rebuilding, running, state, versions
+from forebay.cli import asking, deploying, events, learning, letters, rebuilding, running, state, upkeep, versions
 from forebay.cli.printing import fail
 from forebay.errors import ForebayError
 
@@ -42,6 +42,7 @@ app.command()(versions.flip)
 app.command()(learning.learn)
 app.command()(versions.retire)
 app.command()(rebuilding.rebuild)
+app.command()(upkeep.maintain)
 app.command()(state.down)
 app.command()(running.demo)
 app.command()(state.doctor)

@@ -34,6 +34,8 @@ from forebay.stores.row_groups import ahead, read_row_groups
 
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
+CLUSTERED_GROUP_ROWS = 32 * 1024
+"""Of files that are in order: a look-up reads a few of them, and a scan of all is hardly slower."""
 COMPACT_EVERY = 256
 """Appends between two compactions: a commit and a scan cost some 0.1 ms more for each file there is."""
 _WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
@@ -45,6 +47,9 @@ _APPENDER = WriterProperties(
 """Small files of mostly distinct values: without dictionaries they are a quarter smaller and cost two thirds of the
 CPU. Compaction, which sees many rows at once, makes dictionaries."""
 
+_CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
+CLUSTERED = "clustered/"
+"""Positions of upkeep: how many rows a date had when its files were put in order; not handed out as positions."""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
 
@@ -94,11 +99,8 @@ class LakeTable:
         return None if snapshot is None else snapshot.transaction_version(app_id)
 
     def positions(self) -> dict[str, int]:
-        """The versions of all app_ids."""
-        if self.snapshot() is None:
-            return {}
-        with self.location.reached(f"reading the log of {self.path}"):
-            return read_transactions(self.location.files(self.path))
+        """The versions of all app_ids, but for those of upkeep."""
+        return {name: to for name, to in self._transactions().items() if not name.startswith(CLUSTERED)}
 
     def append(self, prepare: Callable[[Position], Commit | None]) -> bool:
         """Append what `prepare` makes of the positions, atomically with the new ones; False where that is nothing.
@@ -161,6 +163,56 @@ class LakeTable:
             if snapshot is not None:
                 with contextlib.suppress(CommitFailedError):
                     snapshot.optimize.compact(writer_properties=_WRITER)
+
+    def unordered(self) -> dict[str, int]:
+        """The dates that have got or lost rows since their files were put in order, with the rows that they have."""
+        known = self._transactions()
+        return {date: rows for date, rows in self.rows_by_date().items() if known.get(CLUSTERED + date) != rows}
+
+    def cluster(self, date: str, order: Sequence[str]) -> None:
+        """Write the rows of a date anew, in order; whoever appends to it meanwhile makes it be done again.
+
+        Rows are read of the very version that they are replaced in, so none can come in between unseen: Delta refuses
+        the commit. Raises `StoreError` when conflicts do not end.
+        """
+
+        def write(table: DeltaTable) -> None:
+            dataset = table.to_pyarrow_dataset(file_pruning_predicate=f"{DATE} = '{date}'")
+            rows = dataset.to_table(filter=pc.field(DATE) == date).sort_by([(name, "ascending") for name in order])
+            write_deltalake(
+                table,
+                rows,
+                mode="overwrite",
+                predicate=f"{DATE} = '{date}'",
+                writer_properties=_CLUSTERED_WRITER,
+                commit_properties=Commit(rows, {CLUSTERED + date: len(rows)}).properties,
+            )
+
+        self._commit(write)
+
+    def file_sizes(self) -> dict[str, list[int]]:
+        """Bytes of the files of each date."""
+        files = self._files([f"partition.{DATE}", "size_bytes"])
+        found: dict[str, list[int]] = {}
+        for date, size in zip(*(column.to_pylist() for column in files), strict=True) if files else ():
+            found.setdefault(date, []).append(size)
+        return found
+
+    def vacuum(self, hours: int, *, dry_run: bool) -> int:
+        """Remove files that no version of the last `hours` has and that are as old; how many there are."""
+        with self._lock, self.location.reached(f"vacuuming {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is None:
+                return 0
+            return len(snapshot.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
+
+    def checkpoint(self) -> None:
+        """Sum the log up, and remove what is older than Delta keeps (`delta.logRetentionDuration`, 30 days)."""
+        with self._lock, self.location.reached(f"summing up the log of {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is not None:
+                snapshot.create_checkpoint()
+                snapshot.cleanup_metadata()
 
     def files(self, instant: str) -> DataFiles:
         """Files to be written now, by the instant that `date` is the date of, and committed later."""
@@ -258,6 +310,12 @@ class LakeTable:
         counted = pa.table({"date": files[0], "rows": files[1]}).group_by("date").aggregate([("rows", "sum")])
         counts = zip(counted["date"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True)
         return {date: rows for date, rows in sorted(counts) if rows}
+
+    def _transactions(self) -> dict[str, int]:
+        if self.snapshot() is None:
+            return {}
+        with self.location.reached(f"reading the log of {self.path}"):
+            return read_transactions(self.location.files(self.path))
 
     def _fenced(self) -> FencedError:
         return FencedError(

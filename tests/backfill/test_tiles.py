@@ -9,6 +9,9 @@ from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.errors import RequestError
 from forebay.instants import DAY_US
+from forebay.stores.tiles_columns import ENTITY_KEY, HOP_US
+from forebay.stores.tiles_columns import START as START_COLUMN
+from forebay.stores.upkeep import keep_up
 from tests.backfill.shop import counter_sales, user_sales
 from tests.backfill.world import World, day, sale, some_sales
 
@@ -91,3 +94,21 @@ def test_an_empty_day_is_known_to_be_empty(world: World) -> None:
 def test_only_whole_dates_are_folded(world: World, first: int, last: int) -> None:
     with pytest.raises(RequestError, match="whole dates"):
         fold_dates(world.store, user_sales, first, last)
+
+
+def test_tiles_in_order_are_the_same_tiles_and_are_folded_again_as_ever(any_world: World) -> None:
+    world, order = any_world, [HOP_US, ENTITY_KEY, START_COLUMN]
+    world.load(some_sales(300, 4))
+    fold_dates(world.store, user_sales, day(0), day(4))
+    table = world.store.tiles(user_sales)
+    before, folded = table.read(), table.folded()
+    assert keep_up(table.table, order).ordered == tuple(folded)
+    assert keep_up(table.table, order).ordered == ()
+    after = world.store.tiles(user_sales)
+    assert after.folded() == folded
+    assert sorted(after.read()[0]) == sorted(before[0])
+    assert publish_view(world.redis, world.namespace, world.store, user_sales).cut_us == day(4)
+    assert world.online(user_sales, KEYS, day(4)) == world.expected(user_sales, KEYS, day(4))
+    world.load([sale(999, day(1, 1))])
+    fold_dates(world.store, user_sales, day(1), day(2))
+    assert keep_up(table.table, order).ordered == ("2024-01-02",)

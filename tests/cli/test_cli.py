@@ -280,6 +280,18 @@ def test_help_loads_no_engine_and_the_module_runs_as_the_command_does() -> None:
     assert "training-set" in shown.stdout
 
 
+def test_maintain_puts_tables_in_order(cli: Cli, project: Path, deployment: Deployment) -> None:
+    cli("apply")
+    cli("load", "clicks", "clicks.ndjson")
+    would = json.loads(cli("maintain", "events/clicks", "--dry-run", "--json").out)
+    done = json.loads(cli("maintain", "events/clicks", "--json").out)
+    assert [(one["table"], one["ordered"]) for one in (*would, *done)] == [("events/clicks", ["2013-06-01"])] * 2
+    assert "events/clicks" in cli("maintain").out
+    refused = cli("maintain", "event/clicks")
+    assert (refused.code, "Did you mean 'events/clicks'" in refused.err) == (2, True)
+    assert "expected 24 or more" in cli("maintain", "--older-than-hours", "1").err
+
+
 def test_rebuild_publishes_again_what_an_online_store_lost(cli: Cli, project: Path, deployment: Deployment) -> None:
     assert cli("rebuild").code == 2, "nothing is deployed"
     cli("apply")
