@@ -31,6 +31,7 @@ from streaming.begun import Begun, begin
 from streaming.interpreter import prepare_process
 from streaming.logs import FORMATS, LOG, configure
 from streaming.parts import Task
+from streaming.refilling import replay
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
             show(Settings.from_env(), options.source, as_json=options.json)
             return DONE
         run(Settings.from_env(), options, stop, summary)
+        if options.replay and stop.error is None:
+            return DONE
     error = stop.error
     if error is None:
         LOG.info("stop", why="signal" if stop.requested else "end", **summary.to_dict())
@@ -68,6 +71,11 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
     online = connect_online(settings)
     definitions = _deployed(settings, online)
+    if options.replay:
+        replay(settings, definitions, options, online, stop, summary)
+        return
+    if options.from_instant or options.from_offset:
+        raise ConfigError("--from-instant and --from-offset say where a --replay starts; a stream resumes by itself")
     sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after, summary.retried)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
     replaced = running_flows(task, online)
@@ -157,6 +165,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         choices=FORMATS,
         metavar="FORMAT",
         help="say on standard error what happens while it runs: json or text",
+    )
+    parser.add_argument(
+        "--replay", metavar="VIEW@N", help="fill this view from the archive, beside the running stream, and end"
+    )
+    parser.add_argument(
+        "--from-instant", metavar="INSTANT", help="the view is to be right from here on (default: from the beginning)"
+    )
+    parser.add_argument(
+        "--from-offset",
+        action="append",
+        default=[],
+        metavar="PARTITION=OFFSET",
+        help="the view is to be right after what lies before these offsets; may be repeated",
     )
     parser.add_argument("--status", action="store_true", help="run nothing: say how the stream is, and what is behind")
     parser.add_argument("--json", action="store_true", help="print the summary, or the status, as JSON")

@@ -70,6 +70,8 @@ class ViewStatus:
     watermark_us: int | None
     repair: Sequence[str]
     losses: Sequence[str]
+    filling: bool = False
+    """Whether some slot is being filled: it answers `UNAVAILABLE`."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Status:
             _known(watermark_us),
             self._to_repair(view, marked, cut_us),
             [str(loss) for loss in losses],
+            any(slot.targets for slot in progress),
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:
@@ -265,6 +268,7 @@ def to_dict(status: SourceStatus) -> dict[str, Any]:
                 "commit": view.commit,
                 "cut": when(view.cut_us),
                 "watermark": when(view.watermark_us),
+                "filling": view.filling,
                 "repair": list(view.repair),
                 "losses": list(view.losses),
             }

@@ -41,6 +41,21 @@ def stream(
         str | None,
         typer.Option(metavar="FORMAT", help="Say on standard error what happens while it runs: json or text."),
     ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(metavar="VIEW@N", help="Fill this view from the archive, beside the running stream, and end."),
+    ] = None,
+    from_instant: Annotated[
+        str | None,
+        typer.Option(metavar="INSTANT", help="The view is to be right from here on (default: from the beginning)."),
+    ] = None,
+    from_offset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARTITION=OFFSET",
+            help="The view is to be right after what lies before these offsets; may be repeated.",
+        ),
+    ] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Run nothing: say how the stream is, and what is behind.")
     ] = False,
@@ -48,9 +63,10 @@ def stream(
 ) -> None:
     """Run the stream: events of every source into the online and the offline store (docs/stream.md)."""
     flags = {"--until-end": until_end, "--status": status, "--json": as_json}
-    given = {"--source": source or [], "--accept-loss": accept_loss or []}
+    given = {"--source": source or [], "--accept-loss": accept_loss or [], "--from-offset": from_offset or []}
+    said = {"--log-format": log_format, "--replay": replay, "--from-instant": from_instant}
+    given |= {option: [word] for option, word in said.items() if word}
     arguments = [flag for flag, wanted in flags.items() if wanted]
-    arguments += ["--log-format", log_format] if log_format else []
     arguments += ["--metrics-port", str(metrics_port)] if metrics_port else []
     arguments += [word for option, names in given.items() for name in names for word in (option, name)]
     run_module("streaming", [*arguments, "--workers", str(workers), "--give-up-after", str(give_up_after)])

@@ -13,7 +13,7 @@ WATCHes of the connection: exactly one transaction per send.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -28,15 +28,27 @@ _OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
 
 
 class Fence:
-    """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`."""
+    """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`.
 
-    def __init__(self, wire: Wire, keys: Sequence[str], what: str, gone: str, token: bytes | None = None) -> None:
+    `others` are keys that must stay as they are, besides: the tokens of somebody whose take-over ends this writer.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        keys: Sequence[str],
+        what: str,
+        gone: str,
+        token: bytes | None = None,
+        others: Mapping[str, bytes | None] | None = None,
+    ) -> None:
         self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
+        self._others = dict(others or {})
         self.token = token or uuid.uuid4().hex.encode()
-        self._guard = pack(("WATCH", *keys)) + pack(("MGET", *keys))
-        self._still_there = b"*%d\r\n" % len(self._keys) + b"$%d\r\n%b\r\n" % (len(self.token), self.token) * len(
-            self._keys
-        )
+        watched = (*self._keys, *self._others)
+        self._guard = pack(("WATCH", *watched)) + pack(("MGET", *watched))
+        self._expected = [*[self.token] * len(self._keys), *self._others.values()]
+        self._still_there = b"*%d\r\n" % len(watched) + b"".join(map(_bulk, self._expected))
         self._lost: list[bytes | None] | None = None
 
     @property
@@ -51,7 +63,7 @@ class Fence:
 
     def another(self, wire: Wire) -> Fence:
         """The same token on another connection, still to be armed."""
-        return Fence(wire, self._keys, self._what, self._gone, self.token)
+        return Fence(wire, self._keys, self._what, self._gone, self.token, self._others)
 
     def arm(self) -> None:
         """Watch the keys, as they are now. Raises `FencedError` where the token is gone."""
@@ -99,7 +111,7 @@ class Fence:
     def _look(self, replies: list[Any]) -> None:
         for reply in replies:
             self._wire.checked(reply)
-        lost = [token for token in replies[1] if token != self.token]
+        lost = [token for token, expected in zip(replies[1], self._expected, strict=True) if token != expected]
         self._lost = lost or None
 
     def _fenced(self) -> FencedError:
@@ -108,3 +120,8 @@ class Fence:
         return FencedError(
             f"Another writer took over {self._what}. This one must stop; nothing of this commit was written."
         )
+
+
+def _bulk(value: bytes | None) -> bytes:
+    """A value as the server sends it."""
+    return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)

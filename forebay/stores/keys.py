@@ -8,9 +8,11 @@
     <ns>:{17}:cut:<view>@<v>               the cut of the last finished publication
     <ns>:{17}:published:<view>@<v>         the entities that may have a :b or :r
     <ns>:{17}:fence:<source>               the token of the lane that may write the slot's tiles of views of a source
+    <ns>:{17}:fence:<view>@<v>             the token of who fills the view beside the flow
     <ns>:{17}:refused:<source>             offsets that the lane of slot 17 passed over because of the clock
     <ns>:lease:<view>@<v>                  the token of the view's publisher
     <ns>:flows                             how many flows have taken over
+    <ns>:streams:<source>                  the views that the source's flow streams
     <ns>:alive:<source>                    signs of life of the source's flow
     <ns>:manifest                          the deployed definitions
     <ns>:active                            which version of each service is active
@@ -72,9 +74,9 @@ class Keys:
         """The entities of a slot that may have a batch blob or row of a view."""
         return f"{self._heads[slot]}published:{view}"
 
-    def fence(self, slot: int, source: str) -> str:
-        """Who may write the stream tiles of a slot, for the views of a source."""
-        return f"{self._heads[slot]}fence:{source}"
+    def fence(self, slot: int, owner: str) -> str:
+        """Who may write the stream tiles of a slot, for the views of a source; or for a view that is filled beside."""
+        return f"{self._heads[slot]}fence:{owner}"
 
     def refused(self, slot: int, source: str) -> str:
         """Offsets that the lane whose first slot it is passed over because of the clock."""
@@ -87,6 +89,10 @@ class Keys:
     def flows(self) -> str:
         """How many flows have taken over."""
         return f"{self._namespace}:flows"
+
+    def streams(self, source: str) -> str:
+        """The views that the flow of a source streams."""
+        return f"{self._namespace}:streams:{source}"
 
     def alive(self, source: str) -> str:
         """Signs of life of a source's flow."""

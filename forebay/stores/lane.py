@@ -92,6 +92,9 @@ def wall_clock_us() -> int:
 class Lane:
     """The writer of `slots` for `views`, once it has taken over; or once another has, with a `token` that it hands on.
 
+    `beside` are the tokens of a flow of the same source beside which it writes views that this flow doesn't know: it
+    takes the slots of these views alone, and ends when another flow takes over those tokens.
+
     After `StoreUnavailableError` call the same `commit` again: it reconnects, and drops what had arrived. After
     `FencedError` stop.
     """
@@ -106,6 +109,7 @@ class Lane:
         clock_us: Callable[[], int] = wall_clock_us,
         token: bytes | None = None,
         settled_us: Settled | None = None,
+        beside: Mapping[str, bytes | None] | None = None,
     ) -> None:
         self._views = {view.key: view for view in views}
         self._pending = {view.key: pending_of(view) for view in views}
@@ -114,10 +118,11 @@ class Lane:
         self._mine = np.isin(np.arange(SLOTS), self._slots)
         self._keys, self._wire = Keys(namespace), Wire(client)
         sources = sorted({view.source.name for view in views})
-        fences = [self._keys.fence(slot, source) for slot in self._slots for source in sources]
-        what = f"{len(self._slots)} slots of {', '.join(sources)} in {namespace!r}"
+        owners = sources if beside is None else list(self._views)
+        fences = [self._keys.fence(slot, owner) for slot in self._slots for owner in owners]
+        what = f"{len(self._slots)} slots of {', '.join(sources if beside is None else self._views)} in {namespace!r}"
         gone = "The store has lost its data. Start again: the stream rewinds."
-        self._fence = Fence(self._wire, fences, what, gone, token)
+        self._fence = Fence(self._wire, fences, what, gone, token, beside)
         self._progress: dict[str, _Slots] = {}
         self._expiries = Expiries()
         self._long: dict[str, set[str]] = {view: set() for view in self._views}
@@ -130,6 +135,14 @@ class Lane:
     def progress(self) -> Mapping[str, Mapping[int, Progress]]:
         """How far each view is, by slot; a slot to which nothing was applied is absent."""
         return self._progress
+
+    @property
+    def streams(self) -> dict[str, list[str]]:
+        """The keys of its views, by source."""
+        found: dict[str, list[str]] = {}
+        for view in self._views.values():
+            found.setdefault(view.source.name, []).append(view.key)
+        return found
 
     @property
     def token(self) -> bytes:
@@ -195,6 +208,14 @@ class Lane:
         if changed:
             self._fence.commit([self._progress_command(changed)])
             self._progress.update(changed)
+
+    def aim(self, view: str, targets: Mapping[str, int]) -> None:
+        """Let the slots of a view answer only when partitions are applied up to some offsets. Raises as `commit`."""
+        self._ready()
+        known = self._progress.get(view, {})
+        slots = {slot: known.get(slot, Progress()).aimed(targets) for slot in self._slots}
+        self._fence.commit([self._progress_command({view: slots})])
+        self._progress[view] = slots
 
     def close(self) -> None:
         """Disconnect. The fence stays: whoever comes next takes it."""

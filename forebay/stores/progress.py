@@ -34,11 +34,13 @@ class PartitionProgress:
 class Progress:
     """How far the stream is applied to one slot of a view.
 
-    `commit` numbers the commit that wrote it. `partitions` are those of the view's source.
+    `commit` numbers the commit that wrote it. `partitions` are those of the view's source. `targets` are the offsets up
+    to which partitions have to be applied before the slot answers: until then the view is being filled.
     """
 
     commit: int = 0
     partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
+    targets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def watermark_us(self) -> int:
@@ -59,7 +61,13 @@ class Progress:
             partitions[name] = PartitionProgress(
                 max(old.next_offset, span.next_offset), max(old.newest_us, span.newest_us)
             )
-        return Progress(commit, partitions)
+        targets = {name: end for name, end in self.targets.items() if not _reached(partitions.get(name), end)}
+        return Progress(commit, partitions, targets)
+
+    def aimed(self, targets: Mapping[str, int]) -> Progress:
+        """This progress, of a slot that answers once it has applied partitions up to some offsets."""
+        missing = {name: end for name, end in targets.items() if not _reached(self.partitions.get(name), end)}
+        return Progress(self.commit, self.partitions, missing)
 
     def beaten(self, ends: Mapping[str, int], seen_us: int) -> Progress:
         """This progress when partitions were seen to end at these offsets, at an instant.
@@ -73,7 +81,7 @@ class Progress:
             for name, one in behind.items()
             if name in ends and one.next_offset >= ends[name]
         }
-        return Progress(self.commit, {**self.partitions, **moved}) if moved else self
+        return Progress(self.commit, {**self.partitions, **moved}, self.targets) if moved else self
 
     def lacks(self, acknowledged: Progress) -> bool:
         """Whether something that was acknowledged is not in it: the server lost writes."""
@@ -84,7 +92,8 @@ class Progress:
     def encode(self) -> bytes:
         """Its bytes."""
         partitions = {name: (p.next_offset, p.newest_us) for name, p in self.partitions.items()}
-        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, partitions))
+        targets = (dict(self.targets),) if self.targets else ()
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, partitions, *targets))
 
     @staticmethod
     def decode(blob: bytes) -> Progress:
@@ -109,18 +118,30 @@ class Cut:
         return Cut() if blob is None else _cut(blob)
 
 
-_PROGRESS = msgspec.msgpack.Decoder(tuple[int, int, dict[str, tuple[int, int]]])
+class _Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    version: int
+    commit: int
+    partitions: dict[str, tuple[int, int]]
+    targets: dict[str, int] = {}
+
+
+_PROGRESS = msgspec.msgpack.Decoder(_Progress)
 _CUT = msgspec.msgpack.Decoder(tuple[int, int, int])
 
 
 @functools.lru_cache(maxsize=4096)
 def _progress(blob: bytes) -> Progress:
     try:
-        version, commit, partitions = _PROGRESS.decode(blob)
+        found = _PROGRESS.decode(blob)
     except msgspec.DecodeError as error:
         raise _unreadable("progress", error) from None
-    _check(version, "progress")
-    return Progress(commit, {name: PartitionProgress(*pair) for name, pair in partitions.items()})
+    _check(found.version, "progress")
+    partitions = {name: PartitionProgress(*pair) for name, pair in found.partitions.items()}
+    return Progress(found.commit, partitions, found.targets)
+
+
+def _reached(applied: PartitionProgress | None, end: int) -> bool:
+    return applied is not None and applied.next_offset >= end
 
 
 @functools.lru_cache(maxsize=4096)

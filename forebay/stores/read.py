@@ -8,6 +8,8 @@ What it decides, beyond what the core does:
                history's, because tiles hold what came after them or have dropped what they need
     stale      a present value whose view is behind by more than its freshness: instant − max(watermark, cut) >
                freshness. A source without a stream is never behind; one whose stream never ran is as fresh as its cut
+    filling    a view whose slot has targets that are not reached yet (`forebay.stores.progress`) gives its defaults,
+               `UNAVAILABLE`
 """
 
 from __future__ import annotations
@@ -157,6 +159,7 @@ class _AskedTiles:
         of_slot = self._entities.of_slot
         self._commits = np.array([known.commit for known in progress], np.int64)[of_slot]
         self._watermarks = np.array([known.watermark_us for known in progress], np.int64)[of_slot]
+        self._filling = np.array([bool(known.targets) for known in progress], np.bool_)[of_slot]
         self._joined = join(
             self._layout,
             blobs[:count],
@@ -189,6 +192,8 @@ class _AskedTiles:
         entities, joined = self._entities, self._joined
         instants = np.full(entities.count, instant_us, np.int64)
         tiles = joined.tiles_at(self._layout, self._sessionizers, instant_us)
+        if self._filling.any():
+            tiles = tiles.take(~self._filling[tiles.code])
         columns = [entities.spread(column) for column in answer(self._layout, tiles, instants, names)]
         cuts, watermarks = entities.per_row(joined.cuts_us, NO_CUT), entities.per_row(self._watermarks, NO_CUT)
         freshness_us = self.view.freshness_us
@@ -196,6 +201,10 @@ class _AskedTiles:
             behind = np.maximum(watermarks, cuts) < instant_us - freshness_us
             for column in columns:
                 column.status[behind & (column.status == Status.PRESENT)] = Status.STALE
+        if self._filling.any():
+            filling = entities.per_row(self._filling.astype(np.int64), 0) == 1
+            for column in columns:
+                column.status[filling] = Status.UNAVAILABLE
         return ViewRead(columns, entities.per_row(self._commits, 0), cuts, watermarks)
 
 

@@ -1,0 +1,255 @@
+"""A new version of a view is filled beside the stream: the old one goes on undisturbed, and neither ever lies.
+
+v1      ══ streamed and read all the time ═══════════════════════════
+v2            UNAVAILABLE ……… │ right for every instant from the start on
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from forebay import Count, Sum, WindowedView
+from forebay.core.identity import entity_key
+from forebay.core.values import Status
+from forebay.deploy.registry import Registry
+from forebay.errors import FencedError, RequestError
+from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
+from forebay.language.definitions import Definitions
+from forebay.stores import takeover
+from forebay.stores.lane import wall_clock_us
+from forebay.stores.read import OnlineReader
+from streaming.filling import Start, fill
+from streaming.log_ends import LogEnds
+from streaming.parts import Task
+from streaming.status import Status as Look
+from streaming.stop import Stop
+from streaming.summary import Summary
+from tests.oracle import oracle
+from tests.streaming.test_flow import publish
+from tests.streaming.world import START_US, VIEWS, World, await_that, check_online, end, lines, merchant, orders
+
+SECOND = WindowedView(
+    "merchant_orders",
+    version=2,
+    entity=merchant,
+    source=orders,
+    features=[
+        Count("orders", windows=["10m", "1h"], default=0),
+        Sum("spend", of="amount", windows=["30m"], default=0),
+    ],
+)
+LIFETIME = replace(SECOND, version=3, features=[Count("ever", windows=[None], default=0)])
+MERCHANTS = [f"m{n}" for n in range(20)]
+KEYS = [entity_key(merchant, {"merchant": name}) for name in MERCHANTS]
+
+
+@pytest.fixture
+def world(home: Path, online_url: str, namespace: str) -> World:
+    """A log of some hours."""
+    world = World.make(home, online_url, namespace)
+    world.append("a.ndjson", lines(1, 1500, rate=0.1))
+    world.append("b.ndjson", lines(2, 500, rate=0.05))
+    return world
+
+
+def apply(world: World, *views: WindowedView) -> None:
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, *views))
+
+
+def run_fill(world: World, view: WindowedView, start: Start = Start(), stop: Stop | None = None) -> Stop:  # noqa: B008
+    stop = stop or Stop()
+    task = Task(world.settings, Definitions.of(view), [view.source], until_end=True)
+    fill(task, view, start, world.online, stop, Summary())
+    if stop.error is not None:
+        raise stop.error
+    return stop
+
+
+def read(world: World, view: WindowedView, at_us: int) -> list[list[tuple[int, str]]]:
+    """Value and status of each feature for every merchant."""
+    found = OnlineReader(world.online, world.settings.namespace).read([view], {view.key: KEYS}, at_us, at_us)
+    return [
+        [(int(value), Status(status).name) for value, status in zip(column.values, column.status, strict=True)]
+        for column in found.views[view.key].columns
+    ]
+
+
+def expected(world: World, view: WindowedView, at_us: int) -> list[list[tuple[int, str]]]:
+    """The oracle's."""
+    plain = [
+        (event["merchant"], instant_us(event["ts"]), event["event_id"], orders.schema["amount"].units(event["amount"]))
+        for event in world.valid().values()
+    ]
+    out = []
+    for feature in view.features:
+        for text in feature.windows:
+            window = feature.window(text)
+            values = [
+                oracle(
+                    type(feature).__name__,
+                    plain,
+                    name,
+                    at_us,
+                    window.length_us,
+                    window.hop_us,
+                    of=feature.of is not None,
+                    scale=2,
+                    ttl_us=None,
+                    default=0,
+                )
+                for name in MERCHANTS
+            ]
+            out.append([(int(value), status) for value, status in values])
+    return out
+
+
+def filling(world: World) -> dict[str, bool]:
+    """What `--status` says of each view."""
+    ends = LogEnds(world.settings, lambda: world.online)
+    look = Look(world.online, world.settings.namespace, world.offline, ends)
+    (found,) = look(Definitions.of(*VIEWS, SECOND), [orders], wall_clock_us())
+    return {view.view: view.filling for view in found.views}
+
+
+def newest_us(world: World) -> int:
+    return max(instant_us(event["ts"]) for event in world.valid().values())
+
+
+def check(world: World, view: WindowedView, instants: Sequence[int]) -> None:
+    for at_us in instants:
+        assert read(world, view, at_us) == expected(world, view, at_us), instant_text(at_us)
+
+
+def test_a_second_version_is_filled_while_the_first_is_streamed(world: World) -> None:
+    with world.flow() as flow:
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
+        apply(world, SECOND)
+        fences = world.fences()
+        world.append("a.ndjson", lines(3, 300, first=1500, rate=0.1))
+        run_fill(world, SECOND)
+        assert read(world, SECOND, newest_us(world) + 1)[0][0][1] != "UNAVAILABLE"
+        world.append("a.ndjson", lines(4, 100, first=1800, rate=0.1))
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
+        assert world.fences() == fences, "the stream was not touched"
+        assert check_online(world) > 200
+        assert end(flow)[0] == 0
+    run_fill(world, SECOND)
+    after_us = newest_us(world) + 1
+    check(world, SECOND, [after_us, after_us + 20 * MINUTE_US, after_us + HOUR_US])
+    said = world.run()
+    assert said["events"] == 0
+    world.append("b.ndjson", lines(5, 100, first=500, rate=0.05))
+    world.run()
+    check(world, SECOND, [newest_us(world) + 1])
+    assert check_online(world) > 200
+    counted = world.offline.streamed(SECOND).read()[1].records["events"].sum()
+    assert int(counted) == len(world.valid())
+
+
+@pytest.mark.parametrize("how", ["instant", "offset"])
+def test_from_a_start_on_every_instant_is_right_and_less_is_read(world: World, how: str) -> None:
+    world.run()
+    apply(world, SECOND, LIFETIME)
+    archive, events = world.offline.archive(orders), world.valid()
+    offset = len(world.log["a.ndjson"]) * 3 // 4
+    start = Start(max(instant_us(e["ts"]) for (name, n), e in events.items() if name == "a.ndjson" and n < offset) + 1)
+    if how == "offset":
+        assert Start.after(archive, {"a.ndjson": offset}) == start
+    run_fill(world, SECOND, start)
+    counted = int(world.offline.streamed(SECOND).read()[1].records["events"].sum())
+    assert 0 < counted < len(events) * 0.8
+    after_us = max(newest_us(world) + 1, start.instant_us or 0)
+    check(world, SECOND, [after_us, after_us + 5 * MINUTE_US, after_us + HOUR_US])
+    run_fill(world, LIFETIME, start)
+    check(world, LIFETIME, [after_us])
+    world.append("a.ndjson", lines(3, 200, first=1500, rate=0.1))
+    world.run("--workers", "2")
+    after_us = newest_us(world) + 1
+    check(world, SECOND, [after_us, after_us + HOUR_US])
+    check(world, LIFETIME, [after_us])
+
+
+def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run()
+    apply(world, SECOND)
+    monkeypatch.setattr("forebay.stores.replay.ROWS_MAX", 100)
+    monkeypatch.setattr("streaming.archive_log.CHUNKS_MAX", 1)
+    stop, after_us = Stop(), newest_us(world) + 1
+    monkeypatch.setattr(Summary, "committed", lambda summary, view, commit: stop.request() if commit == 3 else None)
+    run_fill(world, SECOND, stop=stop)
+    assert {status for column in read(world, SECOND, after_us) for _, status in column} == {"UNAVAILABLE"}
+    assert {value for column in read(world, SECOND, after_us) for value, _ in column} == {0}
+    assert check_online(world) > 200
+    assert filling(world) == {"merchant_orders@1": False, "merchant_orders@2": True, "user_orders@1": False}
+    monkeypatch.undo()
+    run_fill(world, SECOND)
+    check(world, SECOND, [after_us])
+    assert not any(filling(world).values())
+
+
+def test_the_stream_takes_over_a_filling_and_finishes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    apply(world, SECOND)
+    monkeypatch.setattr("forebay.stores.replay.ROWS_MAX", 100)
+    began = takeover.beside
+
+    def restarted(*arguments: object) -> object:
+        found = began(*arguments)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        world.run()  # the stream, with the new view, begins after it was looked at and before anything is written
+        return found
+
+    monkeypatch.setattr(takeover, "beside", restarted)
+    with pytest.raises(FencedError, match="Another writer took over 64 slots of merchant_orders@2"):
+        run_fill(world, SECOND)
+    check(world, SECOND, [newest_us(world) + 1])
+    with pytest.raises(Exception, match="Nothing is to be replayed beside it"):
+        run_fill(world, SECOND)
+    assert int(world.offline.streamed(SECOND).read()[1].records["events"].sum()) == len(world.valid())
+
+
+def test_a_killed_filling_is_repeated(world: World) -> None:
+    world.run()
+    apply(world, SECOND)
+    keys = f"{world.settings.namespace}:*:progress:{SECOND.key}"
+    for _ in range(3):
+        with world.flow("--replay", SECOND.key) as process:
+            await_that(lambda: next(iter(world.online.scan_iter(keys, 1000)), None) is not None, process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    process = world.start("--replay", SECOND.key)
+    said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert f'"view": "{SECOND.key}", "from": null, "complete": true' in said
+    check(world, SECOND, [newest_us(world) + 1])
+    assert int(world.offline.streamed(SECOND).read()[1].records["events"].sum()) == len(world.valid())
+
+
+def test_a_published_version_starts_at_its_cut(world: World) -> None:
+    world.run()
+    apply(world, SECOND)
+    publish(world, SECOND, START_US + 30 * MINUTE_US)
+    run_fill(world, SECOND, Start(newest_us(world)))
+    check(world, SECOND, [newest_us(world) + 1])
+
+
+def test_what_cannot_be_replayed_is_refused(world: World) -> None:
+    world.run()
+    with pytest.raises(RequestError, match=r"There is no partition 'c.ndjson'.*Did you mean"):
+        Start.after(world.offline.archive(orders), {"c.ndjson": 3})
+    for arguments, message in [
+        (("--replay", "merchant_orders@1"), "The stream has view"),
+        (("--replay", "merchant_order@1"), "merchant_orders"),
+        (("--replay", "merchant_orders@1", "--from-offset", "x"), "is not PARTITION=OFFSET"),
+        (("--replay", "merchant_orders@1", "--from-instant", "2999-01-01T00:00:00Z"), "has not come yet"),
+        (("--from-instant", "2024-01-01T00:00:00Z"), "a stream resumes by itself"),
+    ]:
+        with pytest.raises(Exception, match=message):
+            world.run(*arguments)
