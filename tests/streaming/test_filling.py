@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -61,8 +62,8 @@ def apply(world: World, *views: WindowedView) -> None:
     Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, *views))
 
 
-def run_fill(world: World, view: WindowedView, start: Start = Start(), stop: Stop | None = None) -> Stop:  # noqa: B008
-    stop = stop or Stop()
+def run_fill(world: World, view: WindowedView, start: Start | None = None, stop: Stop | None = None) -> Stop:
+    stop, start = stop or Stop(), start or Start()
     task = Task(world.settings, Definitions.of(view), [view.source], until_end=True)
     fill(task, view, start, world.online, stop, Summary())
     if stop.error is not None:
@@ -200,8 +201,8 @@ def test_the_stream_takes_over_a_filling_and_finishes_it(world: World, monkeypat
     monkeypatch.setattr("forebay.stores.replay.ROWS_MAX", 100)
     began = takeover.beside
 
-    def restarted(*arguments: object) -> object:
-        found = began(*arguments)  # type: ignore[arg-type]
+    def restarted(*arguments: Any) -> Any:
+        found = began(*arguments)
         monkeypatch.undo()
         world.run()  # the stream, with the new view, begins after it was looked at and before anything is written
         return found
