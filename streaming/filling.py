@@ -43,7 +43,7 @@ from streaming.engine import drive
 from streaming.heartbeat import End
 from streaming.log import LogReader
 from streaming.offline import Offline
-from streaming.parts import Parts, Task
+from streaming.parts import Parts, Task, settling_of
 from streaming.positions import Found, Positions, published_cut, read_positions
 from streaming.remembered import Remembered
 from streaming.retry import Patience
@@ -144,7 +144,9 @@ def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop
             f"The stream has view {view.key!r}: it took it when it was started last, and fills it by itself. "
             "Nothing is to be replayed beside it"
         )
-    lane = Lane(online, namespace, [view], range(SLOTS), clock_us=task.now_us, beside=tokens)
+    lane = Lane(
+        online, namespace, [view], range(SLOTS), clock_us=task.now_us, settled_us=settling_of(task), beside=tokens
+    )
     patience(lane.take_over)
     parts = _parts(task, view, start, online, lane, stop, summary)
     drive(parts)

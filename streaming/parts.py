@@ -243,13 +243,13 @@ def _lanes(task: Task, online: redis.Redis) -> list[Lane]:
 
 def _lane(task: Task, online: redis.Redis, n: int, token: bytes | None = None) -> Lane:
     mine = slots_of_worker(n, task.workers)
-    settling = _settling(task)
+    settling = settling_of(task)
     return Lane(
         online, task.settings.namespace, task.views, mine, clock_us=task.now_us, token=token, settled_us=settling
     )
 
 
-def _settling(task: Task) -> Settling:
+def settling_of(task: Task) -> Settling:
     """Up to when the sessions of a lane are settled; it reads the archive on its own, in the lane's thread."""
     store = OfflineStore(task.settings)
     return Settling(lambda source: store.archive(source).positions())

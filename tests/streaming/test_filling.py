@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from forebay import Count, Sum, WindowedView
+from forebay import Count, Sessionize, Sum, WindowedView
 from forebay.core.identity import entity_key
 from forebay.core.values import Status
 from forebay.deploy.registry import Registry
@@ -45,6 +45,13 @@ SECOND = WindowedView(
     ],
 )
 LIFETIME = replace(SECOND, version=3, features=[Count("ever", windows=[None], default=0)])
+VISITS = WindowedView(
+    "visits",
+    version=1,
+    entity=merchant,
+    source=Sessionize(orders, gap="4m", longest="20m"),
+    features=[Count("visits", windows=["1h", None], default=0), Sum("time", of="duration", windows=["1h"], default=0)],
+)
 MERCHANTS = [f"m{n}" for n in range(20)]
 KEYS = [entity_key(merchant, {"merchant": name}) for name in MERCHANTS]
 
@@ -231,6 +238,20 @@ def test_a_killed_filling_is_repeated(world: World) -> None:
     assert f'"view": "{SECOND.key}", "from": null, "complete": true' in said
     check(world, SECOND, [newest_us(world) + 1])
     assert int(world.offline.streamed(SECOND).read()[1].records["events"].sum()) == len(world.valid())
+
+
+def test_sessions_are_filled_as_the_stream_makes_them(world: World) -> None:
+    """The stream itself is the witness: the same view under another version, which it has from the beginning on."""
+    apply(world, VISITS)
+    world.run()
+    second = replace(VISITS, version=2)
+    apply(world, VISITS, second)
+    run_fill(world, second)
+    after_us = newest_us(world) + 1
+    for at_us in (after_us, after_us + 5 * MINUTE_US, after_us + HOUR_US):
+        values = read(world, VISITS, at_us)
+        assert sum(value for value, _ in values[1]) > 100
+        assert read(world, second, at_us) == values
 
 
 def test_a_published_version_starts_at_its_cut(world: World) -> None:
