@@ -41,8 +41,8 @@ Rows = npt.NDArray[np.intp]
 LATEST = 2**63 - 1
 WORTH_LEAVING_OUT = 0.9
 """Events that arrived after every row are dropped first where they are more than a tenth: the rest is copied for it."""
-RAGGED_ROWS = 20_000
-"""Rows that are answered at once where what they merge to is of no fixed size: some 10 KB each at most."""
+RAGGED_ROWS = 8_000
+"""Rows that are answered at once where what they merge to is of no fixed size: up to some tens of KB each."""
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
