@@ -13,7 +13,7 @@ import msgspec
 from forebay.errors import DefinitionError, RequestError
 from forebay.language.frozen import Frozen
 from forebay.language.statistics import Statistic
-from forebay.language.types import FeatureType
+from forebay.language.types import FeatureType, ListType
 
 
 def checked_default(where: str, default: Any, kind: FeatureType) -> Any:
@@ -36,6 +36,8 @@ def checked_default(where: str, default: Any, kind: FeatureType) -> Any:
             f"{where}: default {default!r} is not a {kind}, which would make {held} of it; "
             "write what an entity without a value is to get"
         )
+    if isinstance(kind, ListType) and held is not None:
+        return tuple(checked_default(where, one, kind.of) for one in default)
     return tuple(held) if isinstance(held, list) else held
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import zlib
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -143,7 +144,13 @@ class Histogram(Aggregation, frozen=True, kw_only=True, tag="Histogram"):
             raise DefinitionError(f"{where}: edge {error}") from None
         if None in units or any(after <= before for before, after in pairwise(units)):
             raise DefinitionError(f"{where}: edges={list(self.edges)!r} do not ascend; expected e.g. edges=[10, 100]")
-        return msgspec.structs.replace(self, edges=tuple(column.python(edge) for edge in units))
+        edges = tuple(column.python(edge) for edge in units)
+        for declared, edge in zip(self.edges, edges, strict=True):
+            if isinstance(edge, decimal.Decimal) and edge != decimal.Decimal(str(declared)):
+                raise DefinitionError(
+                    f"{where}: edge {declared!r} is not a {column}, which would make {edge} of it, as of values"
+                )
+        return msgspec.structs.replace(self, edges=edges)
 
     def parameters(self, column: AnyType | None) -> dict[str, Any]:
         """The edges."""

@@ -16,17 +16,23 @@ from hypothesis import strategies as st
 from forebay import (
     BatchView,
     Bool,
+    CountDistinct,
+    DecayedSum,
     Decimal,
     Derived,
     Entity,
     EventSource,
     Feature,
     Float64,
+    Histogram,
     Int64,
     LastK,
     List,
+    Median,
+    Quantile,
     String,
     Timestamp,
+    TopK,
     Vector,
     WindowedView,
 )
@@ -49,7 +55,10 @@ KINDS: list[FeatureType] = [
 KINDS.append(Vector(3))
 USER = Entity("user", keys={"user": String})
 SOURCE = EventSource(
-    "s", schema={"user": String, "id": String, "n": Int64, "ts": Timestamp}, timestamp="ts", event_id="id"
+    "s",
+    schema={"user": String, "id": String, "n": Int64, "d": Decimal(2), "ts": Timestamp},
+    timestamp="ts",
+    event_id="id",
 )
 
 
@@ -78,6 +87,16 @@ def test_values_come_back_from_arrow_and_from_a_row_blob(case: tuple[FeatureType
     rows = Rows([""] * len(values), none, none, none, {"f": Column(column.values, column.valid)})
     columns, _ = unpack_rows(view, pack_rows(view, rows, np.arange(len(values))))
     assert arrow_array(kind, columns["f"].values, columns["f"].valid) == array
+
+
+def viewed(feature: Any) -> WindowedView:
+    """A view of one feature."""
+    return WindowedView("v", version=1, entity=USER, source=SOURCE, features=[feature])
+
+
+def histogram(**arguments: Any) -> WindowedView:
+    """A view of a histogram."""
+    return viewed(Histogram("h", windows=["1h"], default=[], **arguments))
 
 
 def test_a_default_is_one_value_of_every_row() -> None:
@@ -150,6 +169,64 @@ def test_tables_hold_vectors_as_lists() -> None:
         (
             lambda: Feature("f", List(Int64), default="ab"),
             "Feature 'f': default 'ab' is not a List(Int64); expected a list of at most 1024 values",
+        ),
+        (
+            lambda: Feature("f", List(Decimal(1)), default=[0.25]),
+            (
+                "Feature 'f': default 0.25 is not a Decimal(1), which would make 0.2 of it; "
+                "write what an entity without a value is to get"
+            ),
+        ),
+        (
+            lambda: Feature("f", List(Int64), default=Median(over="30d", otherwise=[])),
+            "Feature 'f': default Median cannot be taken of List(Int64); it needs numbers",
+        ),
+        (
+            lambda: histogram(of="d", edges=["0.005", 5]),
+            "View 'v': Histogram 'h': edge '0.005' is not a Decimal(2), which would make 0.00 of it, as of values",
+        ),
+        (
+            lambda: histogram(of="n", edges=[1, 1]),
+            "View 'v': Histogram 'h': edges=[1, 1] do not ascend; expected e.g. edges=[10, 100]",
+        ),
+        (
+            lambda: histogram(of="n", edges=[1.5]),
+            "View 'v': Histogram 'h': edge 1.5 is not an Int64; expected a whole number of 64 bits",
+        ),
+        (
+            lambda: histogram(of="n", edges=[]),
+            "Histogram 'h' has 0 edges; expected 1 to 256, e.g. edges=[10, 100]",
+        ),
+        (
+            lambda: Quantile("q", of="n", windows=["1h"], default=0, q=95),
+            "Quantile 'q': q=95 is no share; expected a number from 0 to 1, e.g. q=0.5",
+        ),
+        (
+            lambda: Quantile("q", of="n", windows=["1h"], default=0, q=0.99999999),
+            "Quantile 'q': q=0.99999999 is finer than a millionth; write 1.0",
+        ),
+        (
+            lambda: TopK("t", of="n", windows=["1h"], default=[], k=20, cap=10),
+            "TopK 't': cap=10; expected a whole number from 20 to 1,024",
+        ),
+        (
+            lambda: CountDistinct("c", of="n", windows=["1h"], default=0, k=8),
+            "CountDistinct 'c': k=8; expected a whole number from 16 to 4,096",
+        ),
+        (
+            lambda: DecayedSum("d", of="n", windows=["1h"], default=0),
+            "DecayedSum 'd' names no half-life; say after how long an event counts half, e.g. half_life='1h'",
+        ),
+        (
+            lambda: viewed(CountDistinct("c", of="id", windows=["1h"], default=0)),
+            (
+                "View 'v': CountDistinct 'c': CountDistinct keeps the text in every tile, so it must be bounded: "
+                "declare the column as String(max_bytes=32)"
+            ),
+        ),
+        (
+            lambda: viewed(DecayedSum("d", of="id", windows=["1h"], default=0, half_life="1h")),
+            "View 'v': DecayedSum 'd': DecayedSum cannot be taken of String; it needs numbers",
         ),
         (
             lambda: Feature("f", Vector(2), default=[1]),
