@@ -25,6 +25,7 @@ from forebay.language.view import WindowedView
 from forebay.stores.archive import Archive
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
+from tests.laws.world import stored_parameters
 from tests.oracle import oracle
 from tests.simulation.shop import BUYERS, SHOPS, START_US, Event, Log, Place, Shop
 
@@ -224,6 +225,7 @@ def check_answer(
                 scale=kind.scale if isinstance(kind, DecimalType) else 0,
                 ttl_us=view.ttl_us,
                 default=feature.output(kind).units(feature.default),
+                parameters=stored_parameters(feature, kind),
             )
             found = (values[name][row], str(statuses[name][row]))
             wanted = (feature.output(kind).python(units), status)

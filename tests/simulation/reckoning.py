@@ -84,9 +84,11 @@ def check_streamed(store: OfflineStore, source: EventSource, view: WindowedView,
     tiles = tiles.take(tiles.records["start"] >= since_us)
     names = {name: n for n, name in enumerate(events.keys)}
     code = np.array([names[keys[i]] for i in tiles.code.tolist()], np.int64)
-    merged = merge(layout, code, tiles.records)
+    merged = merge(layout, code, tiles.records, tiles.cells)
     assert merged.code.tolist() == expected.code.tolist(), f"streamed/{view.key} is not the fold of the archive"
     assert merged.records.tobytes() == expected.records.tobytes(), f"streamed/{view.key} is not the fold"
+    for name, ragged in expected.cells.items():
+        assert merged.cells[name].cells.tobytes() == ragged.cells.tobytes(), f"{name} of streamed/{view.key}"
 
 
 def check_online(

@@ -16,18 +16,23 @@ from msgspec.structs import replace
 
 from forebay import (
     Count,
+    CountDistinct,
     Decimal,
     Entity,
     EventSource,
     FeatureService,
     FileStream,
+    Histogram,
     KafkaTopic,
     Last,
+    LastK,
     Max,
+    Quantile,
     RedisStream,
     String,
     Sum,
     Timestamp,
+    TopK,
     WindowedView,
 )
 from forebay.ingest.batch import MALFORMED, MISSING_TIMESTAMP, WRONG_TYPE
@@ -63,6 +68,8 @@ _by_buyer = WindowedView(
         Count("buys", windows=["30m", "2d", None], default=0),
         Sum("spent", of="amount", windows=["2d"], default=0),
         Last("last_amount", of="amount", windows=["2d"], default=None),
+        LastK("last_amounts", of="amount", k=3, windows=["2d"], default=[]),
+        CountDistinct("amounts", of="amount", k=16, windows=["30m", None], default=0),
     ],
     ttl="1d",
 )
@@ -74,6 +81,9 @@ _by_shop = WindowedView(
     features=[
         Count("sales", windows=["6h", "3d"], default=0),
         Max("largest", of="amount", windows=["6h", None], default=0),
+        TopK("frequent", of="amount", k=2, cap=12, windows=["6h", None], default=[]),
+        Quantile("median", of="amount", windows=["3d"], default=0.0),
+        Histogram("sizes", of="amount", edges=[1, 10], windows=["6h"], default=[]),
     ],
 )
 
