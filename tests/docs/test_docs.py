@@ -53,3 +53,8 @@ def test_operations(checkout: Path, online_url: str, s3_url: str) -> None:
     """On a Redis and an S3 of the tests' own, whatever their addresses."""
     with Walk(checkout, {"redis://redis.example.com:6379/0": online_url, "s3://features/shop": s3_url}) as walk:
         walk.through(ROOT / "docs/operations.md")
+
+
+def test_versions(checkout: Path) -> None:
+    with Walk(checkout) as walk:
+        walk.through(ROOT / "docs/versions.md")
