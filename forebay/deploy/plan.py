@@ -205,8 +205,9 @@ def _refuse(was: AnyDefinition, now: AnyDefinition, before: Definitions, code: D
         return _refuse_entity(was, now, staying)
     if isinstance(was, AnySource) and isinstance(now, AnySource):
         found = refuse_source(was, now, staying)
-        advice = "declare the new shape beside it under another name, and a new version of the views on it"
-        return Change("source", was.name, tuple(found.differences), None, found.reason, advice) if found else None
+        if found is None:
+            return None
+        return Change("source", was.name, tuple(found.differences), None, found.reason, found.advice)
     if isinstance(was, FeatureService) and isinstance(now, FeatureService):
         return _refuse_service(was, now, before, code)
     assert isinstance(was, WindowedView | BatchView)

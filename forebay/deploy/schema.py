@@ -2,7 +2,8 @@
 
     add a column                  fine: it is null in what is stored
     remove a column               fine, unless a view that stays uses it
-    change its type               refused; a String may change its bound, where no view that stays uses it
+    change its type, rename it    refused, with the way: a column beside it, and both read in the views' next version
+                                  (a String may change its bound, where no view that stays uses it)
     change timestamp, event_id,   refused where something stored or a view that stays relies on it
       dedupe, effective, sql
 
@@ -17,30 +18,59 @@ from dataclasses import dataclass
 from forebay.deploy.difference import Difference, compare
 from forebay.language.fingerprint import signature, used_columns
 from forebay.language.source import AnySource, EventSource
-from forebay.language.types import AnyType, StringType
+from forebay.language.types import AnyType, DecimalType, Float64Type, Int64Type, StringType
 from forebay.language.view import AnyView, WindowedView
+
+_NUMBERS = (DecimalType, Float64Type, Int64Type)
+ANOTHER = "declare the new shape beside it under another name, and a new version of the views on it"
 
 
 @dataclass(frozen=True)
 class SourceRefusal:
-    """Why a source cannot change as declared."""
+    """Why a source cannot change as declared, and what to do instead."""
 
     reason: str
     differences: list[Difference]
+    advice: str
 
 
 def refuse_source(was: AnySource, now: AnySource, staying: Iterable[AnyView]) -> SourceRefusal | None:
     """The refusal of a change to a deployed source; `staying` are the deployed views that the code keeps."""
     views = list(staying)
-    reasons, refused = [], []
+    reasons, refused, advice = [], [], []
     for difference in compare(signature(was), signature(now)):
         reason = _reason(difference.path, was, now, views)
         if reason is not None:
             reasons.append(reason)
             refused.append(difference)
+            advice.append(_advice(difference.path.removeprefix("schema."), was, now))
     if type(was) is not type(now):
         reasons.insert(0, f"it was a {type(was).__name__} and is a {type(now).__name__}")
-    return SourceRefusal("; ".join(dict.fromkeys(reasons)), refused) if reasons else None
+        advice.insert(0, ANOTHER)
+    return (
+        SourceRefusal("; ".join(dict.fromkeys(reasons)), refused, "; ".join(dict.fromkeys(advice))) if reasons else None
+    )
+
+
+def _advice(column: str, was: AnySource, now: AnySource) -> str:
+    """What to do about a column that cannot be as declared, or about a rule."""
+    if column not in was.schema or not isinstance(was, EventSource):
+        return ANOTHER
+    kind = was.schema[column]
+    if column in now.schema and not all(isinstance(one, _NUMBERS) for one in (kind, now.schema[column])):
+        return ANOTHER
+    if column in now.schema:
+        both = f'Derived("coalesce({column}_2, {column})", {now.schema[column]})'
+        return (
+            f"keep {column!r} as {kind}, add the new one beside it, such as '{column}_2', and let the next version of "
+            f"the views read both: {both}"
+        )
+    added = [name for name, one in now.schema.items() if name not in was.schema and one == kind]
+    new = added[0] if len(added) == 1 else "new"
+    return (
+        f"keep {column!r} until no view uses it; if it goes by another name now, keep it beside that and let the next "
+        f'version of the views read both: Derived("coalesce({new}, {column})", {kind})'
+    )
 
 
 def _reason(path: str, was: AnySource, now: AnySource, staying: list[AnyView]) -> str | None:

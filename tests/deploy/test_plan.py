@@ -319,6 +319,31 @@ def test_what_decides_values_is_refused(before: AnyDefinition, after: AnyDefinit
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("schema", "advice"),
+    [
+        (
+            {**SCHEMA, "amount": Decimal(4)},
+            (
+                "keep 'amount' as Decimal(2), add the new one beside it, such as 'amount_2', and let the next version of "
+                'the views read both: Derived("coalesce(amount_2, amount)", Decimal(4))'
+            ),
+        ),
+        (
+            {**without(SCHEMA, "kind"), "category": String},
+            (
+                "keep 'kind' until no view uses it; if it goes by another name now, keep it beside that and let the next "
+                'version of the views read both: Derived("coalesce(category, kind)", String)'
+            ),
+        ),
+        ({**SCHEMA, "note": Int64}, "declare the new shape beside it under another name"),
+    ],
+)
+def test_a_column_that_cannot_be_as_declared_comes_with_the_way(schema: dict[str, Any], advice: str) -> None:
+    refused = plan_of([SPEND], [source_on(but(SPEND, where=None), schema=schema)]).refused[0]
+    assert (refused.kind, advice in refused.advice) == ("source", True), refused.advice
+
+
 def test_what_an_upstream_change_refuses_is_told_once() -> None:
     plan = plan_of([SPEND], [source_on(SPEND, schema={**SCHEMA, "amount": Decimal(3)})])
     assert keys(plan.refused) == ["source shop"]
