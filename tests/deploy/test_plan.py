@@ -325,15 +325,15 @@ def test_what_decides_values_is_refused(before: AnyDefinition, after: AnyDefinit
         (
             {**SCHEMA, "amount": Decimal(4)},
             (
-                "keep 'amount' as Decimal(2), add the new one beside it, such as 'amount_2', and let the next version of "
-                'the views read both: Derived("coalesce(amount_2, amount)", Decimal(4))'
+                "keep 'amount' as Decimal(2), add the new one beside it, such as 'amount_2', and let the next version "
+                'of the views read both: Derived("coalesce(amount_2, amount)", Decimal(4))'
             ),
         ),
         (
             {**without(SCHEMA, "kind"), "category": String},
             (
-                "keep 'kind' until no view uses it; if it goes by another name now, keep it beside that and let the next "
-                'version of the views read both: Derived("coalesce(category, kind)", String)'
+                "keep 'kind' until no view uses it; if it goes by another name now, keep it beside that and let the "
+                'next version of the views read both: Derived("coalesce(category, kind)", String)'
             ),
         ),
         ({**SCHEMA, "note": Int64}, "declare the new shape beside it under another name"),
