@@ -29,7 +29,8 @@ from forebay.stores.wire import pack
 
 TABLES = ("tiles", "streamed", "features", "superseded", "history")
 """The folders of the offline store that hold a table per view."""
-BESIDE = ("progress", "cut", "published")
+FENCE, BESIDE = "fence", ("progress", "cut", "published")
+"""What stands beside the entities in each slot; the fence of who fills the view beside the flow goes first."""
 _LOG = "/_delta_log/"
 
 
@@ -69,6 +70,7 @@ def remove_online(client: redis.Redis, namespace: str, view: str, *, wait_s: flo
     lease.open()
     count = 0
     try:
+        lease.commit([pack(("UNLINK", *Keys(namespace).slots(FENCE, view, range(SLOTS))))])
         for blobs in scan_view(client, namespace, view):
             names = {blob.name for blob in blobs}
             lease.commit([pack(("UNLINK", name)) for name in names])
@@ -125,4 +127,4 @@ def _lengths(client: redis.Redis, names: Iterable[str]) -> list[int]:
 
 def _beside(namespace: str, view: str) -> list[str]:
     """What stands beside the entities of a view, in every slot."""
-    return [name for kind in BESIDE for name in Keys(namespace).slots(kind, view, range(SLOTS))]
+    return [name for kind in (FENCE, *BESIDE) for name in Keys(namespace).slots(kind, view, range(SLOTS))]

@@ -52,6 +52,7 @@ def begun(made: Shop) -> Shop:
         made.backfill(view, 2)
         made.offline.streamed(view).append([], {"0/0": (0, made.offset)})
     write_history(made.offline, version(1, history="6h"), START, START + DAY_US, now_us=NOW)
+    made.redis.set(f"{made.settings.namespace}:{{05}}:fence:{V1.key}", b"who filled it beside the flow")
     made.registry.flip("shop", 2)
     made.apply(SECOND, V1)
     made.apply(SECOND)
