@@ -9,7 +9,9 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from forebay import Feature, FeatureService, FeatureStore, Float64, Int64, List, String, Vector, batch_view
 from forebay.backfill.batch_view import compute_batch_view
@@ -109,6 +111,22 @@ def test_online_values_are_those_of_the_training_set(store: FeatureStore, settin
     write_training_set(OfflineStore(settings), service, training.to_arrow())
     kept = TrainingTable(OfflineStore(settings).location, service).read()
     assert [kept[name].to_pylist() for name in NAMES] == [training.to_arrow()[name].to_pylist() for name in NAMES]
+
+
+@pytest.mark.parametrize("name", ["set.parquet", "set.csv", "set"])
+def test_they_are_written_bucket_by_bucket_as_they_are_in_memory(
+    store: FeatureStore, tmp_path: Path, name: str
+) -> None:
+    instants = pa.array([AT_US] * 3, pa.timestamp("us", "UTC"))
+    spine = pa.table({"user": ["ann", "bob", "eve"], "event_timestamp": instants})
+    whole = store.get_historical_features(spine, features="lists@1").to_arrow()
+    out = tmp_path / "out" / name
+    store.write_historical_features(spine, features="lists@1", out=out, memory="2GB")
+    if name.endswith("csv"):
+        assert out.read_text().splitlines()[1].count('["é","b"]'.replace('"', '""')) == 2
+        return
+    table = pq.read_table(out) if name.endswith("parquet") else DeltaTable(out).to_pyarrow_table()
+    assert [table[column].to_pylist() for column in NAMES] == [whole[column].to_pylist() for column in NAMES]
 
 
 def test_what_was_known_of_them(store: FeatureStore) -> None:
