@@ -24,6 +24,8 @@ import redis
 
 import forebay.backfill.publication
 import forebay.ingest.select
+import forebay.stores.lane
+import forebay.stores.pending
 from forebay import FeatureStore, RedisStream
 from forebay.backfill.partitions import days
 from forebay.backfill.publication import publish_view, read_cut
@@ -97,6 +99,7 @@ class Simulation:
         self._watch_folds(patch)
         patch.setattr(forebay.ingest.select, "expressions_of", _expressions)
         self._choose_faults()
+        self._choose_roll_ups(seed, patch)
         self._open_log()
         self.by_id: dict[str, Event] = {}
         features = FeatureStore(self.settings, self.shop.definitions)
@@ -439,6 +442,14 @@ class Simulation:
         turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
         self.chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+
+    def _choose_roll_ups(self, seed: int, patch: pytest.MonkeyPatch) -> None:
+        """Three runs in four roll up early: a shop is too small to get to what a deployment rolls up at."""
+        chance = random.Random(f"{seed}: roll-ups")
+        if chance.random() < 0.75:
+            patch.setattr(forebay.stores.pending, "ROLL_BYTES", 1)
+            patch.setattr(forebay.stores.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
+            patch.setattr(forebay.stores.lane, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -20,6 +20,7 @@ from pathlib import Path
 POLL_S = 0.02
 CHECKOUT = Path(__file__).parents[2]
 END_S = 120.0
+CLEARING_UP = "resource_tracker"
 UNDERSTOOD = re.compile(
     r"^(warning: the online store had lost writes: .*|error: .*(took over|lost its data|lost writes|Cannot reach|"
     r"cannot be reached|does not answer|was killed by signal 9).*)?$"
@@ -79,10 +80,13 @@ class Flow:
         return self._process.poll() is None
 
     def members(self) -> list[int]:
-        """All of its processes."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,pgid=,stat="], check=True, capture_output=True, text=True)
-        rows = [line.split() for line in listed.stdout.splitlines()]
-        return sorted(int(pid) for pid, group, state in rows if int(group) == self.pid and not state.startswith("Z"))
+        """All of its processes that work; Python's own, which clears up behind them, does not."""
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,pgid=,stat=,args="], check=True, capture_output=True, text=True
+        )
+        rows = [line.split(maxsplit=3) for line in listed.stdout.splitlines()]
+        mine = [row for row in rows if int(row[1]) == self.pid and not row[2].startswith("Z")]
+        return sorted(int(row[0]) for row in mine if CLEARING_UP not in row[-1])
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all of its processes."""

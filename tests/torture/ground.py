@@ -89,6 +89,7 @@ def ground(*, dedupe: bool) -> Iterator[Ground]:
             "FOREBAY_OFFLINE_URL": f"{s3.url}/torture",
             "FOREBAY_NAMESPACE": "torture",
             "FOREBAY_KAFKA_BROKERS": broker.brokers,
+            "FOREBAY_KAFKA_FETCH_WAIT_MAX_MS": "100",  # each fetch makes Tansu look through the bucket
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_MACHINE)}
         with mock.patch.dict(os.environ, {**kept, **told}, clear=True):

@@ -22,7 +22,7 @@ BUYERS, SHOPS = tuple(f"b{n}" for n in range(40)), tuple(f"s|{n}" for n in range
 RATE = 200
 """Lines a second: enough that a flow always has work, little enough that nested loops can check them."""
 TURN_S = 0.02
-LINGER_MS = 400
+LINGER_MS = 700
 """Tansu keeps each batch as an object and looks through them at each fetch: of many small ones it gives nothing."""
 FLUSH_S = 120.0
 QUIET_S = 3.0
