@@ -221,6 +221,11 @@ class Customers:
         self.recent = [*self.recent[-20:], line]
         return line
 
+    def ahead(self, now_us: int) -> Line:
+        """An event that is dated too far ahead, but not in two minutes' time."""
+        event = self._event(now_us + SKEW_US + self.chance.randrange(1, MINUTE_US))
+        return Line(event.line(), event, now_us)
+
     def history(self, days: int, count: int) -> list[Event]:
         """Events of the first days."""
         return [self._event(START_US + self.chance.randrange(days * DAY_US)) for _ in range(count)]

@@ -1,7 +1,7 @@
 """One run: a shop, its log, its stores, and a scheduler that a seed decides.
 
     turn    append · read · write · flush · fold and publish · check · kill · drain · take over · zombie ·
-            copy, restore or wipe Redis · the offline store goes away · trim the log
+            copy, restore, fail over or wipe Redis · the offline store goes away · trim the log
     within  every send and every commit of a turn may die, lose its reply, or let others take turns in between
 
 Lives here: the turns and the end. What must be so is in `expected.py` and `ending.py`. A seed decides everything; which
@@ -13,8 +13,7 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import forebay.stores.lane
 import forebay.stores.pending
 from forebay import FeatureStore, RedisStream
 from forebay.backfill.partitions import days
-from forebay.backfill.publication import publish_view, read_cut
+from forebay.backfill.publication import choose_cut, publish_view, read_cut
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
@@ -48,11 +47,12 @@ from streaming.partials import app_id
 from streaming.parts import Task
 from streaming.redis_log import SEQUENCE_BITS, id_before
 from streaming.routing import LANES
-from tests.simulation.expected import Attempt, Expected, Memory
+from tests.simulation.copies import NOTHING, Copy
+from tests.simulation.expected import Attempt, Expected
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
 from tests.simulation.process import Process, Tries
-from tests.simulation.shop import START_US, Customers, Event, Log, Shop
+from tests.simulation.shop import START_US, Customers, Event, Line, Log, Shop
 
 HISTORY_DAYS = 2
 TURNS = (25, 45, 75)
@@ -68,14 +68,6 @@ def _prepared(where: str) -> Expressions:
 
 def _expressions(view: WindowedView) -> Expressions | None:
     return None if view.where is None else _prepared(view.where)
-
-
-@dataclass
-class Copy:
-    """A copy of the online store, and of what the model knew of it."""
-
-    dump: dict[bytes, bytes]
-    memory: Memory
 
 
 class Simulation:
@@ -200,23 +192,44 @@ class Simulation:
 
     def copy(self) -> None:
         """Somebody copies Redis."""
-        names: Any = list(self.online.scan_iter(f"{self.namespace}:*", count=1000))
-        pipe = self.online.pipeline(transaction=False)
-        for name in names:
-            pipe.dump(name)
-        dump = dict(zip(names, pipe.execute(), strict=True)) if names else {}
-        self.copies.append(Copy(dump, self.expected.memory.copy()))
+        self.copies.append(self._copied())
 
     def lose(self) -> None:
         """Redis comes back without its newest writes, or without anything."""
-        copy = self.chance.choice([*self.copies, Copy({}, Memory())])
-        names: Any = list(self.online.scan_iter(f"{self.namespace}:*", count=1000))
-        pipe = self.online.pipeline(transaction=True)
-        for name in names:
-            pipe.delete(name)
-        for name, body in copy.dump.items():
-            pipe.restore(name, 0, body)
-        pipe.execute()
+        self._restore(self.chance.choice([*self.copies, NOTHING]))
+
+    def fail_over(self) -> None:
+        """Another Redis takes its place, which has not heard of its last writes; the flow goes on."""
+        behind = self._copied()
+        for _ in range(self.chance.randint(1, 3)):
+            self.append()
+            self.work()
+        self._restore(behind)
+        self.work()
+
+    def overtake(self) -> None:
+        """The flow has read what is dated ahead, sleeps while it is replaced, and goes on when it is not any more."""
+        if self.process is not None:
+            for partition in self.log.lines:
+                self._append_line(partition, self.customers.ahead(self.now_us))
+            earlier = self.process
+            for n in range(earlier.workers):
+                self._as(earlier, lambda n=n: earlier.read(n))
+            if self.process is earlier:
+                self.zombies.append(earlier)
+                self.process = None
+            self.now_us += 2 * MINUTE_US
+            self._start(self.chance.choice([1, 2, 4]))
+            for _ in range(2):
+                self.work()
+            self.flush()
+            self._as(earlier, earlier.flush)
+
+    def _copied(self) -> Copy:
+        return Copy.of(self.online, self.namespace, self.expected.memory)
+
+    def _restore(self, copy: Copy) -> None:
+        copy.restore(self.online, self.namespace)
         self.expected.memory = copy.memory.copy()
         for process in [*self.zombies, *([self.process] if self.process else [])]:
             for lane in process.parts.lanes.values():
@@ -262,6 +275,7 @@ class Simulation:
             self.process = started
             declared = {(loss.view, loss.partition) for loss in started.parts.summary.losses}
             assert declared == provable, f"lost {provable}, declared {declared}"
+            self._check_given_back({loss.view for loss in started.parts.summary.losses if loss.everything})
         except Killed:
             self.say("died while starting")
         except ForebayError as error:
@@ -280,6 +294,13 @@ class Simulation:
                 if any(slot.next_offset(partition) < end for slot in mine):
                     lost.add((view.key, partition))
         return lost
+
+    def _check_given_back(self, keys: Collection[str]) -> None:
+        """Of views of which everything was lost, what can be published is published again."""
+        for view in self.shop.views:
+            wanted = choose_cut(self.store, view, NO_CUT, set)[0] if view.key in keys else None
+            cut_us = read_cut(self.online, self.namespace, view)
+            assert wanted is None or cut_us >= wanted, f"{view.key} can be cut at {wanted}, is at {cut_us}"
 
     def _expire_leases(self) -> None:
         """The leases of publishers that died, or are paused, have run out."""
@@ -411,7 +432,10 @@ class Simulation:
             self.log.lines[f"{n}.ndjson"] = {}
 
     def _append_to(self, partition: str) -> None:
-        line, lines = self.customers.line(self.now_us), self.log.lines[partition]
+        self._append_line(partition, self.customers.line(self.now_us))
+
+    def _append_line(self, partition: str, line: Line) -> None:
+        lines = self.log.lines[partition]
         if line.event is not None:
             self.by_id[line.event.id] = line.event
         if not self.streams:
@@ -440,6 +464,7 @@ class Simulation:
         """Which faults this run has, and how often."""
         chance = self.chance
         turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
+        turns += [(self.fail_over, 2), (self.overtake, 2)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
         self.chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
 

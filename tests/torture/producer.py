@@ -19,7 +19,7 @@ from tests.simulation.shop import Customers, Line, Log
 from tests.torture.ground import PARTITIONS, TOPIC, Ground
 
 BUYERS, SHOPS = tuple(f"b{n}" for n in range(40)), tuple(f"s|{n}" for n in range(9))
-RATE = 200
+RATE = 100
 """Lines a second: enough that a flow always has work, little enough that nested loops can check them."""
 TURN_S = 0.02
 LINGER_MS = 700

@@ -38,6 +38,8 @@ from tests.torture.watch import Watch
 KILLS_PER_HIT = 5
 """Of each other kind of hit there is one for so many kills."""
 SPINE_ROWS = 200
+LAST_S = 900.0
+"""The last flow has all the time that the broker needs: Tansu gives one batch a fetch."""
 
 
 def repeat(seed: int, kills: int) -> str:
@@ -106,7 +108,7 @@ class Torture:
             hits.flow.terminate()
             hits.flow.await_end()
         hits.flow = Flow(hits.folder / "last", hits.ground.environment, 2, "--until-end")
-        ended = hits.flow.await_end()
+        ended = hits.flow.await_end(LAST_S)
         assert ended.code == 0, f"the last flow failed: {ended.errors}"
         summary: dict[str, object] = json.loads(ended.said)
         self._say(ended.said.strip())

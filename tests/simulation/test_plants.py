@@ -1,0 +1,21 @@
+"""The simulation is sharp: with any of these bugs planted, one of its first seeds fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.infra.valkey import Valkey
+from tests.simulation.plants import PLANTS, Plant
+from tests.simulation.running import run_seed
+
+SEEDS = 100
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(valkey: Valkey, monkeypatch: pytest.MonkeyPatch, plant: Plant) -> None:
+    for seed in range(SEEDS):
+        with monkeypatch.context() as patch:
+            plant(patch)
+            if run_seed(seed, valkey.unix_url, patch)[0] is not None:
+                return
+    pytest.fail(f"{SEEDS} seeds stayed green although {plant.__doc__}")
