@@ -13,6 +13,7 @@ from forebay import BatchView, Decimal, Entity, Feature, Float64, String, TableS
 from forebay.core.codec import BATCH, unpack
 from forebay.core.identity import slots_of
 from forebay.core.layout import Layout
+from forebay.core.rows import REMEMBERED_US
 from forebay.errors import FencedError, RequestError, StoreError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.stores import lease as lease_module
@@ -214,7 +215,8 @@ def test_rows_that_are_gone_are_deleted_and_the_others_expire(client: redis.Redi
     assert publish_rows(client, namespace, WEATHER, weather([("JFK", 12, 1, 1.0)]), now_us=12) == Published(1, 1, None)
     keys = Keys(namespace)
     assert client.exists(keys.row(WEATHER.key, "EWR")) == 0
-    assert 32 * 86_400 < client.ttl(keys.row(WEATHER.key, "JFK")) <= 32 * 86_400 + 3601  # ttl, remembered, slack
+    keep_s = (2 * DAY_US + REMEMBERED_US) // 1_000_000
+    assert keep_s < client.ttl(keys.row(WEATHER.key, "JFK")) <= keep_s + 3601
 
 
 def test_streaming_and_publishing_do_not_fence_each_other(client: redis.Redis, namespace: str) -> None:
