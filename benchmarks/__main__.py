@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.report import Report, print_reports, write_report
 
-NAMES = ("asof", "kernel", "lists", "online", "publish", "stream", "training")
+NAMES = ("asof", "freshness", "kernel", "lists", "online", "publish", "state", "stream", "training", "workers")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.deployment import Deployment, deployed
+from benchmarks.flows import CHECKOUT
 from benchmarks.purchases import INSTANT, names
 from benchmarks.report import OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, interleaved
-from benchmarks.stream import CHECKOUT
 from forebay import BatchView, Entity, Feature, FeatureService, Float64, Int64, String, TableSource, Timestamp
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions

@@ -6,7 +6,10 @@ are drawn from a Zipf-like law, as traffic is: the busiest has far more events t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +83,17 @@ class Purchases:
             }
         )
 
-    def append_ndjson(self, path: Path) -> None:
-        """Append them to a log, as JSON with ISO instants and amounts as numbers."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def append_ndjson(self, *paths: Path) -> None:
+        """Append them to a log, one to each file in turn, as JSON with ISO instants and amounts as numbers."""
+        with contextlib.ExitStack() as stack:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            files = [stack.enter_context(path.open("a")) for path in paths]
+            for line, file in zip(self.lines(), itertools.cycle(files)):
+                file.write(line)
+
+    def lines(self) -> Iterator[str]:
+        """Each as a line of JSON."""
         rows = zip(
             self.ts.tolist(),
             self.users.tolist(),
@@ -91,12 +102,16 @@ class Purchases:
             self.items.tolist(),
             strict=True,
         )
-        with path.open("a") as file:
-            for number, (ts, user, merchant, cents, items) in enumerate(rows, self.first_id):
-                file.write(
-                    f'{{"event_id": "e{number}", "ts": "{instant_text(ts)}", "user_id": "u{user}", '
-                    f'"merchant_id": "m{merchant}", "amount": {cents / 100:.2f}, "items": {items}}}\n'
-                )
+        for number, (ts, user, merchant, cents, items) in enumerate(rows, self.first_id):
+            yield (
+                f'{{"event_id": "e{number}", "ts": "{instant_text(ts)}", "user_id": "u{user}", '
+                f'"merchant_id": "m{merchant}", "amount": {cents / 100:.2f}, "items": {items}}}\n'
+            )
+
+    def heated(self, share: float) -> Purchases:
+        """The same, but that a share of them are of one user."""
+        hot = np.random.default_rng(self.first_id).random(len(self)) < share
+        return replace(self, users=np.where(hot, self.users[0], self.users))
 
     def events(self, view: WindowedView) -> Events:
         """As the core sees them, through the rules of ingest."""

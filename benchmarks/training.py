@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.deployment import Deployment, deployed
+from benchmarks.flows import CHECKOUT
 from benchmarks.purchases import INSTANT, Purchases, names
 from benchmarks.report import OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, interleaved
 from benchmarks.shop import HISTORY_START, PAST, TRAINING_WINDOWS
-from benchmarks.stream import CHECKOUT
 from forebay.instants import DAY_US, day_us
 
 DUCKDB = "DuckDB by hand"

@@ -1,0 +1,174 @@
+"""Forebay's flow and the per-event flow as processes over one deployment, and what each of them used.
+
+Lives here: drawing their events, appending them to the log, running a flow to its end, and counting CPU time, peak
+memory and Redis' CPU time of it. What a process costs before its first event (imports, connections, opening tables) is
+measured by a run over a few events in the same round, and subtracted. Those few are of users of their own: every
+feature of theirs is compared between the two flows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.deployment import Deployment
+from benchmarks.per_event import Purchase, check_same
+from benchmarks.purchases import ZIPF, Purchases
+from benchmarks.rounds import Measured
+from benchmarks.shop import HISTORY_START, purchases
+from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us
+from streaming.routing import reader_of
+
+CHECKOUT = Path(__file__).parents[1]
+FEW_PREFIX = "per-event:few:"
+START_US = day_us(HISTORY_START)
+FEW, FEW_USERS = 1_000, 50
+EVENTS_PER_S = 5_000
+"""Of event time, in what is measured."""
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process with its children, and Redis for it, used."""
+
+    wall_s: float
+    cpu_s: float
+    redis_s: float
+    memory_mb: float
+
+    def per_event(self, startup: Cost, events: int) -> Measured:
+        """Beyond what starting costs; and the most memory that one process had."""
+        wall, cpu, redis = self.wall_s - startup.wall_s, self.cpu_s - startup.cpu_s, self.redis_s - startup.redis_s
+        return {
+            "cpu_us": cpu / events * 1e6,
+            "redis_us": redis / events * 1e6,
+            "per_s": events / max(wall, 1e-9),
+            "memory_mb": self.memory_mb,
+        }
+
+
+def partitions() -> list[str]:
+    """Names of files that two workers share evenly, and four one each."""
+    names = (f"purchases{n}.ndjson" for n in itertools.count())
+    found: dict[int, str] = {}
+    while len(found) < PARTITIONS:
+        name = next(names)
+        found.setdefault(reader_of(purchases.name, name, PARTITIONS), name)
+    return [found[n] for n in range(PARTITIONS)]
+
+
+@dataclass
+class Flows:
+    """Both flows over one deployment; each call streams events that come after those before it."""
+
+    deployment: Deployment
+    users: int
+    _sent: int = 0
+    _now_us: int = START_US
+    _runs: int = 0
+    _few: Purchases | None = None
+
+    def fill(self, count: int, *, zipf: float = ZIPF) -> None:
+        """A week of history, so that every window is full."""
+        self._stream(self._drawn(count, 7 * DAY_US, zipf=zipf))
+
+    def ours(self, count: int, *, workers: int = 1, hot: float = 0.0) -> Measured:
+        """Forebay's flow; a share of the events may be of one user."""
+        few, check = self._next_few() if workers == 1 and not hot else (self._few_more(), lambda few: None)
+        startup = self._stream(few, workers)
+        check(few)
+        events = self._at_speed(count)
+        return self._stream(events.heated(hot) if hot else events, workers).per_event(startup, count - FEW)
+
+    def per_event(self, count: int) -> Measured:
+        """The per-event flow."""
+        few, check = self._next_few()
+        startup = self._by_event(few, FEW_PREFIX)
+        check(few)
+        return self._by_event(self._at_speed(count), f"per-event:{self._runs}:").per_event(startup, count - FEW)
+
+    def decode(self, count: int) -> Measured:
+        """JSON to Python objects, in this process."""
+        lines = self._log(self._at_speed(count)).read_bytes().splitlines()
+        decode = msgspec.json.Decoder(Purchase).decode
+        began_s = time.process_time()
+        for line in lines:
+            decode(line)
+        return {"cpu_us": (time.process_time() - began_s) / count * 1e6}
+
+    def _next_few(self) -> tuple[Purchases, Callable[[Purchases], None]]:
+        """The few events of this round, and what to do after them: whichever flow is second compares."""
+        if self._few is None:
+            self._few = self._few_more()
+            return self._few, lambda few: None
+        few, self._few = self._few, None
+        return few, self._compare
+
+    def _few_more(self) -> Purchases:
+        self._runs += 1
+        return self._drawn(FEW, HOUR_US, users=FEW_USERS, first_user=self._runs * 10_000_000)
+
+    def _compare(self, few: Purchases) -> None:
+        at_us = int(few.ts.max()) + 1
+        with self.deployment.store() as store:
+            check_same(store, self.deployment.redis, FEW_PREFIX, np.unique(few.users).tolist(), at_us)
+
+    def _at_speed(self, count: int) -> Purchases:
+        return self._drawn(count, count * SECOND_US // EVENTS_PER_S)
+
+    def _drawn(self, count: int, span_us: int, *, users: int = 0, first_user: int = 0, zipf: float = ZIPF) -> Purchases:
+        first, start_us = self._sent, self._now_us
+        self._sent, self._now_us = first + count, start_us + span_us
+        return Purchases.drawn(
+            count, users or self.users, start_us, self._now_us, first_id=first, first_user=first_user, zipf=zipf
+        )
+
+    def _stream(self, events: Purchases, workers: int = 1) -> Cost:
+        home = self.deployment.settings.home
+        events.append_ndjson(*(home / "stream" / name for name in partitions()))
+        said, cost = self._process(["streaming", "--until-end", "--json", "--workers", str(workers)])
+        assert said["events"] == len(events), f"{len(events)} events were appended, {said['events']} were streamed"
+        return cost
+
+    def _by_event(self, events: Purchases, prefix: str) -> Cost:
+        socket = str(self.deployment.redis.connection_pool.connection_kwargs["path"])
+        return self._process(["benchmarks.per_event", str(self._log(events)), socket, prefix])[1]
+
+    def _log(self, events: Purchases) -> Path:
+        path = self.deployment.settings.home / "one.ndjson"
+        path.unlink(missing_ok=True)
+        events.append_ndjson(path)
+        return path
+
+    def _process(self, arguments: Sequence[str]) -> tuple[Mapping[str, object], Cost]:
+        redis_s, began_s = self.deployment.redis_cpu_s(), time.monotonic()
+        with (self.deployment.settings.home / "errors").open("w+") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=CHECKOUT,
+                env=dict(self.deployment.environment),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+            assert process.stdout is not None
+            said = process.stdout.read()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            errors.seek(0)
+            if process.returncode:
+                raise RuntimeError(f"python -m {' '.join(arguments)} failed: {errors.read()[-2000:]}")
+        wall_s, redis_s = time.monotonic() - began_s, self.deployment.redis_cpu_s() - redis_s
+        cost = Cost(wall_s, used.ru_utime + used.ru_stime, redis_s, used.ru_maxrss / 1024)
+        return json.loads(said.splitlines()[-1]), cost
