@@ -1,0 +1,190 @@
+"""What a slow store, a hot key or a signal does to a flow: memory stays bounded, and nothing is lost.
+
+reader ──▶ backlog (bounded) ──▶ online, offline        a reader waits while the backlog is full
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.errors import FencedError, StoreError, StoreUnavailableError
+from forebay.instants import instant_text
+from streaming.backlog import Backlog
+from streaming.offline import Offline
+from streaming.retry import Patience
+from tests.infra.valkey import Valkey
+from tests.streaming.world import (
+    START_US,
+    World,
+    await_that,
+    check_archive,
+    check_online,
+    check_streamed,
+    end,
+    lines,
+    merchant_orders,
+    orders,
+)
+
+BOUND, CHUNK, FILES = 2000, 100, 4
+POLL = 2 * CHUNK * FILES
+"""What one poll of the one reader adds at most: a chunk of each file, counted for both stores."""
+
+
+@pytest.fixture
+def backlogs(monkeypatch: pytest.MonkeyPatch) -> list[Backlog]:
+    """The backlogs of the flows that are made from now on; they are small."""
+    made: list[Backlog] = []
+
+    def small(*arguments: Any, **named: Any) -> Backlog:
+        made.append(Backlog(BOUND, *arguments, **named))
+        return made[-1]
+
+    monkeypatch.setattr("streaming.parts.Backlog", small)
+    monkeypatch.setattr("streaming.file_log.EVENTS_MAX", CHUNK)
+    monkeypatch.setattr("streaming.file_log.BYTES_MAX", 1 << 14)
+    return made
+
+
+def fill_log(world: World, count: int) -> None:
+    for n in range(FILES):
+        world.append(f"{n}.ndjson", lines(n, count))
+
+
+def check(world: World) -> None:
+    check_archive(world)
+    check_streamed(world)
+    assert check_online(world) > 200
+
+
+def test_a_valkey_that_pauses_slows_reading_and_loses_nothing(
+    home: Path, own_valkey: Valkey, namespace: str, backlogs: list[Backlog]
+) -> None:
+    world = World.make(home, own_valkey.url, namespace)
+    fill_log(world, 1500)
+    pauses = 0
+
+    def pause() -> None:
+        nonlocal pauses
+        await_that(lambda: world.applied() > 0)
+        for _ in range(3):
+            world.online.execute_command("CLIENT", "PAUSE", "400", "WRITE")
+            world.online.set(f"{namespace}-probe", 1)  # answered when the pause is over
+            pauses += 1
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    world.run()
+    thread.join()
+    (backlog,) = backlogs
+    assert pauses == 3
+    assert 0 < backlog.most <= BOUND + POLL
+    assert (backlog.waiting("online"), backlog.waiting("offline")) == (0, 0)
+    check(world)
+
+
+def test_an_offline_store_that_hangs_stops_reading_at_the_bound(
+    home: Path, online_url: str, namespace: str, backlogs: list[Backlog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.make(home, online_url, namespace)
+    fill_log(world, 1500)
+    append, seen = Offline.append_events, list[int]()
+
+    def hanging(offline: Offline, chunks: Any) -> Any:
+        if not seen:
+            await_that(backlogs[0].full)
+            seen.append(world.applied())
+        return append(offline, chunks)
+
+    monkeypatch.setattr(Offline, "append_events", hanging)
+    world.run()
+    assert BOUND < backlogs[0].most <= BOUND + POLL
+    assert 0 < seen[0] <= BOUND + POLL < sum(map(len, world.log.values())), "the rest had not been read by then"
+    check(world)
+
+
+def hot(seed: int, count: int, share: float) -> list[bytes]:
+    """Events of which a share is of one user and one merchant."""
+    rng = random.Random(seed)
+    out = []
+    for n in range(count):
+        is_hot = rng.random() < share
+        user, merchant = ("hot", "hot") if is_hot else (f"u{rng.randrange(3000)}", f"m{rng.randrange(500)}")
+        event = {"event_id": f"h{n}", "user": user, "merchant": merchant, "amount": 1, "kind": "paid"}
+        out.append(json.dumps(event | {"ts": instant_text(START_US + n * 1000)}).encode())
+    return out
+
+
+def writes(world: World) -> int:
+    """How many tiles' blobs the server was told to grow."""
+    stats: Any = world.online.info("commandstats")
+    return int(stats["cmdstat_append"]["calls"])
+
+
+def test_a_hot_key_costs_one_write_a_commit_however_many_events_it_has(
+    home: Path, own_valkey: Valkey, namespace: str
+) -> None:
+    """30 % of the events are of one entity: what is written for the others is what they alone would cost."""
+    counts = []
+    for n, share in enumerate((0.0, 0.3)):
+        (home / str(n)).mkdir()
+        world = World.make(home / str(n), own_valkey.url, f"{namespace}{n}")
+        world.online.config_resetstat()
+        world.append("a.ndjson", hot(1, 6000, share))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FOREBAY_HOME", str(world.home))
+            world.run()
+        counts.append(writes(world))
+        assert int(world.offline.streamed(merchant_orders).read()[1].records["events"].sum()) == 6000
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_in_the_middle_of_a_log_drains_what_was_read(
+    home: Path, online_url: str, namespace: str, workers: str
+) -> None:
+    world = World.make(home, online_url, namespace)
+    fill_log(world, 4000)
+    with world.flow("--workers", workers) as process:
+        await_that(lambda: world.applied() > 0, process)
+        code, said, errors = end(process, signal.SIGTERM)
+    assert (code, errors) == (0, "")
+    archived = world.archived()
+    assert world.applied() == archived > 0, "both stores have what was read, and no more"
+    assert json.loads(said)["events"] == world.offline.archive(orders).size()[0]  # type: ignore[index]  # it has some
+    world.run()
+    check(world)
+
+
+def test_only_a_store_that_is_away_is_tried_again_and_not_for_ever() -> None:
+    said: list[BaseException] = []
+    tries = 0
+
+    def away() -> None:
+        nonlocal tries
+        tries += 1
+        raise StoreUnavailableError("away")
+
+    with pytest.raises(StoreUnavailableError):
+        Patience(0.3, said.append)(away)
+    assert tries == len(said) + 1 > 2
+    for error in (FencedError("another"), StoreError("refused"), ValueError("a bug")):
+        tries = 0
+
+        def refused(error: Exception = error) -> None:
+            nonlocal tries
+            tries += 1
+            raise error
+
+        with pytest.raises(type(error)):
+            Patience(10)(refused)
+        assert tries == 1
+    assert Patience(10)(partial(int, "7")) == 7
