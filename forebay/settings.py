@@ -19,6 +19,8 @@ EMBEDDED = "embedded"
 KAFKA, REGISTRY = "FOREBAY_KAFKA_", "FOREBAY_SCHEMA_REGISTRY_"
 PUBLISH_RATE = 100_000
 """Values that a publication writes in a second: a server that does nothing else applies two to five times as many."""
+PUBLISH_RATE_MIN = 100
+"""Fewer, and a large value could take longer than a publisher may be silent."""
 ONLINE_SCHEMES = ("redis", "rediss", "unix")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,64}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -65,7 +67,7 @@ class Settings:
             offline_url=environ.get("FOREBAY_OFFLINE_URL") or str(home / "offline"),
             definitions=environ.get("FOREBAY_DEFINITIONS") or "feature_defs",
             namespace=environ.get("FOREBAY_NAMESPACE") or "forebay",
-            publish_rate=_whole_number(environ, "FOREBAY_PUBLISH_RATE", PUBLISH_RATE),
+            publish_rate=_publish_rate(environ),
             kafka=_passed_on(environ, KAFKA),
             registry=_passed_on(environ, REGISTRY),
         )
@@ -80,10 +82,13 @@ def _passed_on(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
     }
 
 
-def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ConfigError(f"{name} is {text[:16]!r}; expected a whole number from 0 on, such as {default}")
+def _publish_rate(environ: Mapping[str, str]) -> int:
+    text = environ.get("FOREBAY_PUBLISH_RATE") or str(PUBLISH_RATE)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or 0 < int(text) < PUBLISH_RATE_MIN:
+        raise ConfigError(
+            f"FOREBAY_PUBLISH_RATE is {text[:16]!r}; expected a whole number from {PUBLISH_RATE_MIN} on, such as "
+            f"{PUBLISH_RATE}, or 0 for no bound"
+        )
     return int(text)
 
 

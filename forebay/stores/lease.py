@@ -15,7 +15,7 @@ import pyarrow as pa
 import redis
 
 from forebay.errors import FencedError
-from forebay.stores.bulk import Bulk, Throttle
+from forebay.stores.bulk import UNIT_BYTES, Bulk, Throttle
 from forebay.stores.fence import Fence
 from forebay.stores.resp import chunks
 from forebay.stores.wire import Part, Wire, pack
@@ -46,6 +46,7 @@ class Lease:
         self._others = [self._fence.another(wire) for wire in self._wires[1:]]
         self._bulk = Bulk([self._fence, *self._others], Throttle(rate))
         self._commands_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
+        self._bytes_max = min(CHUNK_BYTES, self._commands_max * UNIT_BYTES)
         self._renewed_s = 0.0
 
     def open(self) -> None:
@@ -67,7 +68,7 @@ class Lease:
     def write(self, columns: Iterable[pa.BinaryArray]) -> None:
         """Columns of packed commands that are answered by `+OK`, in many transactions. Raises `FencedError`."""
         for column in columns:
-            for chunk in chunks(column, CHUNK_BYTES, self._commands_max):
+            for chunk in chunks(column, self._bytes_max, self._commands_max):
                 self._renew()
                 self._bulk.send(chunk)
         self._bulk.settle()

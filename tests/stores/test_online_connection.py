@@ -65,7 +65,8 @@ def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_
         ("FOREBAY_OFFLINE_URL", "gs://bucket", "begins with 'gs://'; expected a folder such as ./offline or s3://"),
         ("FOREBAY_OFFLINE_URL", "s3://", "expected a folder such as ./offline or s3://bucket/prefix"),
         ("FOREBAY_NAMESPACE", "Prod:1", "FOREBAY_NAMESPACE is 'Prod:1'; expected 1 to 64 of a-z"),
-        ("FOREBAY_PUBLISH_RATE", "fast", "'fast'; expected a whole number from 0 on, such as 100000"),
+        ("FOREBAY_PUBLISH_RATE", "fast", "'fast'; expected a whole number from 100 on, such as 100000, or 0"),
+        ("FOREBAY_PUBLISH_RATE", "99", "'99'; expected a whole number from 100 on"),
         ("FOREBAY_DEFINITIONS", "feature-defs", "expected an importable module such as 'feature_defs'"),
     ],
 )
