@@ -1,9 +1,10 @@
-"""A training set beside the same values by hand in DuckDB: cumulative sums and ASOF JOINs.
+"""A training set beside the same values by hand in DuckDB and in Polars: cumulative sums and ASOF JOINs.
 
-Both are given the same events (Forebay from its archive, DuckDB from the Parquet file that was loaded into it) and the
-same spine, run in a process of their own (`benchmarks.training_run`) and end with an Arrow table in memory. Cumulative
-sums can give counts, sums, means and deviations, so that is what both compute; what they can't (min, max, first, last)
-Forebay computes on top in a third contender, beside the same DuckDB. Every value of the last round is compared.
+All are given the same events (Forebay from its archive, the others from the Parquet file that was loaded into it) and
+the same spine, run in a process of their own (`benchmarks.training_run`) and end with an Arrow table in memory.
+Cumulative sums can give counts, sums, means and deviations, so that is what all compute; what they can't (min, max,
+first, last) Forebay computes on top in one more contender, beside the same two. Every value of the last round is
+compared.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmarks.rounds import Contender, Measured, interleaved
 from benchmarks.shop import HISTORY_START, PAST, TRAINING_WINDOWS
 from forebay.instants import DAY_US, day_us
 
-DUCKDB = "DuckDB by hand"
+DUCKDB, POLARS = "DuckDB by hand", "Polars by hand"
 ALL = "forebay, with min, max, first, last"
 START_US = day_us(HISTORY_START)
 DAYS, FIRST_SPINE_DAY = 90, 20
@@ -57,13 +58,15 @@ def run(size: Size) -> Report:
         contenders: dict[str, Contender] = {
             OURS: lambda: world.measured("past@1"),
             DUCKDB: lambda: world.measured("duckdb"),
+            POLARS: lambda: world.measured("polars"),
             ALL: lambda: world.measured("everything@1"),
         }
         samples = interleaved(contenders, size.rounds, warm_up=False)
         world.check()
     comparisons = [
-        Comparison.of(what, samples, DUCKDB, metric, unit, ours=ours)
-        for ours, features in ((OURS, "20 features"), (ALL, "36 features (DuckDB: 20)"))
+        Comparison.of(what, samples, by_hand, metric, unit, ours=ours)
+        for ours, features in ((OURS, "20 features"), (ALL, "36 features (by hand: 20)"))
+        for by_hand in (DUCKDB, POLARS)
         for what, metric, unit in (
             (f"training set, {features}, wall", "wall_s", "s"),
             (f"training set, {features}, CPU", "cpu_s", "s"),
@@ -103,12 +106,12 @@ class World:
 
     def check(self) -> None:
         """All contenders gave the same values for every row. Raises `AssertionError`."""
-        ours, by_hand, everything = (
+        by_hand, *others = (
             pq.read_table(self._out(contender)).sort_by("spine_id")
-            for contender in ("past@1", "duckdb", "everything@1")
+            for contender in ("duckdb", "polars", "past@1", "everything@1")
         )
         for name in by_hand.column_names:
-            for table in (ours, everything):
+            for table in others:
                 check_same(name, table[name], by_hand[name])
 
     def _out(self, contender: str) -> Path:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN, FEATURES_BESIDE, INSTANTS_BESIDE = 40, 6, 5
 """What of a history fits a screen; `--json` prints all."""
+ENGINES = ("local", "spark")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ClockOption = Annotated[
@@ -91,6 +92,11 @@ def training_set(
     memory: Annotated[
         str | None, typer.Option(help="What the process may hold, such as 2GB: entities are answered bucket by bucket.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="local, or spark: buckets are answered by its tasks.")] = "local",
+    master: Annotated[str, typer.Option(help="The master of Spark.")] = "local[2]",
+    scratch: Annotated[
+        Path | None, typer.Option(help="A folder for what is spilled, which Spark's workers share.")
+    ] = None,
     clock: ClockOption = "as_of",
     with_statuses: Annotated[bool, typer.Option("--with-statuses", help="Add <feature>__status columns.")] = False,
     as_json: Json = False,
@@ -101,16 +107,21 @@ def training_set(
     from forebay.client.outputs import check_out, write_out
 
     check_out(out, "--out")
+    if engine not in ENGINES:
+        raise RequestError(f"--engine {engine!r}; expected one of {', '.join(ENGINES)}. {suggestion(engine, ENGINES)}")
+    spark = master if engine == "spark" else None
     started = time.monotonic()
     features = service.split(",") if ":" in service else service
     how: dict[str, Any] = {"features": features, "clock": clock, "with_statuses": with_statuses}
     with FeatureStore.connect() as store:
-        if memory is None:
+        if memory is None and spark is None:
             training = store.get_historical_features(spine, **how)
             rows, names = len(training), training.feature_names
             write_out(training.to_arrow().schema, [training.to_arrow()], out)
         else:
-            written = store.write_historical_features(spine, out=out, memory=memory, **how)
+            written = store.write_historical_features(
+                spine, out=out, memory=memory or "2GB", spark=spark, scratch=scratch, **how
+            )
             rows, names = written.rows, written.feature_names
     seconds = time.monotonic() - started
     if as_json:

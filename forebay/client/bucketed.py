@@ -14,11 +14,12 @@ May live here: the passes, and what each may hold of the memory that is left. In
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,9 @@ from forebay.client.buckets import (
 from forebay.client.historical import answered_once
 from forebay.client.outputs import write_out
 from forebay.client.responses import STATUS_SUFFIX, status_array
+from forebay.client.spark import spark_session
 from forebay.client.spine_rows import SpineRows
-from forebay.client.stored_buckets import StoredBuckets
+from forebay.client.stored_buckets import Stored, StoredBuckets
 from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError
 from forebay.language.view import AnyView, WindowedView
@@ -47,6 +49,14 @@ from forebay.stores.tables import OfflineStore
 Ints = npt.NDArray[np.int64]
 RANGE_ROWS_MAX = 2**18
 """Rows that are written together: a row group of a Parquet file."""
+
+
+class Results(Protocol):
+    """The answers to a view, by range of rows."""
+
+    def read(self, number: int) -> pa.Table:
+        """The answers of a range, in no particular order; they are asked for once."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,20 +71,37 @@ class Written:
 
 
 def write_training_set(
-    store: OfflineStore, asked: Asked, spine: SpineRows, out: Path | str, *, left: int, with_statuses: bool, known: bool
+    store: OfflineStore,
+    asked: Asked,
+    spine: SpineRows,
+    out: Path | str,
+    *,
+    left: int,
+    with_statuses: bool,
+    known: bool,
+    spark: str | None = None,
+    scratch: Path | str | None = None,
 ) -> Written:
-    """The training set of a spine, written to a file or a Delta table within `left` bytes of memory."""
-    with tempfile.TemporaryDirectory(prefix="forebay-spill-") as name:
+    """The training set of a spine, written to a file or a Delta table within `left` bytes of memory.
+
+    With `spark`, a master, its buckets are answered there, each task within as much.
+    """
+    session = None if spark is None else spark_session(spark)
+    with tempfile.TemporaryDirectory(prefix="forebay-spill-", dir=scratch) as name:
         folder = Path(name)
         stored = StoredBuckets(store, asked, folder / "stored", left, known)
         work = _Passes(asked, spine, stored, folder, left, with_statuses)
         work.spill_spine()
-        results = {view.key: work.answer(view) for view in work.in_order()}
+        results: dict[str, Results] = {
+            view.key: work.answer(view) if session is None else work.answer_on(session, view)
+            for view in work.in_order()
+        }
         write_out(*work.merged(results), out)
         titles = tuple(column.title for column in asked.columns)
         buckets = max(mine.spill.files for mine in work.buckets.values())
-        spilled = [*results.values(), *(mine.spill for mine in work.buckets.values())]
-        size = stored.spilled_bytes + sum(spill.bytes for spill in spilled)
+        spills = [one for one in results.values() if isinstance(one, Spill)]
+        spills += [mine.spill for mine in work.buckets.values()]
+        size = stored.spilled_bytes + sum(spill.bytes for spill in spills)
         return Written(spine.rows, titles, str(out), buckets, size)
 
 
@@ -116,11 +143,29 @@ class _Passes:
         """The views, those of one entity and source one after another: they share what is spilled."""
         return sorted(self.asked.views.values(), key=lambda view: (view.entity.name, _read_by(view)))
 
+    def schema(self, view: AnyView) -> pa.Schema:
+        """The columns of the answers to a view."""
+        nothing = [FeatureColumn.of_defaults(view.outputs()[name], 0) for name in self.asked.names[view.key]]
+        return table_of(np.empty(0, np.int64), nothing, self.with_statuses).schema
+
+    def answer_on(self, session: Any, view: AnyView) -> Results:
+        """As `answer`, on Spark."""
+        from forebay.client.spark import Cut, Shard, SparkResults, answered_by_spark
+
+        mine, names, known = self.buckets[view.entity.name], tuple(self.asked.names[view.key]), self.stored.known
+        url, cuts = self.stored.store.location.url, []
+        for part, (table, columns, where) in enumerate([] if mine.nobody else self.stored.reading(view, mine)):
+            cut = Cut(url, table.path, view, tuple(columns), table.schema, where, mine.spill.files, part)
+            cuts.append((cut, table))
+        schemas = tuple(pa.schema([table.schema.field(name) for name in cut.columns]) for cut, table in cuts)
+        stored = Stored((mine.start_us, mine.end_us), schemas, known, self.stored.row_bytes(view)[0])
+        shard = Shard(view, names, stored, self.range_rows, self.with_statuses)
+        folder = answered_by_spark(session, self.folder / "spark" / view.key, mine, shard, cuts)
+        return SparkResults(folder, self.schema(view))
+
     def answer(self, view: AnyView) -> Spill:
         """The features of a view for all rows, by range of rows."""
-        names, mine = self.asked.names[view.key], self.buckets[view.entity.name]
-        nothing = [FeatureColumn.of_defaults(view.outputs()[name], 0) for name in names]
-        schema = self._table(np.empty(0, np.int64), nothing).schema
+        names, mine, schema = self.asked.names[view.key], self.buckets[view.entity.name], self.schema(view)
         results = Spill(self.folder / "results" / view.key, schema, self.ranges)
         answer = None if mine.nobody else self.stored.answering(view, mine)
         for number in range(mine.spill.files):
@@ -129,17 +174,17 @@ class _Passes:
                 columns = answered_once(keyed, us, partial(answer, number))
             else:
                 columns = [FeatureColumn.of_defaults(view.outputs()[name], len(rows)) for name in names]
-            results.add(self._table(rows, columns), rows // self.range_rows)
+            results.add(table_of(rows, columns, self.with_statuses), rows // self.range_rows)
         results.close()
         return results
 
-    def merged(self, results: dict[str, Spill]) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    def merged(self, results: Mapping[str, Results]) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """The last pass: the spine again, with the features of each row beside it."""
         pieces = self._merged(results)
         first = next(pieces)
         return first.schema, chain([first], pieces)
 
-    def _merged(self, results: dict[str, Spill]) -> Iterator[pa.Table]:
+    def _merged(self, results: Mapping[str, Results]) -> Iterator[pa.Table]:
         for number, (_, piece) in enumerate(self.spine.pieces(self.range_rows)):
             table, found = piece.table, {key: _range(spill, number) for key, spill in results.items()}
             for wanted in self.asked.columns:
@@ -148,14 +193,6 @@ class _Passes:
                 if self.with_statuses:
                     table = table.append_column(wanted.title + STATUS_SUFFIX, mine[wanted.name + STATUS_SUFFIX])
             yield table
-
-    def _table(self, rows: Ints, columns: list[FeatureColumn]) -> pa.Table:
-        table = {ROW: pa.array(rows)}
-        for column in columns:
-            table[column.feature.name] = column.to_arrow()
-            if self.with_statuses:
-                table[column.feature.name + STATUS_SUFFIX] = status_array(column)
-        return pa.table(table)
 
     def _buckets_of(self, entity: str) -> int:
         """How many buckets the view that takes most needs."""
@@ -174,8 +211,17 @@ def _read_by(view: AnyView) -> str:
     return f"source {view.source.name}" if isinstance(view, WindowedView) else view.key
 
 
-def _range(results: Spill, number: int) -> pa.Table:
+def table_of(rows: Ints, columns: list[FeatureColumn], with_statuses: bool) -> pa.Table:
+    """The answers to some rows of the spine, by their numbers."""
+    table = {ROW: pa.array(rows)}
+    for column in columns:
+        table[column.feature.name] = column.to_arrow()
+        if with_statuses:
+            table[column.feature.name + STATUS_SUFFIX] = status_array(column)
+    return pa.table(table)
+
+
+def _range(results: Results, number: int) -> pa.Table:
     """The results of a range of rows, in order."""
-    rows = results.file(number).read()
-    results.drop(number)
+    rows = results.read(number)
     return rows.take(pa.array(np.argsort(np.asarray(rows[ROW]))))

@@ -138,13 +138,18 @@ class FeatureStore:
         clock: Clock = "as_of",
         with_statuses: bool = False,
         full_feature_names: bool = False,
+        spark: str | None = None,
+        scratch: str | Path | None = None,
     ) -> Written:
         """The training set of `get_historical_features`, written to `out` without ever being in memory as a whole.
 
         `out` is a .parquet, .csv or .ndjson file, or a folder (also `s3://…`) for a Delta table, which is replaced. The
         process stays within `memory`, however large the archive and, in a Parquet file, the spine are: entities are
         answered bucket by bucket (all events of one entity must fit). What is read is spilled once to a temporary
-        folder (TMPDIR). Raises `RequestError` where `memory` is less than this process holds already.
+        folder (TMPDIR, or in `scratch`). Raises `RequestError` where `memory` is less than this process holds already.
+
+        With `spark`, a master such as `"local[2]"`, buckets are answered by Spark's tasks, and `memory` is what this
+        process and each task may hold. Workers need Forebay, the store and `scratch`, a folder that all of them share.
         """
         offline, asked, known = self._deployed.offline, self._ask(features, full_feature_names), is_known(clock)
         from forebay.client.bucketed import write_training_set
@@ -154,7 +159,8 @@ class FeatureStore:
 
         check_out(out)
         spine, left = SpineRows(entity_df, asked, with_statuses=with_statuses), left_of(memory)
-        return write_training_set(offline, asked, spine, out, left=left, with_statuses=with_statuses, known=known)
+        how: dict[str, Any] = {"with_statuses": with_statuses, "known": known, "spark": spark, "scratch": scratch}
+        return write_training_set(offline, asked, spine, out, left=left, **how)
 
     def feature_history(
         self,

@@ -34,12 +34,44 @@ from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.stores.archive import ARRIVED_AT
 from forebay.stores.lake_table import LakeTable
 from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
-from forebay.stores.spill import Spill, SpilledRows
+from forebay.stores.spill import Spill, SpilledRows, TableRows
 from forebay.stores.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 Answer = Callable[[int, Keyed, Ints], list[FeatureColumn]]
 """The features of the rows of a bucket: its number, whose they are, their instants."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What answers the rows of a view out of its own stored rows: between which instants, and of how many events."""
+
+    within_us: tuple[int, int]
+    schemas: tuple[pa.Schema, ...]
+    known: bool
+    part_of: int = 0
+
+
+def answer_shard(
+    view: AnyView, stored: Stored, parts: dict[int, list[pa.Table]], keyed: Keyed, us: Ints, names: Sequence[str]
+) -> list[FeatureColumn]:
+    """The features of rows, out of stored rows in memory: those of each of `stored.schemas` by its number."""
+    tables = [
+        TableRows(pa.concat_tables([schema.empty_table(), *(_with(rows, schema) for rows in parts.get(number, []))]))
+        for number, schema in enumerate(stored.schemas)
+    ]
+    if isinstance(view, BatchView):
+        return answer_stored(view, tables[0], tables[1] if stored.known else None, keyed, us, names)
+    read = reader_of_spilled(tables[0])
+    return answer_windowed(read, view, keyed, us, stored.within_us, names, known=stored.known, part_of=stored.part_of)
+
+
+def _with(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows in a schema; columns that they lack are null."""
+    there = set(rows.column_names)
+    return pa.table(
+        [rows[f.name].cast(f.type) if f.name in there else pa.nulls(len(rows), f.type) for f in schema], schema=schema
+    )
 
 
 @dataclass
@@ -69,6 +101,16 @@ class StoredBuckets:
         names = self._selector(view).columns
         return (archive.size() or (0, 0))[0], stored_row_bytes(_fields(archive.table, names), view.source.schema)
 
+    def reading(self, view: AnyView, mine: SpineBuckets) -> list[tuple[LakeTable, list[str], pc.Expression]]:
+        """The tables behind one view, which of their columns and which of their rows."""
+        if isinstance(view, BatchView):
+            table, columns = self.store.rows(view), self._batch_columns(view)
+            where = pc.field(EVENT_TIMESTAMP) <= pa.scalar(mine.end_us, INSTANT)
+            past = [(table.superseded, [*columns, SUPERSEDED_TIMESTAMP], where)] if self.known else []
+            return [(table.table, columns, where), *past]
+        where = within(view.source.timestamp, self._first_us([view], mine), mine.end_us)
+        return [(self.store.archive(view.source).table, self._selector(view).columns, where)]
+
     def _of_events(self, view: WindowedView, mine: SpineBuckets) -> Answer:
         names, spill = self.asked.names[view.key], self._events(view, mine)
         within_us, total = (mine.start_us, mine.end_us), int(spill.rows.sum())
@@ -80,13 +122,10 @@ class StoredBuckets:
         return answered
 
     def _of_rows(self, view: BatchView, mine: SpineBuckets) -> Answer:
-        table, columns = self.store.rows(view), self._batch_columns(view)
-        where = pc.field(EVENT_TIMESTAMP) <= pa.scalar(mine.end_us, INSTANT)
-        current = self._cut(f"{view.key} now", table.table, columns, where, mine)
-        past: Spill | None = None
-        if self.known:
-            both = [*columns, SUPERSEDED_TIMESTAMP]
-            past = self._cut(f"{view.key} before", table.superseded, both, where, mine, beside=f"{view.key} now")
+        now, *replaced = self.reading(view, mine)
+        current, past = self._cut(f"{view.key} now", *now, mine), None
+        for before in replaced:
+            past = self._cut(f"{view.key} before", *before, mine, beside=f"{view.key} now")
 
         def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
             before = None if past is None else past.file(number)
@@ -144,7 +183,7 @@ class StoredBuckets:
         return [*view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP, *self.asked.names[view.key]]
 
 
-def reader_of_spilled(stored: SpilledRows) -> Reader:
+def reader_of_spilled(stored: SpilledRows | TableRows) -> Reader:
     """Reads the events of one bucket."""
 
     def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:

@@ -290,6 +290,14 @@ class LakeTable:
             for rows in ahead(read_row_groups(dataset, columns, where)):
                 yield _with_columns(rows, schema).select(list(columns)).cast(schema)
 
+    def files_of(self, where: pc.Expression | None = None) -> list[str]:
+        """The Parquet files of the newest version that may hold rows that meet `where`, by their paths in the table."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return []
+        with self.location.reached(f"reading {self.path}"):
+            return [str(fragment.path) for fragment in snapshot.to_pyarrow_dataset().get_fragments(filter=where)]
+
     @contextlib.contextmanager
     def numbered(self, where: pc.Expression | None = None) -> Iterator[NumberedRows]:
         """The rows of the newest version that may meet `where`, and maybe others: a few columns first, more later."""

@@ -63,9 +63,11 @@ class Spill:
         """The rows of one file."""
         return SpilledRows(self._path(number) if self.rows[number] else None, self.schema, int(self.rows[number]))
 
-    def drop(self, number: int) -> None:
-        """Remove a file that is not needed any more."""
+    def read(self, number: int) -> pa.Table:
+        """All rows of one file, which is removed: it is not needed any more."""
+        rows = self.file(number).read()
         self._path(number).unlink(missing_ok=True)
+        return rows
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.arrow"
@@ -119,3 +121,22 @@ class SpilledRows:
                 rows = pa.Table.from_batches([reader.get_batch(number)]).select(list(columns))
                 yield first, rows
                 first += len(rows)
+
+
+class TableRows:
+    """The rows of a table in memory, numbered as those of a file."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table, self.rows = table, len(table)
+
+    def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Columns of all rows, in one piece."""
+        yield 0, self._table.select(list(columns))
+
+    def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
+        """Columns of some rows."""
+        return self._table.select(list(columns)).take(pa.array(numbers))
+
+    def nothing(self, columns: Sequence[str]) -> pa.Table:
+        """No rows, with some columns."""
+        return self._table.schema.empty_table().select(list(columns))
