@@ -65,13 +65,16 @@ def translated(client: redis.Redis) -> Iterator[None]:
             f"Redis at {address(client)} refused the user and password of FOREBAY_ONLINE_URL. Check them."
         ) from None
     except redis.BusyLoadingError:
-        raise StoreUnavailableError(
-            f"Redis at {address(client)} is still loading its data. Try again in a moment."
-        ) from None
+        raise loading(client) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise unreachable(client, error) from None
     except redis.RedisError as error:
         raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
+
+
+def loading(client: redis.Redis) -> StoreUnavailableError:
+    """The one line about a server that reads its data back after a restart."""
+    return StoreUnavailableError(f"Redis at {address(client)} is still loading its data. Try again in a moment.")
 
 
 def unreachable(client: redis.Redis, error: Exception) -> StoreUnavailableError:

@@ -15,7 +15,7 @@ import hiredis
 import redis
 
 from forebay.errors import StoreError
-from forebay.stores.connection import address, translated
+from forebay.stores.connection import address, loading, translated
 
 RECEIVE_BYTES = 1 << 20
 
@@ -84,9 +84,15 @@ class Wire:
         return self.checked(self.ask([pack(parts)], 1)[0])
 
     def checked(self, reply: Any) -> Any:
-        """The reply, unless it is or holds an error. Raises `StoreError`."""
+        """The reply, unless it is or holds an error. Raises `StoreError`.
+
+        A server that is still loading its data is one that is away: `StoreUnavailableError`, and the wire is closed.
+        """
         for part in reply if isinstance(reply, list) else (reply,):
             if isinstance(part, hiredis.ReplyError):
+                if str(part).startswith("LOADING"):
+                    self.close()
+                    raise loading(self.client)
                 raise StoreError(f"Redis at {address(self.client)} refused a command: {part}")
         return reply
 

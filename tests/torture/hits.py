@@ -6,6 +6,7 @@
     second       another flow by mistake: the later one takes over, the earlier one ends
     valkey       kill -9 of the online store, back after a while with its append-only file
     s3           the offline store refuses, for seconds up to a minute
+    lose         the online store comes back as it was some seconds ago, or empty
     broker       kill -9 of the broker
 
 Lives here: one function a hit. Each leaves a flow that runs, or none; it is for the run to start the next. A hit counts
@@ -130,6 +131,21 @@ class Hits:
     def valkey(self) -> None:
         """The online store dies and comes back."""
         self._away("Valkey killed", self.ground.valkey.kill, self.ground.valkey.restart, self.chance.uniform(0, 3))
+
+    def lose(self) -> None:
+        """The online store comes back without its last seconds, or without anything: the flow finds out and ends."""
+        flow = self.working()
+        copy = self.ground.valkey.copy() if self.chance.random() < 0.6 else None
+        self.wait(self.chance.uniform(2, 4))
+        self.ground.valkey.kill()
+        self.watch.forget()
+        self.ground.valkey.replace(copy)
+        self.ground.valkey.restart()
+        ended = flow.await_end()
+        assert "lost" in ended.errors, f"a flow did not find the loss: {ended}"
+        self.flow = None
+        self.counts["Valkey lost everything" if copy is None else "Valkey lost its last seconds"] += 1
+        self.say(f"a loss was found: {ended.errors.strip()[-120:]}")
 
     def broker(self) -> None:
         """The broker dies and comes back."""

@@ -100,7 +100,7 @@ class Torture:
         return script
 
     def _kinds(self, hits: Hits) -> list[Callable[[], None]]:
-        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.s3, hits.broker]
+        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.lose, hits.s3, hits.broker]
 
     def _to_the_end(self, hits: Hits) -> dict[str, object]:
         """What runs drains; one more flow reads what is left and says what it did."""
