@@ -9,7 +9,12 @@ from typing import cast
 
 import pytest
 
+from forebay import EventSource
+from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, StoreError
+from forebay.stores.lane import wall_clock_us
+from streaming.log_ends import LogEnds
+from streaming.status import Status
 from tests.infra.kafka import Broker
 from tests.infra.noida import Noida
 from tests.infra.seaweedfs import SeaweedFs
@@ -173,3 +178,37 @@ def test_a_topic_without_brokers_is_refused_in_one_line(world: KafkaWorld) -> No
     cast("dict[str, str]", world.settings.kafka).clear()
     with pytest.raises(ConfigError, match="has no brokers; set FOREBAY_KAFKA_BROKERS=host:port"):
         world.run()
+
+
+def test_the_status_says_what_waits_in_a_topic(noida: Broker, home: Path, online_url: str, namespace: str) -> None:
+    """On the broker whose ends can be believed."""
+    world = KafkaWorld.on(noida, home, online_url, namespace)
+    world.append("0", lines(1, 100))
+    world.append("2", lines(2, 50))
+    world.run()
+    before = {name: len(some) for name, some in world.log.items()}
+    world.append("2", lines(3, 30, first=50))
+    definitions = Registry.open(world.settings, world.online).current()
+    assert definitions is not None
+    source = cast("EventSource", definitions.source("orders"))
+    look = Status(world.online, namespace, world.offline, LogEnds(world.settings, lambda: world.online))
+    found, error = look.partitions(source, definitions.windowed_views(source), wall_clock_us())
+    waiting = {one.partition: (one.log_end, one.applied, one.lag_events) for one in found if one.log_end}
+    assert error == ""
+    assert waiting == {name: (len(some), before[name], len(some) - before[name]) for name, some in world.log.items()}
+    assert waiting[f"{world.topic}:2"][2] >= 30
+
+
+def test_a_cluster_that_is_away_leaves_the_rest_of_the_status(home: Path, online_url: str, namespace: str) -> None:
+    with Noida() as gone:
+        world = KafkaWorld.on(gone, home, online_url, namespace)
+        world.append("0", lines(1, 100))
+        world.run()
+    definitions = Registry.open(world.settings, world.online).current()
+    assert definitions is not None
+    look = Status(world.online, namespace, world.offline, LogEnds(world.settings, lambda: world.online))
+    (found,) = look(definitions, [cast("EventSource", definitions.source("orders"))], wall_clock_us())
+    assert "Cannot reach topic" in found.log_error
+    (one,) = [one for one in found.partitions if one.partition.endswith(":0")]
+    assert (one.log_end, one.lag_events) == (None, None)
+    assert one.applied == one.archived == len(world.log[f"{world.topic}:0"])
