@@ -25,6 +25,7 @@ from forebay.language.view import WindowedView
 from forebay.stores.archive import Archive
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Cut, Progress
+from tests.laws.sessionizer import session_triples
 from tests.laws.world import stored_parameters
 from tests.oracle import oracle
 from tests.simulation.shop import BUYERS, SHOPS, START_US, Event, Log, Place, Shop
@@ -99,7 +100,7 @@ class Expected:
 
     def entities(self, view: WindowedView) -> list[str]:
         """Everybody, and somebody unknown."""
-        return [*(BUYERS if view.name == "by_buyer" else SHOPS), "nobody"]
+        return [*(SHOPS if view.name == "by_shop" else BUYERS), "nobody"]
 
     def look(self, view: WindowedView, entity: str) -> Seen:
         """What stands beside the tiles of an entity, and what of the log it has been given."""
@@ -211,7 +212,7 @@ def check_answer(
     """Every feature of a view for one entity equals the oracle's."""
     for feature in view.features:
         kind = view.column(feature.of)
-        triples = [(entity, event.ts, event.id, event.cents if feature.of else None) for event in counted]
+        triples = _triples(view, feature.of, counted, entity)
         for text in feature.windows:
             name, window = feature.feature_name(text), feature.window(text)
             units, status = oracle(
@@ -230,3 +231,14 @@ def check_answer(
             found = (values[name][row], str(statuses[name][row]))
             wanted = (feature.output(kind).python(units), status)
             assert found == wanted, f"{name} of {entity} at {instant_text(at_us)}: {found} is not {wanted}"
+
+
+def _triples(view: WindowedView, of: str | None, counted: list[Event], entity: str) -> list[tuple[Any, ...]]:
+    """What the oracle takes: events, or the sessions in them."""
+    if view.sessions is None:
+        return [(entity, event.ts, event.id, event.cents if of else None) for event in counted]
+    instants, rule = [(entity, event.ts) for event in counted], view.sessions
+    found: list[tuple[Any, ...]] = session_triples(
+        instants, rule.gap_us, rule.longest_us, lambda start, end, events: end - start if of else None
+    )
+    return found

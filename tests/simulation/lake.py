@@ -6,6 +6,7 @@ Delta, and one seed in ten runs on Delta. Invariant: a commit is atomic, and pre
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ _DATES = re.compile(r"date >= '(\S+)' AND date <= '(\S+)'")
 class _Stored:
     rows: pa.Table
     positions: dict[str, int] = field(default_factory=dict)
+
+
+class _MovedError(Exception):
+    """Somebody moved a position between the preparation of a commit and its end."""
 
 
 class _Files:
@@ -64,14 +69,19 @@ class MemoryLake:
             return {} if stored is None else dict(stored.positions)
 
         def commit(table: LakeTable, prepare: Callable[[Position], Commit | None], kept: Callable[[], Any]) -> bool:
-            prepared = table.prepared(prepare, lambda app_id: position(table, app_id))
-            if prepared is None:
-                return False
-            table._write(None, prepared, kept=kept)  # the real one's last step: where faults come in
-            return True
+            while True:
+                seen = positions(table)
+                prepared = table.prepared(prepare, lambda app_id: position(table, app_id))
+                if prepared is None:
+                    return False
+                with contextlib.suppress(_MovedError):  # prepared anew, as after a conflict of Delta's
+                    table._write(seen, prepared, kept=kept)  # the real one's last step: where faults come in
+                    return True
 
         def write(table: LakeTable, snapshot: Any, prepared: Commit, *, kept: Callable[[], Any]) -> None:
             stored = made(table)
+            if any(stored.positions.get(name) != snapshot.get(name) for name in prepared.positions):
+                raise _MovedError
             new = prepared.rows.read_all() if isinstance(prepared.rows, pa.RecordBatchReader) else prepared.rows
             stored.rows = pa.concat_tables([kept(), new.select(table.schema.names).cast(table.schema)])
             stored.positions |= prepared.positions

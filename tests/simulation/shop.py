@@ -27,8 +27,10 @@ from forebay import (
     Last,
     LastK,
     Max,
+    Mean,
     Quantile,
     RedisStream,
+    Sessionize,
     String,
     Sum,
     Timestamp,
@@ -86,15 +88,26 @@ _by_shop = WindowedView(
         Histogram("sizes", of="amount", edges=[1, 10], windows=["6h"], default=[]),
     ],
 )
+_visits = WindowedView(
+    "visits",
+    version=1,
+    entity=_by_buyer.entity,
+    source=Sessionize(_source, gap="20m", longest="1h"),
+    features=[
+        Count("visits", windows=["6h", None], default=0),
+        Mean("visit_duration", of="duration", windows=["6h", None], default=0),
+    ],
+)
 
 
 @dataclass(frozen=True)
 class Shop:
-    """The definitions of one run."""
+    """The definitions of one run. `visits` is a view of sessions, which is compared when all is healed."""
 
     source: EventSource
     views: tuple[WindowedView, ...]
     service: FeatureService
+    visits: WindowedView
 
     @classmethod
     def make(cls, stream: RedisStream | KafkaTopic | None, dedupe: bool) -> Shop:
@@ -103,7 +116,8 @@ class Shop:
         if stream is not None:
             source = replace(source, stream=stream)
         views = tuple(replace(view, source=source) for view in (_by_buyer, _by_shop))
-        return cls(source, views, FeatureService("shop", version=1, features=list(views)))
+        visits = replace(_visits, source=Sessionize(source, gap="20m", longest="1h"))
+        return cls(source, views, FeatureService("shop", version=1, features=list(views)), visits)
 
     @property
     def definitions(self) -> Definitions:
@@ -127,6 +141,8 @@ class Event:
 
     def entity(self, view: WindowedView) -> str | None:
         """The entity of a view that it is of; `None` where it does not count there."""
+        if view.sessions is not None:
+            return self.buyer
         if view.name == "by_buyer":
             return self.buyer if self.cents is not None and self.cents >= 0 else None
         return self.shop

@@ -35,6 +35,7 @@ from forebay.core.tiles import Tiles
 from forebay.errors import ForebayError
 from forebay.ingest.expressions import Expressions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
+from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.archive import Archive
@@ -94,14 +95,15 @@ class Simulation:
         self._choose_roll_ups(seed, patch)
         self._open_log()
         self.by_id: dict[str, Event] = {}
-        features = FeatureStore(self.settings, self.shop.definitions)
+        self.definitions = Definitions.of(self.shop.service, self.shop.visits)
+        features = FeatureStore(self.settings, self.definitions)
         archive = self.store.archive(self.shop.source)
         self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive, self.by_id)
         self.process: Process | None = None
         self.zombies: list[Process] = []
         self.copies: list[Copy] = []
         self.attempts: dict[int, Attempt] = {}
-        self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in self.shop.views}
+        self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in (*self.shop.views, self.shop.visits)}
         self._folding: dict[int, dict[str, list[str]]] = {}
         self.starts = {view.key: NO_CUT for view in self.shop.views}
         self.lost = 0
@@ -183,7 +185,7 @@ class Simulation:
         views = self.chance.sample(self.shop.views, self.chance.randint(1, 2))
         today = max(1, (floor_us(self.now_us, DAY_US) - START_US) // DAY_US)
         first = self.chance.choice([0, max(0, today - 1), self.chance.randrange(today)])
-        for view in views:
+        for view in [*views, *([self.shop.visits] if self.chance.random() < 0.5 else [])]:
             self._publish(view, START_US + first * DAY_US, START_US + today * DAY_US)
 
     def away(self) -> None:
@@ -257,7 +259,7 @@ class Simulation:
     def _start(self, workers: int) -> None:
         task = Task(
             self.settings,
-            self.shop.definitions,
+            self.definitions,
             [self.shop.source],
             workers,
             patience=Tries(),
@@ -285,7 +287,7 @@ class Simulation:
     def _provable_losses(self) -> set[tuple[str, str]]:
         """What is in `streamed/` and not online."""
         lost = set()
-        for view in self.shop.views:
+        for view in self.definitions.windowed_views():
             names: Any = [Keys(self.namespace).progress(view.key, slot) for slot in range(SLOTS)]
             blobs: Any = self.online.mget(names)
             for app, end in self.store.streamed(view).positions().items():
@@ -304,7 +306,7 @@ class Simulation:
 
     def _expire_leases(self) -> None:
         """The leases of publishers that died, or are paused, have run out."""
-        self.online.delete(*(Keys(self.namespace).lease(view.key) for view in self.shop.views))
+        self.online.delete(*(Keys(self.namespace).lease(view.key) for view in self.definitions.windowed_views()))
 
     def _note_starts(self) -> None:
         """A view of which `streamed/` has no position starts at its cut: it need not hold what lies before."""
