@@ -1,7 +1,7 @@
 """The training kernel alone: from the core's columns of events to those of features, nothing read and nothing written.
 
-What the compiled sweep costs beside its NumPy twin (both on one thread), what a second thread brings, and what ten
-times the events cost. Every value of the twins is compared.
+What the compiled sweep costs beside its NumPy twin (both on one thread), what a second thread brings, what ten times
+the events cost, and what a backfill's fold costs beside sorting. Every value of the twins is compared.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_ranges
 from forebay.core.sweep import answer_sweep
+from forebay.core.tiles import fold
 from forebay.core.values import FeatureColumn
 from forebay.instants import DAY_US
 
 TWIN, ONE_THREAD, TENTH = "NumPy, one thread", "one thread", "a tenth of them"
+FOLD, SORT = "fold", "sorting their entities and instants alone"
+FOLDED = 1_000_000
+"""Events that are folded together: a batch of a backfill."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -49,12 +53,15 @@ def run(size: Size) -> Report:
         ONE_THREAD: per_unit(lambda: large.swept(1)),
         TWIN: per_unit(large.in_numpy),
         TENTH: per_unit(lambda: small.swept(2)),
+        FOLD: per_unit(large.folded),
+        SORT: per_unit(large.sorted),
     }
     samples = interleaved(contenders, size.rounds)
     comparisons = [
         Comparison.of("sweep, two threads", samples, ONE_THREAD, "wall_us", "µs/row wall"),
         Comparison.of("sweep, one thread", samples, TWIN, "cpu_us", "µs/row CPU", ours=ONE_THREAD),
         Comparison.of("sweep, ten times the events", samples, TENTH, "cpu_us", "µs/row CPU"),
+        Comparison.of("fold for a backfill, CPU", samples, SORT, "cpu_us", "µs/event", ours=FOLD),
     ]
     features = len(Layout.of(all_spend).outputs)
     setting = f"{size.events:,} events, {size.rows:,} rows, {len(TRAINING_WINDOWS)} windows, {features} features"
@@ -81,6 +88,18 @@ class Asked:
         """By the compiled kernel; how many rows."""
         self._sweep(threads)
         return len(self.code)
+
+    def folded(self) -> int:
+        """The first events as tiles of the finest hop; how many events."""
+        first = self.events.take(np.arange(min(len(self.events), FOLDED)))
+        fold(Layout.of(all_spend), first)
+        return len(first)
+
+    def sorted(self) -> int:
+        """What no fold does without: the first events in order; how many."""
+        count = min(len(self.events), FOLDED)
+        np.lexsort((self.events.ts[:count], self.events.code[:count]))
+        return count
 
     def in_numpy(self) -> int:
         """By its twin; how many rows."""
