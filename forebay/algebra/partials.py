@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import int128
+from forebay.algebra.lifted import Lifted
 from forebay.algebra.ragged import CELLS, Parameters, Ragged, merge_groups
 
 Array = npt.NDArray[Any]
@@ -40,16 +41,6 @@ Fields = dict[str, Array]
 Starts = npt.NDArray[np.intp]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Lifted:
-    """One column of a batch of events: stored values, which of them are there, and when and which event it was."""
-
-    values: Array
-    valid: npt.NDArray[np.bool_]
-    ts: npt.NDArray[np.int64]
-    ids: Array
 
 
 @dataclass(frozen=True, order=True)

@@ -22,16 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import bins
 from forebay.algebra.hashes import hashes_of
-
-if TYPE_CHECKING:
-    from forebay.algebra.partials import Lifted
+from forebay.algebra.lifted import Lifted
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.client.answers import table_of
 from forebay.client.asked import Asked
 from forebay.client.buckets import (
     ROW,
@@ -36,7 +37,7 @@ from forebay.client.buckets import (
 )
 from forebay.client.historical import answered_once
 from forebay.client.outputs import write_out
-from forebay.client.responses import STATUS_SUFFIX, status_array
+from forebay.client.responses import STATUS_SUFFIX
 from forebay.client.spark import spark_session
 from forebay.client.spine_rows import SpineRows
 from forebay.client.stored_buckets import Stored, StoredBuckets
@@ -209,16 +210,6 @@ class _Passes:
 def _read_by(view: AnyView) -> str:
     """What is read for a view: views of one source share it."""
     return f"source {view.source.name}" if isinstance(view, WindowedView) else view.key
-
-
-def table_of(rows: Ints, columns: list[FeatureColumn], with_statuses: bool) -> pa.Table:
-    """The answers to some rows of the spine, by their numbers."""
-    table = {ROW: pa.array(rows)}
-    for column in columns:
-        table[column.feature.name] = column.to_arrow()
-        if with_statuses:
-            table[column.feature.name + STATUS_SUFFIX] = status_array(column)
-    return pa.table(table)
 
 
 def _range(results: Results, number: int) -> pa.Table:

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from forebay.client.answers import table_of
 from forebay.client.buckets import KEY, ROW, SPINE_SCHEMA, SpineBuckets
 from forebay.client.historical import answered_once
 from forebay.client.keyed import Keyed
@@ -83,8 +84,6 @@ class Shard:
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """The answers, by range of rows."""
-        from forebay.client.bucketed import table_of
-
         parts = parts.sort_by([("part", "ascending"), ("place", "ascending")])
         found: dict[int, list[pa.Table]] = {}
         for part, data in zip(parts["part"].to_pylist(), parts["data"].to_pylist(), strict=True):

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from forebay.algebra.partials import Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import Ragged, picked, spread
 
 Rows = npt.NDArray[np.intp]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forebay.algebra.partials import Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import SATURATED, Ragged, picked, sortable
 from forebay.core import kernel
 from forebay.core.tiles import group_starts

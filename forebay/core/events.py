@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forebay.algebra.partials import Lifted
+from forebay.algebra.lifted import Lifted
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import int128
-from forebay.algebra.partials import Fields, Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import Fields, Partial
 from forebay.algebra.ragged import Ragged
 from forebay.core.answer import by_window, edges_us, finish, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges

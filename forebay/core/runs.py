@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra import int128
-from forebay.algebra.partials import FADING, Fields, Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import FADING, Fields, Partial
 from forebay.algebra.ragged import Ragged
 from forebay.core import kernel
 from forebay.core.answer import finish, partials_needed

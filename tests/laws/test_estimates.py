@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from forebay.algebra.bins import RELATIVE_ERROR, bins_of, middles_of
 from forebay.algebra.hashes import hashes_of
-from forebay.algebra.partials import Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import SATURATED, Ragged
 from forebay.language.aggregations import CountDistinct, Merged, Quantile, TopK
 from forebay.language.types import Float64, Int64

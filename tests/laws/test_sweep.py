@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forebay.algebra.partials import Lifted, Partial
+from forebay.algebra.lifted import Lifted
+from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import Ragged
 from forebay.core import ranges, sweep
 from forebay.core.cell_ranges import cell_ranges
