@@ -148,7 +148,7 @@ class Probes:
         try:
             yield
         finally:
-            process.terminate()
+            process.kill()  # it holds nothing; and a parent that ignores SIGTERM has children that do
             process.wait()
 
     @property
