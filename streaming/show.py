@@ -55,6 +55,8 @@ def _print(status: SourceStatus, now_us: int) -> None:
     )
     dead = ", ".join(f"{count:,} {reason}" for reason, count in status.dead_letters.items())
     say(f"dead letters: {dead or 'none'}")
+    for view in [view for view in status.views if view.overdue]:
+        say(f"{view.view}: its cut is longer ago than its retention; publish it: until then its values are STALE")
     for loss in [loss for view in status.views for loss in view.losses]:
         say(f"the online store has lost writes: {loss}")
 

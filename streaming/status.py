@@ -30,6 +30,7 @@ from forebay.stores.archive import REVIVED, PartitionPosition
 from forebay.stores.connection import translated
 from forebay.stores.keys import Keys
 from forebay.stores.progress import Progress
+from forebay.stores.seam import is_overdue
 from forebay.stores.signs import Sign, Signs
 from forebay.stores.source_clock import clock_us
 from forebay.stores.tables import OfflineStore
@@ -61,7 +62,8 @@ class PartitionStatus:
 @dataclass(frozen=True)
 class ViewStatus:
     """One view: the newest commit of its slots, its published cut, the watermark of the slowest slot, the dates marked
-    for repair that its batch tiles lack events of, and what the online store has lost of it.
+    for repair that its batch tiles lack events of, what the online store has lost of it, and whether it is being filled
+    (some slot answers `UNAVAILABLE`) or its cut is overdue (beyond its `retention`: its values are `STALE`).
     """
 
     view: str
@@ -71,7 +73,7 @@ class ViewStatus:
     repair: Sequence[str]
     losses: Sequence[str]
     filling: bool = False
-    """Whether some slot is being filled: it answers `UNAVAILABLE`."""
+    overdue: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,12 @@ class Status:
             _worst(state_of(signs, now_us), partitions),
             signs,
             partitions,
-            [self._view(view, marked) for view in views],
+            [self._view(view, marked, now_us) for view in views],
             dict(sorted(dead.items())),
             error,
         )
 
-    def _view(self, view: WindowedView, marked: set[str]) -> ViewStatus:
+    def _view(self, view: WindowedView, marked: set[str], now_us: int) -> ViewStatus:
         streamed = self.offline.streamed(view).positions()  # before the progress that must be ahead of it
         progress = self._progress(view)
         cut_us = min(cuts_of(self.online, Keys(self.namespace), view))
@@ -150,6 +152,7 @@ class Status:
             self._to_repair(view, marked, cut_us),
             [str(loss) for loss in losses],
             any(slot.targets for slot in progress),
+            is_overdue(view, cut_us, now_us),
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:
@@ -269,6 +272,7 @@ def to_dict(status: SourceStatus) -> dict[str, Any]:
                 "cut": when(view.cut_us),
                 "watermark": when(view.watermark_us),
                 "filling": view.filling,
+                "overdue": view.overdue,
                 "repair": list(view.repair),
                 "losses": list(view.losses),
             }

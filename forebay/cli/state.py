@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import typer
 from forebay.errors import ForebayError
 
 if TYPE_CHECKING:
+    from forebay.language.view import WindowedView
     from forebay.settings import Settings
 
 EXTRAS = {
@@ -83,25 +85,40 @@ def look() -> Iterator[Finding]:
     yield Finding("settings", True, f"home {settings.home}, namespace {settings.namespace}")
     for what, check in (("definitions", _definitions), ("online store", _online), ("offline store", _offline)):
         yield _try(what, check, settings)
-    yield from _missing_online(settings)
+    yield from _behind_online(settings, now_us=time.time_ns() // 1_000)
 
 
-def _missing_online(settings: Settings) -> Iterator[Finding]:
-    """What is archived of deployed views, and not online; nothing where that cannot be told."""
+def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
+    """What batch owes deployed views: what is archived and not online, cuts beyond retention; nothing where that
+    cannot be told.
+    """
     from forebay.backfill.gaps import gap
     from forebay.backfill.publication import read_cut
     from forebay.client.deployed import Deployed
     from forebay.language.view import WindowedView
+    from forebay.stores.seam import is_overdue
 
     try:
         deployed = Deployed(settings)
         for view in deployed.definitions.views.values():
             if isinstance(view, WindowedView):
-                missing = gap(deployed.offline, view, read_cut(deployed.redis, settings.namespace, view))
+                cut_us = read_cut(deployed.redis, settings.namespace, view)
+                if is_overdue(view, cut_us, now_us):
+                    yield Finding(f"batch of {view.key}", False, _overdue_text(view, cut_us))
+                missing = gap(deployed.offline, view, cut_us)
                 if missing:
                     yield Finding(f"view {view.key}", None, str(missing), note=True)
     except (ForebayError, ImportError):
         return
+
+
+def _overdue_text(view: WindowedView, cut_us: int) -> str:
+    from forebay.instants import instant_text
+
+    return (
+        f"published up to {instant_text(cut_us)}, longer ago than its retention of {view.retention}; its values are "
+        f"STALE, and its stream keeps all tiles since. Materialize tiles/{view.asset_name} and online/{view.asset_name}"
+    )
 
 
 def _try(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:

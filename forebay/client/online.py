@@ -48,5 +48,6 @@ def _spread(column: FeatureColumn, keyed: Keyed) -> FeatureColumn:
 def _behind(read: ViewRead, keyed: Keyed) -> Behind:
     """What is behind the rows, from what is behind the distinct entities."""
     if len(keyed.code) == len(keyed.keys):
-        return Behind(read.commits, read.cuts, read.watermarks)
-    return Behind(read.commits[keyed.code], read.cuts[keyed.code], read.watermarks[keyed.code])
+        return Behind(read.commits, read.cuts, read.watermarks, read.overdue)
+    code = keyed.code
+    return Behind(read.commits[code], read.cuts[code], read.watermarks[code], read.overdue[code])

@@ -30,11 +30,14 @@ STATUS_SUFFIX = "__status"
 
 @dataclass(frozen=True, eq=False)
 class Behind:
-    """What stands behind each row of a view: commit number (0: none), cut and watermark (`NO_INSTANT`: none)."""
+    """What stands behind each row of a view: commit number (0: none), cut and watermark (`NO_INSTANT`: none), and
+    whether the cut is further behind the instant than the view's `retention`.
+    """
 
     commits: npt.NDArray[np.int64]
     cuts: npt.NDArray[np.int64]
     watermarks: npt.NDArray[np.int64]
+    overdue: npt.NDArray[np.bool_]
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Python values, one per row."""
@@ -42,6 +45,7 @@ class Behind:
             "commits": [commit or None for commit in self.commits.tolist()],
             "cuts": [None if us == NO_INSTANT else moment(us) for us in self.cuts.tolist()],
             "watermarks": [None if us == NO_INSTANT else moment(us) for us in self.watermarks.tolist()],
+            "overdue": self.overdue.tolist(),
         }
 
 
@@ -68,7 +72,8 @@ class OnlineResponse:
     @property
     def metadata(self) -> dict[str, Any]:
         """What stands behind the answer: its `instant`, the `service` as `name@version`, and by view key a list per row
-        of `commits` (int), `cuts` and `watermarks` (aware UTC); `None` where there is none, as in batch views.
+        of `commits` (int), `cuts` and `watermarks` (aware UTC), `None` where there is none, as in batch views; and
+        `overdue`, whether the cut is further behind than the view's `retention`, which makes values `STALE`.
         """
         return {
             "instant": self.instant,

@@ -112,8 +112,8 @@ class WindowedView(_View, frozen=True, cache_hash=True):
     `source` is an `EventSource`, or the sessions in one (`Sessionize`); of those, `view.source` is the source beneath,
     and `view.sessions` how they are made. `where` and `derived` are SQL expressions over its columns. `ttl`: older than
     this after the newest counted event, a value is its default (`DEFAULT_EXPIRED`). `freshness`: how far behind the
-    stream may be before values are `STALE`. `history`: the grid on which finished values are kept for SQL. Raises
-    `DefinitionError` where it contradicts itself.
+    stream may be before values are `STALE`; `retention`: how far behind publications may be. `history`: the grid on
+    which finished values are kept for SQL. Raises `DefinitionError` where it contradicts itself.
     """
 
     kind: ClassVar[str] = "windowed view"
@@ -264,6 +264,11 @@ class WindowedView(_View, frozen=True, cache_hash=True):
     def freshness_us(self) -> int | None:
         """Microseconds of `freshness`."""
         return declared_us(self.name, self.freshness)
+
+    @property
+    def retention_us(self) -> int | None:
+        """Microseconds of `retention`."""
+        return declared_us(self.name, self.retention)
 
 
 class BatchView(_View, frozen=True):

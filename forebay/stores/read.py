@@ -8,6 +8,7 @@ What it decides, beyond what the core does:
                history's, because tiles hold what came after them or have dropped what they need
     stale      a present value whose view is behind by more than its freshness: instant − max(watermark, cut) >
                freshness. A source without a stream is never behind; one whose stream never ran is as fresh as its cut
+    overdue    a present value whose cut is behind by more than its view's retention is stale as well, right as it is
     filling    a view whose slot has targets that are not reached yet (`forebay.stores.progress`) gives its defaults,
                `UNAVAILABLE`
 """
@@ -36,26 +37,29 @@ from forebay.stores.connection import translated
 from forebay.stores.keys import BATCH, PENDING, ROW, STREAM, Keys
 from forebay.stores.progress import Cut, Progress
 from forebay.stores.row_blob import unpack_rows
-from forebay.stores.seam import join
+from forebay.stores.seam import join, overdue
 
 KEYS_MAX = 200_000
 """Online keys of one read: the server serves nobody else meanwhile."""
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Blobs = Sequence[bytes | None]
 
 
 @dataclass(frozen=True, eq=False)
 class ViewRead:
-    """The features of one view, row i of the i-th key, and what is behind each row: commit number, cut, watermark.
+    """The features of one view, row i of the i-th key, and what is behind each row: commit number, cut, watermark,
+    and whether the cut is overdue.
 
-    A batch view has no commits, cuts or watermarks: they are 0 and NO_CUT.
+    A batch view has no commits, cuts or watermarks: they are 0 and NO_CUT, and never overdue.
     """
 
     columns: list[FeatureColumn]
     commits: Ints
     cuts: Ints
     watermarks: Ints
+    overdue: Bools
 
 
 @dataclass(frozen=True)
@@ -196,16 +200,23 @@ class _AskedTiles:
             tiles = tiles.take(~self._filling[tiles.code])
         columns = [entities.spread(column) for column in answer(self._layout, tiles, instants, names)]
         cuts, watermarks = entities.per_row(joined.cuts_us, NO_CUT), entities.per_row(self._watermarks, NO_CUT)
-        freshness_us = self.view.freshness_us
-        if freshness_us is not None and self.view.source.stream is not None:
-            behind = np.maximum(watermarks, cuts) < instant_us - freshness_us
+        late = overdue(self.view, cuts, instant_us)
+        stale = late | self._behind(np.maximum(watermarks, cuts), instant_us)
+        if stale.any():
             for column in columns:
-                column.status[behind & (column.status == Status.PRESENT)] = Status.STALE
+                column.status[stale & (column.status == Status.PRESENT)] = Status.STALE
         if self._filling.any():
             filling = entities.per_row(self._filling.astype(np.int64), 0) == 1
             for column in columns:
                 column.status[filling] = Status.UNAVAILABLE
-        return ViewRead(columns, entities.per_row(self._commits, 0), cuts, watermarks)
+        return ViewRead(columns, entities.per_row(self._commits, 0), cuts, watermarks, late)
+
+    def _behind(self, reached_us: Ints, instant_us: int) -> Bools:
+        """Which rows, reached up to these instants, are behind by more than the view's `freshness`."""
+        freshness_us = self.view.freshness_us
+        if freshness_us is None or self.view.source.stream is None:
+            return np.zeros(len(reached_us), np.bool_)
+        return reached_us < instant_us - freshness_us
 
 
 class _AskedRows:
@@ -237,7 +248,8 @@ class _AskedRows:
         instants = np.full(self._entities.count, instant_us, np.int64)
         finished = finish_rows(self.view, self._columns, self._event_us, instants, names)
         none = np.full(self._entities.row_count, NO_CUT, np.int64)
-        return ViewRead([self._entities.spread(column) for column in finished], np.zeros_like(none), none, none)
+        columns = [self._entities.spread(column) for column in finished]
+        return ViewRead(columns, np.zeros_like(none), none, none, np.zeros(len(none), np.bool_))
 
 
 def _asked(keys: Keys, view: AnyView, entities: _Entities, sessionizers: Sessionizers) -> _AskedTiles | _AskedRows:

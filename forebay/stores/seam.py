@@ -14,7 +14,7 @@ cut than that belongs to an entity that the publication has emptied, and is igno
 
 A stream drops tiles only behind the cut of a *finished* publication, when every blob that counts is at or after it. So
 there is no moment at which an event counts twice or not at all, however late batch runs and whatever is published
-meanwhile.
+meanwhile. `retention` is where that gets long: an alarm, which drops nothing (`overdue`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.codec import newest_of, unpack, unpack_records
+from forebay.core.codec import NO_CUT, newest_of, unpack, unpack_records
 from forebay.core.layout import PENDING, Layout
 from forebay.core.sessions import sessionize
 from forebay.core.tiles import Tiles, fold
 from forebay.core.unsettled import Unsettled, unpack_instants
 from forebay.ingest.sessions import Sessionizer, Sessionizers
+from forebay.language.view import WindowedView
 
 Ints = npt.NDArray[np.int64]
 
@@ -65,6 +66,23 @@ def join(
     if layout.view.sessions is not None:
         return _joined_sessions(layout, stream, pending, batch, finished_us)
     return _joined(layout, stream, pending, batch, finished_us)
+
+
+def overdue(view: WindowedView, cuts_us: Ints, instant_us: int) -> npt.NDArray[np.bool_]:
+    """Which cuts are further behind an instant than the view's `retention`.
+
+    Never without a stream, whose tiles would be waiting, and never where nothing was published (NO_CUT).
+    """
+    retention_us = view.retention_us
+    if retention_us is None or view.source.stream is None:
+        return np.zeros(len(cuts_us), np.bool_)
+    late: npt.NDArray[np.bool_] = (cuts_us != NO_CUT) & (cuts_us < instant_us - retention_us)
+    return late
+
+
+def is_overdue(view: WindowedView, cut_us: int, instant_us: int) -> bool:
+    """The same of one cut."""
+    return bool(overdue(view, np.array([cut_us], np.int64), instant_us)[0])
 
 
 def _joined(

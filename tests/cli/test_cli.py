@@ -14,11 +14,14 @@ import pytest
 
 from forebay.backfill.tiles import fold_dates
 from forebay.cli import main
-from forebay.instants import DAY_US
+from forebay.core.layout import Layout
+from forebay.core.tiles import Tiles
+from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.settings import Settings
 from forebay.stores.connection import connect_online
+from forebay.stores.publish import publish_tiles
 from forebay.stores.tables import OfflineStore
 from tests.conftest import Deployment
 from tests.infra.valkey import Valkey
@@ -240,6 +243,25 @@ def test_doctor_notes_what_is_loaded_and_not_online(cli: Cli, project: Path, dep
     assert (ended.code, noted["ok"]) == (0, None)
     assert noted["detail"] == "in training sets and not online: 2013-06-01 not folded"
     assert "note" in cli("doctor").out
+
+
+def test_doctor_finds_batch_that_is_later_than_a_views_retention(
+    cli: Cli, project: Path, deployment: Deployment, namespace: str
+) -> None:
+    module = project / f"defs_{namespace}.py"
+    module.write_text(DEFINITIONS.replace('"user_clicks", version=1', '"user_clicks", version=1, retention="5d"'))
+    cli("apply")
+    assert cli("doctor").code == 0, "never published"
+    settings = Settings.from_env()
+    view = Definitions.load(settings.definitions).view("user_clicks@1")
+    assert isinstance(view, WindowedView)
+    with connect_online(settings) as online:
+        publish_tiles(online, settings.namespace, view, [], Tiles.empty(Layout.of(view)), day_us("2013-06-02"))
+    ended = cli("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(ended.out)}["batch of user_clicks@1"]
+    assert (ended.code, found["ok"]) == (1, False)
+    assert found["detail"].startswith("published up to 2013-06-02T00:00:00Z, longer ago than its retention of 5d")
+    assert "Materialize tiles/user_clicks_v1" in found["detail"]
 
 
 def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

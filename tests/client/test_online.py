@@ -70,6 +70,7 @@ def test_rows_come_back_in_order_with_defaults_for_who_is_unknown_or_null(world:
     behind = answer.metadata["views"]["everything@1"]
     assert behind["commits"] == [1, behind["commits"][1], 1, None, 1]
     assert behind["cuts"] == [None] * 5
+    assert behind["overdue"] == [False] * 5
 
 
 def test_no_rows_are_no_values(world: World) -> None:

@@ -194,6 +194,20 @@ def test_a_view_of_a_source_without_a_stream_is_never_stale(client: redis.Redis,
     assert statuses(client, namespace, view, "ann", MIDNIGHT_US + 10 * MINUTE_US) == {"PRESENT"}
 
 
+def test_without_a_stream_no_tiles_wait_and_retention_marks_nothing(client: redis.Redis, namespace: str) -> None:
+    fields = {name: getattr(shop, name) for name in shop.__struct_fields__ if name != "stream"}
+    view = WindowedView(
+        "loaded",
+        version=1,
+        entity=recent.entity,
+        source=EventSource(**fields),
+        features=recent.features,
+        retention="1m",
+    )
+    publish(client, namespace, [Order("ann", MIDNIGHT_US - MINUTE_US, 0)], MIDNIGHT_US, view)
+    assert statuses(client, namespace, view, "ann", MIDNIGHT_US + 10 * MINUTE_US) == {"PRESENT"}
+
+
 def test_a_ttl_expires_values_and_an_empty_window_is_missing(client: redis.Redis, namespace: str) -> None:
     brief = purchases("brief", ["1h", "24h"], ttl="2h")
     lane = Lane(client, namespace, [brief], ALL_SLOTS)

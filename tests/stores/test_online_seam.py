@@ -11,27 +11,33 @@ import itertools
 from collections.abc import Sequence
 
 import hypothesis
+import numpy as np
 import pytest
 import redis
 from hypothesis import strategies as st
 
+from forebay.core.values import Status
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.stores import lease as lease_module
 from forebay.stores import pending as pending_module
 from forebay.stores.keys import Keys
-from forebay.stores.lane import Lane
+from forebay.stores.lane import Lane, Piece
+from forebay.stores.read import OnlineReader
 from tests.infra.valkey import Valkey
 from tests.stores.conftest import Killed, Steps
 from tests.stores.online_world import (
+    ALL_SLOTS,
     MIDNIGHT_US,
     VIEWS,
     Order,
+    as_events,
     assert_law,
     ever,
     expected,
     lane_of,
     piece,
     publish,
+    purchases,
     read,
     recent,
     values,
@@ -70,6 +76,60 @@ def test_batch_that_comes_late_changes_nothing_at_any_step(client: redis.Redis, 
     publish_all(client, namespace, BEFORE, MIDNIGHT_US)
     assert steps.count > 40
     assert_law(client, namespace, [*BEFORE, *AFTER], NOON_US)
+
+
+def test_batch_five_days_late_changes_no_value_and_is_marked_beyond_retention(
+    client: redis.Redis, namespace: str, steps: Steps
+) -> None:
+    """
+    day         0       1       2       3       4       5       6
+    events      ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ● ┤     rolled up at each commit, which trims what it may
+    published           ║1 ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ ║2,3  the cut of 1 is day 1, of 2 day 2, of 3 day 6
+    retention           |◂───── 2d ────▸|                             of the cut of 1
+    marked      no      no      no     no|yes     yes     yes  2: yes  3: no
+    """
+    view = purchases("late", ["1h", "24h", None], retention="2d")
+    start_us = MIDNIGHT_US - 6 * DAY_US
+    orders = [Order(PEOPLE[i % 3], start_us + i * 5 * HOUR_US, i, i) for i in range(28)]
+    lane = Lane(client, namespace, [view], ALL_SLOTS)
+    lane.take_over()
+    applied: list[Order] = []
+
+    def stream(until_us: int) -> None:
+        new = [order for order in orders[len(applied) :] if order.ts < until_us]
+        lane.commit([Piece("0", new[-1].offset + 1, new[-1].ts, {view.key: as_events(new)})])
+        applied.extend(new)
+
+    def marked(at_us: int) -> set[bool]:
+        """Which of those with events are marked; the law, and that marks and metadata agree, is asserted."""
+        people = [*PEOPLE[:3], "nobody", None]
+        found = OnlineReader(client, namespace).read([view], {view.key: people}, at_us, 0)
+        for entity, row in zip(people, values(found, view), strict=True):
+            assert row == expected(applied, view, entity or "nobody", at_us)
+        read = found.views[view.key]
+        for column in read.columns:
+            present = column.status[np.isin(column.status, (Status.PRESENT, Status.STALE))]
+            assert len(present) <= 3, "defaults keep their status"
+            late = read.overdue[np.isin(column.status, (Status.PRESENT, Status.STALE))]
+            assert ((present == Status.STALE) == late).all()
+        return set(read.overdue[:3].tolist())
+
+    stream(start_us + DAY_US)
+    assert marked(start_us + 9 * DAY_US) == {False}, "never published"
+    publish(client, namespace, applied, start_us + DAY_US, view)
+    edge_us = start_us + 3 * DAY_US
+    stream(edge_us)
+    assert marked(edge_us) == {False}, "as late as it may be"
+    assert marked(edge_us + 1) == {True}
+    stream(MIDNIGHT_US)
+    assert marked(MIDNIGHT_US) == {True}, "five days late"
+    steps.clear()
+    steps.after = lambda number: marked(MIDNIGHT_US) and None
+    publish(client, namespace, applied, start_us + 2 * DAY_US, view)
+    assert marked(MIDNIGHT_US) == {True}, "not far enough"
+    publish(client, namespace, applied, MIDNIGHT_US, view)
+    assert steps.count > 10
+    assert marked(MIDNIGHT_US + 2 * DAY_US) == {False}
 
 
 def test_streaming_while_batch_publishes_changes_nothing_at_any_step(

@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
 from forebay import RedisStream
-from forebay.instants import HOUR_US, SECOND_US, day_us, instant_text
+from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text
+from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 from forebay.stores.signs import Sign
+from forebay.stores.tables import OfflineStore
 from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
 from streaming.redis_log import offset_of
-from streaming.status import SILENT_AFTER_US, state_of
+from streaming.status import SILENT_AFTER_US, Status, state_of, to_dict
 from tests.infra.valkey import Valkey
 from tests.streaming.test_flow import publish
 from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, end, lines, orders
@@ -109,6 +112,25 @@ def test_losses_and_dates_to_repair_are_found(world: World) -> None:
     assert views[VIEWS[1].key]["losses"] == []
     assert "lost everything" in views[VIEWS[0].key]["losses"][0]
     assert views[VIEWS[1].key]["cut"] == instant_text(START_US + 24 * HOUR_US)
+
+
+def test_a_cut_that_is_longer_ago_than_retention_is_overdue(world: World) -> None:
+    world.append("a.ndjson", lines(1, 100))
+    world.run()
+    view = msgspec.structs.replace(VIEWS[1], retention="2d")
+    look = Status(
+        world.online, world.settings.namespace, OfflineStore(world.settings), LogEnds(world.settings, lambda: None)
+    )
+
+    def overdue(now_us: int) -> bool:
+        (one,) = look(Definitions.of(view), [view.source], now_us)
+        assert to_dict(one)["views"][0]["overdue"] is one.views[0].overdue
+        return one.views[0].overdue
+
+    assert not overdue(START_US + 90 * DAY_US), "never published"
+    publish(world, view, START_US + DAY_US)
+    assert not overdue(START_US + 3 * DAY_US)
+    assert overdue(START_US + 3 * DAY_US + 1)
 
 
 def test_without_json_it_is_tables(world: World) -> None:
