@@ -131,7 +131,7 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert (project / "out" / "spilled.csv").read_text().splitlines() == lines
 
     unknown = json.loads(cli("get", "ads@1", "user_id=99", "shop=z", "--json").out)
-    assert unknown["views"]["user_clicks@1"] == {"commit": None, "cut": None, "watermark": None}
+    assert unknown["views"]["user_clicks@1"] == {"commit": None, "cut": None, "watermark": None, "overdue": False}
     assert unknown["features"]["pages_1h"] == {
         "value": 0.5,
         "status": "DEFAULT_MISSING",
