@@ -78,6 +78,7 @@ class Decoder:
             batch = EventBatch(chunk.source, chunk.partition, chunk.table, chunk.first_offset, chunk.next_offset)
             return Decoded(batch, [], instants(batch), np.zeros(len(batch), np.bool_), 0, archived=True)
         batch, dead = self._ingest(chunk)
+        batch = replace(batch, next_offset=chunk.next_offset)  # offsets may have gaps behind the last event too
         ts = instants(batch)
         late, repeated = _judged(self._seen_of(chunk), batch, ts)
         if repeated.any():

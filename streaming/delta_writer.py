@@ -3,7 +3,8 @@ no event online.
 
 Lives here: collecting what the flow hands over and appending it once or twice a second. Order of one flush: dead
 letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials,
-then heartbeats of partitions of which nothing is left to write.
+then heartbeats of partitions of which nothing is left to write. Whoever waits for what is archived (`trimming.py`) is
+told how far it is.
 Invariants: each append is atomic with the offsets it covers, so repeating any of it is harmless; the first error
 stops the flow; `close` returns when all is durable.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,8 +47,16 @@ class _Pending:
 class DeltaWriter:
     """Takes events and partials from all threads of a flow; appends them from its own."""
 
-    def __init__(self, offline: Offline, patience: Patience, stop: Stop, backlog: Backlog, summary: Summary) -> None:
-        self._offline, self._patience = offline, patience
+    def __init__(
+        self,
+        offline: Offline,
+        patience: Patience,
+        stop: Stop,
+        backlog: Backlog,
+        summary: Summary,
+        archived: Callable[[str, Mapping[str, int]], None] = lambda source, ends: None,
+    ) -> None:
+        self._offline, self._patience, self._archived = offline, patience, archived
         self._stop, self._backlog, self._summary = stop, backlog, summary
         self._timed = summary.metrics.timed
         self._pending = _Pending()
@@ -133,4 +142,5 @@ class DeltaWriter:
         for source, chunks in by_source.items():
             added = self._patience(self._timed("archive", partial(self._offline.append_events, chunks)))
             self._summary.archived(source, added.events, added.late, added.duplicates, added.dead, added.marked)
+            self._archived(source, {one.batch.partition: one.batch.next_offset for one in chunks})
         self._backlog.done("offline", sum(len(one.batch) for one in decoded))

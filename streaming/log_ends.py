@@ -2,7 +2,8 @@
 
 Lives here: asking each kind of log for the end of its partitions, without reading it as a flow does. A flow never
 depends on it. Ends are offsets behind the last event; how many events wait is known where a log can tell: of a
-compacted or transactional topic it is an upper bound, of a Redis Stream entries are counted up to a bound.
+compacted or transactional topic it is an upper bound, of a Redis Stream entries are counted up to a bound, unless they
+hold many events each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from forebay.stores.connection import translated
 from forebay.stores.table_source import expand_path
 from streaming.chunk import BYTES_MAX
 from streaming.file_log import PARQUET, files_of
-from streaming.redis_log import id_before, offset_of
+from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name
 
 COUNTED_MAX = 100_000
 """Entries of a Redis Stream that are counted one by one; of more it is not known how many wait."""
@@ -82,27 +83,32 @@ class LogEnds:
         return lines
 
     def _streams(self, stream: RedisStream, applied: Mapping[str, int]) -> dict[str, LogEnd]:
-        client = redis.Redis.from_url(stream.url) if stream.url else self.online()
+        client, layout = connect(stream, self.online), layout_of(stream)
         ends = {}
-        for name in (f"{stream.key}:{i}" for i in range(stream.partitions)):
+        for name in (partition_name(stream, i) for i in range(stream.partitions)):
+            key = stream_name(stream, name)
             with translated(client):
-                if client.exists(name):
-                    info: Any = client.xinfo_stream(name)
-                    end = offset_of(info["last-generated-id"]) + 1
+                if client.exists(key):
+                    info: Any = client.xinfo_stream(key)
+                    end = layout.end(info["last-generated-id"])
                     first = applied.get(name, 0)
-                    ends[name] = LogEnd(end, 0 if end <= first else _entries(client, name, first))
+                    ends[name] = LogEnd(end, self._waiting(client, stream, key, first) if end > first else 0)
         return ends
+
+    def _waiting(self, client: redis.Redis, stream: RedisStream, key: str, first: int) -> int | None:
+        """How many events wait behind an offset; of entries that hold many it is not known."""
+        return None if stream.chunked else _entries(client, key, first)
 
     def _topic(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
         from streaming.kafka_client import Cluster
-        from streaming.kafka_log import partition_name
+        from streaming.kafka_log import partition_name as topic_partition
 
         cluster = Cluster(source, self.settings.kafka, KAFKA_ANSWER_S)
         assert isinstance(source.stream, KafkaTopic)
         ends = {}
         for number in cluster.partitions():
             first, end = cluster.bounds(number)
-            name = partition_name(source.stream, number)
+            name = topic_partition(source.stream, number)
             ends[name] = LogEnd(end, max(0, end - max(first, applied.get(name, 0))))
         return ends
 

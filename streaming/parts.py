@@ -43,6 +43,7 @@ from streaming.sources import Logs, Reader
 from streaming.split import Splitter
 from streaming.stop import Stop
 from streaming.summary import Summary
+from streaming.trimming import Trimming
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,14 @@ def _parts(
         logs,
         Decoder(limits, positions.remembered(mine), task.now_us, _codecs(task)),
         Splitter(task.views, task.workers, backlog),
-        DeltaWriter(offline, patience, stop, backlog, summary),
+        DeltaWriter(
+            offline,
+            patience,
+            stop,
+            backlog,
+            summary,
+            Trimming(task.sources, lambda: connect_online(settings)),
+        ),
         lanes,
         {view.key: view for view in task.views},
     )

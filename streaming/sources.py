@@ -30,7 +30,7 @@ from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
 from streaming.log import LogReader, Resume
-from streaming.redis_log import StreamReader
+from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.revived_log import With
 from streaming.routing import part_names, reader_of
 from streaming.stop import Stop
@@ -141,9 +141,9 @@ class Logs:
         if isinstance(stream, KafkaTopic):
             return self.topics.open(source, mine, self.resume, until_end=self.until_end)
         assert isinstance(stream, RedisStream)
-        names = [name for i in range(stream.partitions) if mine(name := f"{stream.key}:{i}")]
-        client = redis.Redis.from_url(stream.url) if stream.url else self.online()
-        return StreamReader(source, client, {name: self.resume(source, name) for name in names})
+        names = [name for i in range(stream.partitions) if mine(name := partition_name(stream, i))]
+        offsets = {name: self.resume(source, name) for name in names}
+        return StreamReader(source, connect(stream, self.online), offsets)
 
 
 class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):

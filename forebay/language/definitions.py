@@ -18,7 +18,7 @@ from forebay.language.entity import Entity
 from forebay.language.module import import_modules
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
-from forebay.language.source import AnySource, EventSource, TableSource
+from forebay.language.source import AnySource, EventSource, RedisStream, TableSource
 from forebay.language.view import AnyView, BatchView, Selection, WindowedView
 
 AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | FeatureService
@@ -200,6 +200,7 @@ class _Collection:
     def definitions(self) -> Definitions:
         """What was found, in the order of the keys."""
         by_kind = {kind: dict(sorted(found.items())) for kind, found in self.found.items()}
+        _check_trimmed(by_kind["source"].values())
         return Definitions(by_kind["entity"], by_kind["source"], by_kind["view"], by_kind["service"])
 
 
@@ -218,6 +219,21 @@ def _parts(value: Collected) -> Iterator[Collected]:
         for selection in value.features:
             assert isinstance(selection, Selection)
             yield selection.view
+
+
+def _check_trimmed(sources: Iterable[AnySource]) -> None:
+    """Refuse a stream that is trimmed for one source and read by another, which may be behind."""
+    readers: dict[tuple[str, str | None], list[EventSource]] = {}
+    for source in sources:
+        if isinstance(source, EventSource) and isinstance(source.stream, RedisStream):
+            readers.setdefault((source.stream.key, source.stream.url), []).append(source)
+    for (key, _), same in readers.items():
+        if len(same) > 1 and any(isinstance(one.stream, RedisStream) and one.stream.trim for one in same):
+            names = ", ".join(repr(one.name) for one in same)
+            raise DefinitionError(
+                f"RedisStream {key!r} has trim=True and is read by several sources: {names}. "
+                "What one has archived another may still need; trim it yourself, behind all of them"
+            )
 
 
 def _get(kind: str, name: str, known: Mapping[str, Named]) -> Named:

@@ -59,12 +59,16 @@ class RedisStream(
 ):
     """A stream held in Redis Streams `<key>:0` … `<key>:<partitions - 1>`; the field `event` of an entry is its JSON.
 
-    `url` is the Redis that holds it; by default the online store.
+    `url` is the Redis that holds it; by default the online store. With `chunked`, the field `events` of an entry is
+    many of them, one JSON object a line. With `trim`, a flow removes entries that are archived: nobody else may need
+    them.
     """
 
     key: str
     partitions: int = 1
     url: str | None = None
+    chunked: bool = False
+    trim: bool = False
 
     def __post_init__(self) -> None:
         check_text("RedisStream", "key", self.key)
@@ -72,6 +76,9 @@ class RedisStream(
             raise DefinitionError(
                 f"RedisStream {self.key!r}: partitions={self.partitions!r}; expected 1 to {STREAM_PARTITIONS_MAX}"
             )
+        for name, value in (("chunked", self.chunked), ("trim", self.trim)):
+            if type(value) is not bool:
+                raise DefinitionError(f"RedisStream {self.key!r}: {name}={value!r}; expected True or False")
 
 
 Format = Literal["json", "avro", "protobuf"]

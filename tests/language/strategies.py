@@ -55,6 +55,7 @@ STREAMS = [
     FileStream("x"),
     RedisStream("k", 3, "redis://r"),
     RedisStream("k"),
+    RedisStream("k", chunked=True, trim=True),
     KafkaTopic("t"),
     KafkaTopic("t", "a:1,[::1]:9092", "protobuf", 2),
 ]

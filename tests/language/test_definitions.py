@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from forebay import Count, FeatureService, Float64, StdDev, String, WindowedView
+from forebay import Count, FeatureService, Float64, RedisStream, StdDev, String, WindowedView
 from forebay.algebra.int128 import VARIANCE_UNITS_MAX
 from forebay.errors import DefinitionError, ForebayError, RequestError, UnknownNameError
 from forebay.language.definitions import Definitions, squared_columns
@@ -90,6 +90,18 @@ def test_a_definition_that_is_only_referred_to_is_named_by_who_refers_to_it() ->
     )
     with pytest.raises(DefinitionError, match=r"view 'spend@1': .* Give one another name or version$"):
         Definitions.of(SPEND, but(SPEND, ttl=None))
+
+
+def test_a_stream_that_is_trimmed_for_one_source_is_not_read_by_another() -> None:
+    first, second = (but(SHOP, name=name, stream=RedisStream("k", trim=name == "a")) for name in "ab")
+    with pytest.raises(DefinitionError) as caught:
+        Definitions.of(first, second)
+    assert str(caught.value) == (
+        "RedisStream 'k' has trim=True and is read by several sources: 'a', 'b'. "
+        "What one has archived another may still need; trim it yourself, behind all of them"
+    )
+    assert len(Definitions.of(first, but(second, stream=RedisStream("other", trim=True))).sources) == 2
+    assert len(Definitions.of(but(first, stream=RedisStream("k")), second).sources) == 2
 
 
 BROKEN = {

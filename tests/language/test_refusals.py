@@ -188,6 +188,11 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: RedisStream("k", partitions=0),
         "RedisStream 'k': partitions=0; expected 1 to 1024",
     ),
+    "stream chunks": (
+        lambda: RedisStream("k", chunked="yes"),
+        "RedisStream 'k': chunked='yes'; expected True or False",
+    ),
+    "stream trim": (lambda: RedisStream("k", trim=1), "RedisStream 'k': trim=1; expected True or False"),
     "stream topic": (
         lambda: KafkaTopic("shop/events"),
         "KafkaTopic 'shop/events': expected 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'",

@@ -1,0 +1,50 @@
+"""Trimming Redis Streams behind the archive, where a source says so (`RedisStream(key, trim=True)`).
+
+Lives here: removing entries of which every event is durably archived, after each append to the archive. Nothing reads
+them again: what is archived is read from the archive (docs/adr/0026). Invariants: the last archived entry stays,
+because a flow that begins is sure by it that it lost nothing; a stream that cannot be trimmed now is trimmed later, and
+stops nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+import redis
+
+from forebay.errors import StoreUnavailableError
+from forebay.language.source import EventSource, RedisStream
+from forebay.stores.connection import translated
+from streaming.redis_log import connect, layout_of, partition_name, stream_name
+
+
+class Trimming:
+    """Trims the streams of some sources; called with how far partitions are archived."""
+
+    def __init__(self, sources: Sequence[EventSource], online: Callable[[], redis.Redis]) -> None:
+        self._online = online
+        self._streams = {source.name: source.stream for source in sources if _is_trimmed(source)}
+        self._clients: dict[str, redis.Redis] = {}
+
+    def __call__(self, source: str, archived: Mapping[str, int]) -> None:
+        """Remove what lies before the last archived entry of each partition, in whole nodes of the stream."""
+        stream = self._streams.get(source)
+        if not isinstance(stream, RedisStream):
+            return
+        names = [name for n in range(stream.partitions) if (name := partition_name(stream, n)) in archived]
+        with contextlib.suppress(StoreUnavailableError):
+            client = self._client(source, stream)
+            for name in names:
+                kept = layout_of(stream).last_id(archived[name])
+                with translated(client):
+                    client.xtrim(stream_name(stream, name), minid=kept, approximate=True)
+
+    def _client(self, source: str, stream: RedisStream) -> redis.Redis:
+        if source not in self._clients:
+            self._clients[source] = connect(stream, self._online)
+        return self._clients[source]
+
+
+def _is_trimmed(source: EventSource) -> bool:
+    return isinstance(source.stream, RedisStream) and source.stream.trim
