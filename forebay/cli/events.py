@@ -29,7 +29,7 @@ def load(
     declared = deployed.definitions.source(source)
     if not isinstance(declared, EventSource):
         raise RequestError(f"{source!r} is a TableSource, which is read where it lies; only an EventSource is loaded")
-    archive = deployed.offline.archive(declared, deployed.definitions.limits(declared))
+    archive = deployed.history.archive(declared, deployed.definitions.limits(declared))
     results: list[dict[str, Any]] = []
     for file in files:
         loaded = archive.load(file)

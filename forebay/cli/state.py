@@ -147,7 +147,9 @@ def _online(settings: Settings) -> str:
 
 
 def _offline(settings: Settings) -> str:
+    from forebay.stores.ownership import Owner
     from forebay.stores.tables import OfflineStore
 
     OfflineStore(settings).check()
+    Owner(settings.offline_url, settings.namespace).check()
     return f"{settings.offline_url}: readable and writable"

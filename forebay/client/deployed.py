@@ -76,6 +76,22 @@ class Deployed:
             ) from None
         return OfflineStore(self.settings)
 
+    @cached_property
+    def history(self) -> OfflineStore:
+        """The offline store, for what is only right where the deployed definitions are: reads, and loads.
+
+        Raises `ConfigError` where nothing was ever deployed in it: its URL is wrong, and all answers were defaults.
+        """
+        from forebay.stores.documents import open_documents
+
+        offline, number, url = self.offline, self.definitions.number, self.settings.offline_url
+        if self._given is None and number and not open_documents(url).names("registry"):
+            raise ConfigError(
+                f"Manifest {number} is deployed online, and nothing in the offline store {url!r}. Check "
+                "FOREBAY_OFFLINE_URL, or begin a new store there with `forebay apply`"
+            )
+        return offline
+
     def ask(self, features: Features, full_feature_names: bool) -> Asked:
         """A request, resolved. Raises `UnknownNameError` and `RequestError`."""
         if isinstance(features, str) and "@" not in features and ":" not in features:

@@ -121,7 +121,7 @@ class FeatureStore:
         than they are dated; with `clock="as_known"` only what had arrived (events) or been computed (batch rows) by its
         instant.
         """
-        offline, asked = self._deployed.offline, self._ask(features, full_feature_names)
+        offline, asked = self._deployed.history, self._ask(features, full_feature_names)
         from forebay.client.historical import training_set
         from forebay.client.spine import Spine
 
@@ -151,7 +151,7 @@ class FeatureStore:
         With `spark`, a master such as `"local[2]"`, buckets are answered by Spark's tasks, and `memory` is what this
         process and each task may hold. Workers need Forebay, the store and `scratch`, a folder that all of them share.
         """
-        offline, asked, known = self._deployed.offline, self._ask(features, full_feature_names), is_known(clock)
+        offline, asked, known = self._deployed.history, self._ask(features, full_feature_names), is_known(clock)
         from forebay.client.bucketed import write_training_set
         from forebay.client.memory import left_of
         from forebay.client.outputs import check_out
@@ -178,7 +178,7 @@ class FeatureStore:
         With `every="1h"` it is asked on that grid instead. `start` is by default where the view's history starts,
         `end` now. `clock` is as for training sets. Columns: the entity's keys, `instant`, the features.
         """
-        offline, declared = self._deployed.offline, self.find(lambda known: known.view(view))
+        offline, declared = self._deployed.history, self.find(lambda known: known.view(view))
         from forebay.client.history import feature_history
         from forebay.language.learned import statistics_of
 

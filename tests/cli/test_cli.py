@@ -264,6 +264,28 @@ def test_doctor_finds_batch_that_is_later_than_a_views_retention(
     assert "Materialize tiles/user_clicks_v1" in found["detail"]
 
 
+def test_an_offline_store_of_another_deployment_is_found_out(
+    cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped URL or namespace: an empty store would answer with defaults, and take what is loaded."""
+    cli("apply")
+    monkeypatch.setenv("FOREBAY_NAMESPACE", "another")
+    findings = {found["what"]: found for found in json.loads(cli("doctor", "--json").out)}
+    assert findings["offline store"]["ok"] is False
+    assert "belongs to namespace" in findings["offline store"]["detail"]
+    monkeypatch.setenv("FOREBAY_NAMESPACE", deployment.namespace)
+    monkeypatch.setenv("FOREBAY_OFFLINE_URL", deployment.offline_url + "-typo")
+    for arguments in (
+        ("history", "user_clicks@1", "user_id=7", "shop=a b"),
+        ("training-set", "ads@1", "--spine", "spine.csv", "--out", "set.csv"),
+        ("load", "clicks", "clicks.ndjson"),
+    ):
+        ended = cli(*arguments)
+        assert (ended.code, "Check FOREBAY_OFFLINE_URL" in ended.err) == (2, True), ended
+    cli("apply")
+    assert cli("load", "clicks", "clicks.ndjson").code == 0
+
+
 def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Valkey("--requirepass", "hunter2") as server:
         monkeypatch.setenv("FOREBAY_ONLINE_URL", server.url.replace("redis://", "redis://:hunter2@"))
