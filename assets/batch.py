@@ -31,7 +31,7 @@ def features_asset(view: BatchView) -> AssetsDefinition:
         from forebay.backfill.batch_view import compute_batch_view
 
         now_us = wall_clock_us()
-        start_us, end_us = window_us(context) if context.has_partition_key_range else (0, now_us)
+        start_us, end_us = (0, now_us) if described.partitions_def is None else window_us(context)
         home, tick = Settings.from_env().home, tick_us(view.refresh, now_us)
         with clear_errors():
             done = compute_batch_view(offline(), view, start_us, end_us, home=home, now_us=now_us, tick_us=tick)

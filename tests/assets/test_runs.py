@@ -117,6 +117,15 @@ def test_rows_of_hours_are_computed_and_published(world: World, defs: dg.Definit
     assert answers == [("tier", [1, 9], ["PRESENT", "PRESENT"])]
 
 
+def test_one_hour_is_computed_alone(world: World, defs: dg.Definitions) -> None:
+    """As `--partition` and a single partition in the UI ask: with the partition's key, without a range."""
+    key = dg.AssetKey(["features", "user_tier_v1"])
+    job = defs.resolve_implicit_global_asset_job_def()
+    with dg.instance_for_test() as instance:
+        job.execute_in_process(instance=instance, asset_selection=[key], partition_key="2024-01-01-05:00")
+        assert instance.get_materialized_partitions(key) == {"2024-01-01-05:00"}
+
+
 def test_a_training_set_is_built_from_a_spine(world: World, home: Path, defs: dg.Definitions) -> None:
     import pyarrow as pa
 
