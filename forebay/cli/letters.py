@@ -59,6 +59,8 @@ def _event_source(deployed: Deployed, name: str | None) -> EventSource:
 
 def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int, as_json: bool) -> None:
     """What is a dead letter still."""
+    import pyarrow as pa
+
     from forebay.cli.printing import print_json, print_table
 
     letters, settled = deployed.offline.dead_letters().scan(source), deployed.offline.revived().settled(source)
@@ -67,7 +69,7 @@ def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int
     reasons = letters["reason"].to_pylist()
     counts = Counter(reasons[n] for n in still)
     mine = [n for n in still if reason in (None, reasons[n])]
-    shown = letters.take(mine[:limit]).to_pylist()
+    shown = letters.take(pa.array(mine[:limit], pa.int64())).to_pylist()
     replayed = len(letters) - len(still)
     if as_json:
         print_json(

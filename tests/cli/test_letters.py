@@ -24,6 +24,8 @@ def test_letters_are_listed_counted_and_replayed_after_a_fix(
     cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli("apply")
+    assert json.loads(cli("dead-letters", "clicks", "--json").out) == {"counts": {}, "replayed": 0, "letters": []}
+    assert cli("dead-letters").out.rstrip().endswith("none")
     (project / "bad.ndjson").write_bytes(b"\n".join(BAD))
     cli("load", "clicks", "bad.ndjson")
     said = json.loads(cli("dead-letters", "clicks", "--json").out)
