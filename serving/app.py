@@ -48,7 +48,7 @@ STATUSES: tuple[tuple[type[ForebayError], int], ...] = (
     (ForebayError, 500),
 )
 
-_SENTENCE_END = re.compile(r"\. (?=[A-Z])|; ")
+_SENTENCE_END = re.compile(r"\. (?=[A-Z])(?![^()]*\))|; ")
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 

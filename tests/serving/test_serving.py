@@ -163,7 +163,8 @@ def test_a_dead_store_is_unavailable_and_comes_back(own_valkey: Valkey) -> None:
         own_valkey.kill()
         for path in ("/features/user/u1", "/health"):
             answer = client.get(path)
-            assert (answer.status_code, "cannot be reached" in answer.text) == (503, True)
+            assert (answer.status_code, "cannot be reached" in answer.json()["error"]) == (503, True)
+            assert answer.json()["hint"].startswith("Check that it runs")
         own_valkey.restart()
         assert client.get("/features/user/u1").status_code == 200
 
