@@ -7,8 +7,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-FOREBAY_HOME ?= .forebay
-DAGSTER_HOME ?= $(FOREBAY_HOME)/dagster
+FOREBAY_HOME := $(or $(FOREBAY_HOME),.forebay)
+DAGSTER_HOME := $(or $(DAGSTER_HOME),$(FOREBAY_HOME)/dagster)
 UI_PORT      ?= 3000
 
 # The first Python on the PATH that Forebay supports and that can make a virtual environment. It is run, not only
