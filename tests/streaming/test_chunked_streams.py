@@ -13,9 +13,11 @@ import redis
 
 from forebay import Count, EventSource, RedisStream, Sum, WindowedView
 from forebay.deploy.registry import Registry
-from forebay.errors import StoreError
+from forebay.errors import StoreError, StoreUnavailableError
+from forebay.ingest.batch import EventBatch
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
+from forebay.stores.archive import Appended, Archive
 from forebay.stores.connection import connect_online
 from streaming.chunk import EVENTS_MAX
 from streaming.log_ends import LogEnd, LogEnds
@@ -255,3 +257,22 @@ def test_a_stream_is_trimmed_to_the_last_entry_that_is_archived_and_no_further(v
 def test_a_stream_that_cannot_be_trimmed_now_stops_nothing(namespace: str) -> None:
     away = source_of(namespace, trim=True, url="redis://127.0.0.1:1/0")
     Trimming([away], redis.Redis)("orders", {f"{namespace}:0": SINGLE.end(b"5-0")})
+
+
+def test_nothing_is_trimmed_that_the_archive_could_not_take(
+    home: Path, valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: Archive, batches: Sequence[EventBatch], arrived_at_us: int) -> Appended:
+        raise StoreUnavailableError("The offline store is away")
+
+    one = Streamed.make(home, valkey.url, namespace, trim=True)
+    some = [line for line in lines(1, 500) if line.startswith(b'{"event_id"')]
+    one.append(some, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Archive, "append", away)
+        with pytest.raises(StoreUnavailableError, match="is away"):
+            one.world.run("--give-up-after", "0.2")
+    assert one.world.online.xlen(one.key) == len(some)
+    one.world.run()
+    assert one.world.online.xlen(one.key) < len(some)
+    assert sum(one.world.read(one.view, MERCHANTS)) == len(one.archived()) == len(some)
