@@ -18,7 +18,7 @@ from forebay.settings import Settings
 if TYPE_CHECKING:
     import redis
 
-    from forebay.stores.tables import OfflineStore
+    from forebay.offline.tables import OfflineStore
 
 
 def declared() -> Definitions:
@@ -28,7 +28,7 @@ def declared() -> Definitions:
 
 def offline() -> OfflineStore:
     """The offline store."""
-    from forebay.stores.tables import OfflineStore
+    from forebay.offline.tables import OfflineStore
 
     return OfflineStore(Settings.from_env())
 
@@ -51,7 +51,7 @@ def with_deployed_defaults(view: AnyView) -> AnyView:
 @contextmanager
 def online() -> Iterator[tuple[redis.Redis, str]]:
     """The online store and the namespace in it."""
-    from forebay.stores.connection import connect_online
+    from forebay.online.connection import connect_online
 
     settings = Settings.from_env()
     client = connect_online(settings)

@@ -40,8 +40,8 @@ def retired_asset() -> AssetsDefinition:
     def retired(context: AssetExecutionContext, config: Retire) -> MaterializeResult:
         from forebay.deploy.registry import Registry
         from forebay.deploy.retirement import plan_retirement, retire
+        from forebay.online.lane import wall_clock_us
         from forebay.settings import Settings
-        from forebay.stores.lane import wall_clock_us
 
         location = offline().location
         with clear_errors(), online() as (client, namespace):

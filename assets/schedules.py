@@ -83,7 +83,7 @@ def first_due(names: Sequence[str], materialized: set[str]) -> tuple[str, str]:
 
 def missing_table(view: AnyView) -> str | None:
     """What is wrong with the files that a batch view reads; `None` if they are there."""
-    from forebay.stores.table_source import check_files
+    from forebay.offline.table_source import check_files
 
     home = Settings.from_env().home
     for source in view.sources if isinstance(view, BatchView) else ():

@@ -29,7 +29,7 @@ from benchmarks.rounds import Contender, Measured, interleaved
 from forebay import BatchView, Entity, Feature, FeatureService, Float64, Int64, String, TableSource, Timestamp
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 DUCKDB, KNOWN = "DuckDB by hand", "forebay, as known"
 START_US = day_us("2024-01-01")

@@ -20,9 +20,9 @@ import redis
 from forebay.client.feature_store import FeatureStore
 from forebay.deploy.registry import Registry
 from forebay.language.definitions import Definitions
+from forebay.online.connection import connect_online
+from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.embedded import stop_embedded
 
 ONLY_MINE = ("FOREBAY_", "AWS_", "BYTEWAX_")
 

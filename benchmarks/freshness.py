@@ -28,7 +28,7 @@ from benchmarks.report import OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, interleaved
 from benchmarks.shop import LIVE
 from forebay.instants import SECOND_US, instant_text
-from forebay.stores.lane import wall_clock_us
+from forebay.online.lane import wall_clock_us
 
 TAIL, IMPORTS = "a tail that counts into Redis", "Python's imports alone"
 RATES = (1_000, 20_000)

@@ -25,8 +25,8 @@ from forebay.core.tiles import fold, roll_up
 from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, day_us
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.publish import publish_tiles
+from forebay.online.lane import Lane, Piece
+from forebay.online.publish import publish_tiles
 
 VIEWS = (user_spend, merchant_sales)
 START_US = day_us(HISTORY_START)

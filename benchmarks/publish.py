@@ -23,8 +23,8 @@ from benchmarks.shop import HISTORY_START, PUBLISHED, profile, user_spend
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
 from forebay.instants import DAY_US, day_us
-from forebay.stores.keys import BATCH, ROW
-from forebay.stores.publish import publish_rows, publish_tiles
+from forebay.online.keys import BATCH, ROW
+from forebay.online.publish import publish_rows, publish_tiles
 
 START_US = day_us(HISTORY_START)
 CUT_US = START_US + 7 * DAY_US

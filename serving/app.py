@@ -32,9 +32,9 @@ from forebay.errors import (
     UnknownNameError,
 )
 from forebay.instants import instant_text, instant_us
+from forebay.online.connection import connect_online, translated
+from forebay.online.keys import Keys
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online, translated
-from forebay.stores.keys import Keys
 from serving.asking import entity_row, feature_names
 
 QUERY_BYTES_MAX = 32 * 1024

@@ -16,8 +16,8 @@ import redis
 from msgspec.structs import replace
 
 from forebay.errors import ForebayError
-from forebay.stores.signs import Sign, Signs
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
+from forebay.online.signs import Sign, Signs
 from streaming.begun import Begun
 from streaming.log_ends import LogEnds
 from streaming.losses import Loss

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from forebay.ingest.batch import SOURCE_OFFSET, event_schema
 from forebay.language.source import EventSource
-from forebay.stores.archive import Archive
-from forebay.stores.replay import Stretches, replay
+from forebay.offline.archive import Archive
+from forebay.offline.replay import Stretches, replay
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
 from streaming.log import LogReader

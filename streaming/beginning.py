@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import redis
 
-from forebay.stores.signs import Signs
+from forebay.online.signs import Signs
 from streaming.begun import Begun
 from streaming.logs import LOG, POSITIONS_MAX
 from streaming.parts import Task

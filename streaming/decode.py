@@ -20,7 +20,7 @@ from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.language.source import EventSource
-from forebay.stores.archive import REVIVED
+from forebay.offline.archive import REVIVED
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
 from streaming.remembered import Remembered, Settled, fresh_dedupe

@@ -28,11 +28,11 @@ from forebay.ingest.batch import SOURCE_OFFSET
 from forebay.instants import floor_us
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores import takeover
-from forebay.stores.archive import SOURCE_PARTITION, Archive
-from forebay.stores.lane import Lane
-from forebay.stores.replay import Stretches
-from forebay.stores.tables import OfflineStore
+from forebay.offline.archive import SOURCE_PARTITION, Archive
+from forebay.offline.replay import Stretches
+from forebay.offline.tables import OfflineStore
+from forebay.online import takeover
+from forebay.online.lane import Lane
 from streaming.archive_log import Archived
 from streaming.backlog import Backlog
 from streaming.board import Board

@@ -6,7 +6,7 @@
     archive    watermark follows it only for partitions that were quiet for IDLE_AFTER: it decides where batch may cut
 
 Lives here: the value that travels through the flow behind the chunks, and how often. What the source's clock is lives
-in `forebay.stores.source_clock`. Invariants: a beat comes after every chunk that its reader had read before; `seen_us`
+in `forebay.online.source_clock`. Invariants: a beat comes after every chunk that its reader had read before; `seen_us`
 was taken before the poll that found nothing.
 """
 

@@ -1,6 +1,6 @@
 """The one writer of some lanes in the online store, and the source of their partials for the offline store.
 
-Lives here: committing pieces through `forebay.stores.lane.Lane`, with patience, in the order in which they come.
+Lives here: committing pieces through `forebay.online.lane.Lane`, with patience, in the order in which they come.
 Invariants: a piece continues where the one before it ended (a gap would be events lost, so it stops the flow); after
 the flow's first error nothing is written any more.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from forebay.core.events import Events
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
-from forebay.stores.lane import Applied, Lane
-from forebay.stores.lane import Piece as LanePiece
+from forebay.online.lane import Applied, Lane
+from forebay.online.lane import Piece as LanePiece
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN
 from streaming.metrics import Metrics

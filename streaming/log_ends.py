@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import redis
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
+from forebay.offline.table_source import expand_path
+from forebay.online.connection import translated
 from forebay.settings import Settings
-from forebay.stores.connection import translated
-from forebay.stores.table_source import expand_path
 from streaming.chunk import BYTES_MAX
 from streaming.file_log import PARQUET, files_of
 from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.language.view import WindowedView
-from forebay.stores.progress import Progress
+from forebay.online.progress import Progress
 from streaming.partials import app_id
 from streaming.routing import LANES
 

@@ -23,13 +23,13 @@ from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
-from forebay.stores.dead_letters import DeadLetters
-from forebay.stores.refusals import Refusals
-from forebay.stores.replay import Stretches
-from forebay.stores.source_clock import clock_us
-from forebay.stores.tables import OfflineStore
-from forebay.stores.tiles_table import StreamedTable
+from forebay.offline.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
+from forebay.offline.dead_letters import DeadLetters
+from forebay.offline.replay import Stretches
+from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_table import StreamedTable
+from forebay.online.refusals import Refusals
+from forebay.online.source_clock import clock_us
 from streaming.archive_log import Archived
 from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat

@@ -17,7 +17,7 @@ from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold
 from forebay.language.view import WindowedView
-from forebay.stores.tiles_table import StreamedTiles
+from forebay.offline.tiles_table import StreamedTiles
 from streaming.routing import lane_of_events
 
 

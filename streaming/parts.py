@@ -20,12 +20,12 @@ from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource, KafkaTopic
 from forebay.language.view import WindowedView
+from forebay.offline.tables import OfflineStore
+from forebay.online import takeover
+from forebay.online.connection import connect_online
+from forebay.online.lane import Lane, wall_clock_us
+from forebay.online.refusals import Refusals
 from forebay.settings import Settings
-from forebay.stores import takeover
-from forebay.stores.connection import connect_online
-from forebay.stores.lane import Lane, wall_clock_us
-from forebay.stores.refusals import Refusals
-from forebay.stores.tables import OfflineStore
 from streaming.backlog import Backlog
 from streaming.board import Board
 from streaming.decode import Decoder

@@ -21,10 +21,10 @@ from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores.archive import PartitionPosition
-from forebay.stores.connection import translated
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Cut, Progress
+from forebay.offline.archive import PartitionPosition
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
+from forebay.online.progress import Cut, Progress
 from streaming.archive_log import Archived
 from streaming.losses import Loss, losses_of
 from streaming.offline import Offline

@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 from forebay.errors import StoreError
-from forebay.stores.connection import connect_online
+from forebay.online.connection import connect_online
 from streaming.board import Board
 from streaming.engine import Place, drive
 from streaming.interpreter import prepare_process

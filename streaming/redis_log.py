@@ -18,7 +18,7 @@ import redis
 
 from forebay.errors import StoreError
 from forebay.language.source import EventSource, RedisStream
-from forebay.stores.connection import translated
+from forebay.online.connection import translated
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 

@@ -15,9 +15,9 @@ from forebay.errors import ConfigError, RequestError
 from forebay.instants import instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
+from forebay.offline.tables import OfflineStore
+from forebay.online.lane import wall_clock_us
 from forebay.settings import Settings
-from forebay.stores.lane import wall_clock_us
-from forebay.stores.tables import OfflineStore
 from streaming.filling import Start, fill
 from streaming.parts import Task
 from streaming.retry import Patience

@@ -22,7 +22,7 @@ from forebay.ingest.admit import Clock
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
 from forebay.ingest.dedupe import Dedupe
 from forebay.language.source import EventSource
-from forebay.stores.archive import Archive, PartitionPosition
+from forebay.offline.archive import Archive, PartitionPosition
 from streaming.lateness import INT64_MIN
 
 

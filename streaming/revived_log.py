@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource
-from forebay.stores.archive import REVIVED
-from forebay.stores.revived import Revived
+from forebay.offline.archive import REVIVED
+from forebay.offline.revived import Revived
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.log import LogReader

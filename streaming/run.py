@@ -23,8 +23,8 @@ from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, ForebayError
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
+from forebay.online.connection import connect_online
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
 from streaming.alive import alive, lag_measured
 from streaming.beginning import running_flows, say_begin
 from streaming.begun import Begun, begin

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from forebay.core.codec import NO_CUT
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource
-from forebay.stores.archive import PartitionPosition, least_watermark_us
+from forebay.offline.archive import PartitionPosition, least_watermark_us
 
 Positions = Mapping[str, PartitionPosition]
 ASK_EVERY_S = 60.0

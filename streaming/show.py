@@ -9,10 +9,10 @@ from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError
 from forebay.instants import SECOND_US, instant_text
 from forebay.language.source import EventSource
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.lane import wall_clock_us
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.lane import wall_clock_us
-from forebay.stores.tables import OfflineStore
 from streaming.log_ends import LogEnds
 from streaming.status import SourceStatus, Status, to_dict
 

@@ -20,9 +20,9 @@ import redis
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
-from forebay.stores.archive import REVIVED
-from forebay.stores.revived import Revived
-from forebay.stores.table_source import expand_path
+from forebay.offline.archive import REVIVED
+from forebay.offline.revived import Revived
+from forebay.offline.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
 from streaming.chunk import Chunk

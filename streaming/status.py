@@ -26,14 +26,14 @@ from forebay.instants import SECOND_US, day_us, instant_text
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores.archive import REVIVED, PartitionPosition
-from forebay.stores.connection import translated
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Progress
-from forebay.stores.seam import is_overdue
-from forebay.stores.signs import Sign, Signs
-from forebay.stores.source_clock import clock_us
-from forebay.stores.tables import OfflineStore
+from forebay.offline.archive import REVIVED, PartitionPosition
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
+from forebay.online.progress import Progress
+from forebay.online.seam import is_overdue
+from forebay.online.signs import Sign, Signs
+from forebay.online.source_clock import clock_us
 from streaming.log_ends import LogEnd, LogEnds
 from streaming.losses import losses_of
 from streaming.positions import cuts_of

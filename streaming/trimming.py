@@ -15,7 +15,7 @@ import redis
 
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource, RedisStream
-from forebay.stores.connection import translated
+from forebay.online.connection import translated
 from streaming.redis_log import connect, layout_of, partition_name, stream_name
 
 

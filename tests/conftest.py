@@ -18,8 +18,8 @@ from shutil import rmtree
 import hypothesis
 import pytest
 
+from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
-from forebay.stores.embedded import stop_embedded
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
 

@@ -25,8 +25,8 @@ from forebay.errors import DefinitionError, ForebayError
 from forebay.instants import DAY_US
 from forebay.language.source import EventSource
 from forebay.language.view import BatchView
-from forebay.stores.table_source import read_table_source
-from forebay.stores.tables import OfflineStore
+from forebay.offline.table_source import read_table_source
+from forebay.offline.tables import OfflineStore
 
 EVENTS_SPAN_US = 31 * DAY_US
 """Events held at once where a reach says how far back they matter: a month of partitions."""

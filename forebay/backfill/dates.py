@@ -30,9 +30,9 @@ from forebay.ingest.select import Selector
 from forebay.ingest.sessions import Sessionizer
 from forebay.instants import DAY_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
-from forebay.stores.archive import Archive
-from forebay.stores.rooted import read_rooted
-from forebay.stores.tiles_table import events_between
+from forebay.offline.archive import Archive
+from forebay.offline.rooted import read_rooted
+from forebay.offline.tiles_table import events_between
 
 Ints = npt.NDArray[np.int64]
 LOOKED_UP_MAX = 1_000

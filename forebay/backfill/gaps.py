@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from forebay.instants import DAY_US, day_us
 from forebay.language.view import WindowedView
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 RANGES_SHOWN_MAX = 5
 

@@ -17,8 +17,8 @@ from forebay.core.asof import Best
 from forebay.core.identity import entity_keys
 from forebay.ingest.batch import INSTANT
 from forebay.language.view import BatchView
-from forebay.stores.rows_table import CREATED_TIMESTAMP, EVENT_TIMESTAMP
-from forebay.stores.tables import OfflineStore
+from forebay.offline.rows_table import CREATED_TIMESTAMP, EVENT_TIMESTAMP
+from forebay.offline.tables import OfflineStore
 
 
 def newest_rows(store: OfflineStore, view: BatchView) -> pa.Table:

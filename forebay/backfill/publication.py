@@ -32,15 +32,15 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.offline.archive import least_watermark_us
+from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_table import TilesTable
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
+from forebay.online.lane import wall_clock_us
+from forebay.online.progress import Cut, Progress
+from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import PUBLISH_RATE
-from forebay.stores.archive import least_watermark_us
-from forebay.stores.connection import translated
-from forebay.stores.keys import Keys
-from forebay.stores.lane import wall_clock_us
-from forebay.stores.progress import Cut, Progress
-from forebay.stores.publish import publish_rows, publish_tiles
-from forebay.stores.tables import OfflineStore
-from forebay.stores.tiles_table import TilesTable
 
 DATES_SHOWN_MAX = 10
 TILES_MAX = 1_000_000

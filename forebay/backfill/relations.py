@@ -83,7 +83,7 @@ class Relations:
     """One DuckDB connection on which the relations of partition after partition are put in place."""
 
     def __init__(self, sources: Mapping[str, SourceRows], reach_us: int | None) -> None:
-        from forebay.stores.table_source import connect
+        from forebay.offline.table_source import connect
 
         self._sources = sources
         self._reach_us = reach_us

@@ -21,8 +21,8 @@ import numpy as np
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, roll_up
 from forebay.language.view import WindowedView
-from forebay.stores.tables import OfflineStore
-from forebay.stores.tiles_columns import HOP_US, from_table, tiles_schema
+from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_columns import HOP_US, from_table, tiles_schema
 
 
 @dataclass(frozen=True)

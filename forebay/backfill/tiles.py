@@ -26,7 +26,7 @@ from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.errors import RequestError
 from forebay.instants import DAY_US, day_us, instant_text
 from forebay.language.view import WindowedView
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 EVENTS_MAX = 2_000_000
 """Archived events that are folded at once: some hundred bytes each while they are columns."""

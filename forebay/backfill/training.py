@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from forebay.language.service import FeatureService
-from forebay.stores.tables import OfflineStore
-from forebay.stores.training_table import TrainingTable
+from forebay.offline.tables import OfflineStore
+from forebay.offline.training_table import TrainingTable
 
 
 @dataclass(frozen=True)

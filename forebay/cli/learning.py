@@ -19,9 +19,9 @@ def learn(
     from forebay.client.learning import values_of
     from forebay.deploy.registry import Registry
     from forebay.language.definitions import Definitions
+    from forebay.offline.tables import OfflineStore
+    from forebay.online.connection import connect_online
     from forebay.settings import Settings
-    from forebay.stores.connection import connect_online
-    from forebay.stores.tables import OfflineStore
 
     settings = Settings.from_env()
     registry = Registry.open(settings, connect_online(settings))

@@ -93,8 +93,8 @@ def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int
 
 def _replay(deployed: Deployed, source: EventSource, reason: str | None, as_json: bool) -> None:
     from forebay.cli.printing import counted, print_json, say
-    from forebay.stores.lane import wall_clock_us
-    from forebay.stores.revived import Judge
+    from forebay.offline.revived import Judge
+    from forebay.online.lane import wall_clock_us
 
     if source.stream is None:
         raise RequestError(

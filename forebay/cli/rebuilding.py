@@ -13,8 +13,8 @@ def rebuild(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     from forebay.deploy.registry import Registry
     from forebay.errors import ConfigError
     from forebay.instants import instant_text
+    from forebay.online.connection import connect_online
     from forebay.settings import Settings
-    from forebay.stores.connection import connect_online
 
     settings = Settings.from_env()
     online = connect_online(settings)
@@ -22,7 +22,7 @@ def rebuild(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if definitions is None:
         raise ConfigError(f"Nothing is deployed in namespace {settings.namespace!r}; run `forebay apply` first")
     from forebay.backfill.publication import publish_view
-    from forebay.stores.tables import OfflineStore
+    from forebay.offline.tables import OfflineStore
 
     store = OfflineStore(settings)
     rate = settings.publish_rate

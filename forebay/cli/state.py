@@ -45,8 +45,8 @@ class Finding:
 def down() -> None:
     """Stop the embedded online store; its data stays in FOREBAY_HOME."""
     from forebay.cli.printing import say
+    from forebay.online.embedded import stop_embedded
     from forebay.settings import Settings
-    from forebay.stores.embedded import stop_embedded
 
     settings = Settings.from_env()
     stopped = stop_embedded(settings)
@@ -96,7 +96,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     from forebay.backfill.publication import read_cut
     from forebay.client.deployed import Deployed
     from forebay.language.view import WindowedView
-    from forebay.stores.seam import is_overdue
+    from forebay.online.seam import is_overdue
 
     try:
         deployed = Deployed(settings)
@@ -138,7 +138,7 @@ def _definitions(settings: Settings) -> str:
 
 
 def _online(settings: Settings) -> str:
-    from forebay.stores.connection import connect_online, shown
+    from forebay.online.connection import connect_online, shown
 
     with connect_online(settings) as connection:
         info = connection.info("server")
@@ -147,8 +147,8 @@ def _online(settings: Settings) -> str:
 
 
 def _offline(settings: Settings) -> str:
-    from forebay.stores.ownership import Owner
-    from forebay.stores.tables import OfflineStore
+    from forebay.offline.ownership import Owner
+    from forebay.offline.tables import OfflineStore
 
     OfflineStore(settings).check()
     Owner(settings.offline_url, settings.namespace).check()

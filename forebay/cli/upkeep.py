@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from forebay.stores.upkeep import Kept
+    from forebay.offline.upkeep import Kept
 
 
 def maintain(
@@ -22,8 +22,8 @@ def maintain(
     from forebay.cli.printing import print_json, print_table
     from forebay.client.deployed import Deployed
     from forebay.errors import RequestError, UnknownNameError
+    from forebay.offline import upkeep
     from forebay.settings import Settings
-    from forebay.stores import upkeep
 
     if older_than_hours < upkeep.VACUUM_HOURS_MIN:
         raise RequestError(

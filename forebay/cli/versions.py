@@ -44,8 +44,8 @@ def flip(
     from forebay.deploy.filled import check_filled
     from forebay.deploy.registry import Registry
     from forebay.language.definitions import Definitions
+    from forebay.online.connection import connect_online
     from forebay.settings import Settings
-    from forebay.stores.connection import connect_online
 
     settings = Settings.from_env()
     online = connect_online(settings)
@@ -72,9 +72,9 @@ def retire(
     from forebay.deploy.registry import Registry
     from forebay.deploy.retirement import plan_retirement
     from forebay.deploy.retirement import retire as remove
+    from forebay.offline.location import Location
+    from forebay.online.connection import connect_online
     from forebay.settings import Settings
-    from forebay.stores.connection import connect_online
-    from forebay.stores.location import Location
 
     settings = Settings.from_env()
     online, location = connect_online(settings), Location.of(settings.offline_url, namespace=settings.namespace)

@@ -18,9 +18,9 @@ from forebay.core.lookup import KeyLookup
 from forebay.ingest.select import Selector
 from forebay.ingest.sessions import Sessionizer, rule_of
 from forebay.language.view import WindowedView
-from forebay.stores.archive import ARRIVED_AT
-from forebay.stores.rooted import read_rooted
-from forebay.stores.tables import OfflineStore
+from forebay.offline.archive import ARRIVED_AT
+from forebay.offline.rooted import read_rooted
+from forebay.offline.tables import OfflineStore
 
 LOOKED_UP_MAX = 1_000
 """So few entities are looked up in the archive; of more, everything within reach is read."""

@@ -44,8 +44,8 @@ from forebay.client.stored_buckets import Stored, StoredBuckets
 from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError
 from forebay.language.view import AnyView, WindowedView
-from forebay.stores.spill import FILES_MAX, Spill
-from forebay.stores.tables import OfflineStore
+from forebay.offline.spill import FILES_MAX, Spill
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 RANGE_ROWS_MAX = 2**18

@@ -24,7 +24,7 @@ from forebay.client.keyed import Keyed
 from forebay.core.identity import crc32_of, cut, entity_keys
 from forebay.language.entity import Entity
 from forebay.language.types import AnyType, StringType
-from forebay.stores.spill import FILES_MAX, Spill
+from forebay.offline.spill import FILES_MAX, Spill
 
 Ints = npt.NDArray[np.int64]
 ROW, INSTANT_US, KEY = "row", "instant_us", "key"

@@ -25,8 +25,8 @@ from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError
 from forebay.instants import moment
 from forebay.language.view import AnyView
-from forebay.stores.read import OnlineReader
-from forebay.stores.scan import held, some_entities
+from forebay.online.read import OnlineReader
+from forebay.online.scan import held, some_entities
 
 SAMPLE_MAX = 10_000
 """Entities of one comparison: all are read in one reply, so that there is one instant."""

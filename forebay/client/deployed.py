@@ -21,9 +21,9 @@ from forebay.settings import Settings
 if TYPE_CHECKING:
     import redis
 
-    from forebay.stores.active import Active
-    from forebay.stores.read import OnlineReader
-    from forebay.stores.tables import OfflineStore
+    from forebay.offline.tables import OfflineStore
+    from forebay.online.active import Active
+    from forebay.online.read import OnlineReader
 
 Found = TypeVar("Found")
 REREAD_AFTER_S = 1.0
@@ -53,14 +53,14 @@ class Deployed:
     @cached_property
     def redis(self) -> redis.Redis:
         """The online store. Raises `StoreUnavailableError`."""
-        from forebay.stores.connection import connect_online
+        from forebay.online.connection import connect_online
 
         return connect_online(self.settings)
 
     @cached_property
     def reader(self) -> OnlineReader:
         """Reads of the online store."""
-        from forebay.stores.read import OnlineReader
+        from forebay.online.read import OnlineReader
 
         return OnlineReader(self.redis, self.settings.namespace)
 
@@ -68,7 +68,7 @@ class Deployed:
     def offline(self) -> OfflineStore:
         """The offline store. Raises `ConfigError` where its packages are not installed."""
         try:
-            from forebay.stores.tables import OfflineStore
+            from forebay.offline.tables import OfflineStore
         except ImportError as error:
             raise ConfigError(
                 f"History needs the offline store's packages, and {error.name!r} is not installed: "
@@ -82,7 +82,7 @@ class Deployed:
 
         Raises `ConfigError` where nothing was ever deployed in it: its URL is wrong, and all answers were defaults.
         """
-        from forebay.stores.documents import open_documents
+        from forebay.offline.documents import open_documents
 
         offline, number, url = self.offline, self.definitions.number, self.settings.offline_url
         if self._given is None and number and not open_documents(url).names("registry"):
@@ -159,9 +159,9 @@ class Deployed:
         return f"{name}@{version}" if version else self.find(lambda known: known.active_service(name))
 
     def _read_active(self) -> Active | None:
-        from forebay.stores.active import Active
-        from forebay.stores.connection import translated
-        from forebay.stores.keys import Keys
+        from forebay.online.active import Active
+        from forebay.online.connection import translated
+        from forebay.online.keys import Keys
 
         with translated(self.redis):
             found = self.redis.get(Keys(self.settings.namespace).active())
@@ -169,8 +169,8 @@ class Deployed:
 
     def _read(self) -> Definitions:
         from forebay.language.manifest import from_manifest
-        from forebay.stores.connection import translated
-        from forebay.stores.keys import Keys
+        from forebay.online.connection import translated
+        from forebay.online.keys import Keys
 
         self._read_at = time.monotonic()
         with translated(self.redis):

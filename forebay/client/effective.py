@@ -28,15 +28,15 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.language.types import FeatureType
 from forebay.language.view import BatchView
-from forebay.stores.row_groups import ahead
-from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
-from forebay.stores.tables import OfflineStore
+from forebay.offline.row_groups import ahead
+from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 
 
 class StoredRows(Protocol):
-    """Stored rows with numbers: `forebay.stores.numbered` or, cut into files, `forebay.stores.spill`."""
+    """Stored rows with numbers: `forebay.offline.numbered` or, cut into files, `forebay.offline.spill`."""
 
     rows: int
 

@@ -35,7 +35,7 @@ from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, instant_text
 from forebay.language.view import AnyView, BatchView
-from forebay.stores.history_table import (
+from forebay.offline.history_table import (
     COMPUTED_AT,
     CREATED_TIMESTAMP,
     ENTITY,
@@ -45,7 +45,7 @@ from forebay.stores.history_table import (
     VALUE,
     VALUE_TEXT,
 )
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 500_000

@@ -27,7 +27,7 @@ from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
 from forebay.core.values import FeatureColumn
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 EVENTS_AT_ONCE = 50_000_000

@@ -32,7 +32,7 @@ from forebay.core.values import arrow_type
 from forebay.errors import RequestError
 from forebay.instants import duration_us, instant_text
 from forebay.language.view import AnyView, BatchView
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 INSTANTS_MAX = 1_000_000

@@ -28,7 +28,7 @@ from forebay.language.learned import statistics_of
 from forebay.language.statistics import Statistic
 from forebay.language.types import FeatureType
 from forebay.language.view import AnyView
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 VALUES_MAX = 5_000_000

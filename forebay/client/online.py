@@ -15,7 +15,7 @@ from forebay.client.keyed import EntityRows, Keyed
 from forebay.client.responses import Behind, OnlineResponse
 from forebay.core.values import FeatureColumn
 from forebay.instants import instant_us
-from forebay.stores.read import OnlineReader, ViewRead
+from forebay.online.read import OnlineReader, ViewRead
 
 
 def read_online(reader: OnlineReader, asked: Asked, entity_rows: Any, *, at: Any, now_us: int) -> OnlineResponse:

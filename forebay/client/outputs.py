@@ -39,8 +39,8 @@ def write_out(schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path) ->
     if Path(out).suffix in FILE_KINDS:
         write_pieces(schema, pieces, Path(out))
         return
-    from forebay.stores.location import Location
-    from forebay.stores.training_table import write_delta
+    from forebay.offline.location import Location
+    from forebay.offline.training_table import write_delta
 
     batches = (batch for piece in pieces for batch in plain(piece).to_batches())
     rows = pa.RecordBatchReader.from_batches(plain(schema.empty_table()).schema, batches)

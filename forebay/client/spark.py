@@ -36,9 +36,9 @@ from forebay.core.identity import buckets_of, entity_keys
 from forebay.core.values import FeatureColumn
 from forebay.errors import ConfigError
 from forebay.language.view import AnyView
-from forebay.stores.lake_table import LakeTable
-from forebay.stores.location import Location
-from forebay.stores.row_groups import read_row_groups
+from forebay.offline.lake_table import LakeTable
+from forebay.offline.location import Location
+from forebay.offline.row_groups import read_row_groups
 
 SPINE = -1
 SHARDS_SCHEMA = "shard int, part int, place long, data binary"

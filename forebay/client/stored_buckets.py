@@ -31,11 +31,11 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.stores.archive import ARRIVED_AT
-from forebay.stores.lake_table import LakeTable
-from forebay.stores.rows_table import SUPERSEDED_TIMESTAMP
-from forebay.stores.spill import Spill, SpilledRows, TableRows
-from forebay.stores.tables import OfflineStore
+from forebay.offline.archive import ARRIVED_AT
+from forebay.offline.lake_table import LakeTable
+from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP
+from forebay.offline.spill import Spill, SpilledRows, TableRows
+from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
 Answer = Callable[[int, Keyed, Ints], list[FeatureColumn]]

@@ -13,8 +13,8 @@ from forebay.core.identity import SLOTS
 from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.view import AnyView, BatchView
-from forebay.stores.connection import translated
-from forebay.stores.keys import Keys
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
 
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:

@@ -25,11 +25,11 @@ from forebay.language.definitions import Definitions
 from forebay.language.learned import carried, with_learned
 from forebay.language.manifest import from_manifest, to_manifest
 from forebay.language.view import AnyView
-from forebay.stores.active import Active
-from forebay.stores.connection import translated
-from forebay.stores.documents import Documents, open_documents
-from forebay.stores.keys import Keys
-from forebay.stores.ownership import Owner
+from forebay.offline.documents import Documents, open_documents
+from forebay.offline.ownership import Owner
+from forebay.online.active import Active
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
 
 if TYPE_CHECKING:
     from forebay.settings import Settings

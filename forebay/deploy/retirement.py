@@ -17,12 +17,7 @@ from typing import Any
 import redis
 
 from forebay.deploy.registry import Registry
-from forebay.errors import RequestError, UnknownNameError, suggestion
-from forebay.instants import MINUTE_US
-from forebay.language.definitions import Definitions
-from forebay.language.view import AnyView, WindowedView
-from forebay.stores.location import Location
-from forebay.stores.removal import (
+from forebay.deploy.removal import (
     OnlineHoldings,
     TableHoldings,
     online_holdings,
@@ -30,7 +25,12 @@ from forebay.stores.removal import (
     remove_tables,
     table_holdings,
 )
-from forebay.stores.signs import Signs
+from forebay.errors import RequestError, UnknownNameError, suggestion
+from forebay.instants import MINUTE_US
+from forebay.language.definitions import Definitions
+from forebay.language.view import AnyView, WindowedView
+from forebay.offline.location import Location
+from forebay.online.signs import Signs
 
 SILENT_US = 10 * MINUTE_US
 """A flow that has not been seen at work for so long is dead: it says so every two seconds, and waits for a store 60."""

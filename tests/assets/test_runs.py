@@ -18,10 +18,10 @@ from assets.storage import HomeStorage
 from forebay.backfill.publication import read_cut
 from forebay.instants import moment
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.offline.training_table import TrainingTable
+from forebay.online.connection import connect_online
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.tables import OfflineStore
-from forebay.stores.training_table import TrainingTable
 from tests.backfill.shop import shop, user_sales, user_tier
 from tests.backfill.world import World, day, sale, some_sales
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.tables import OfflineStore
 from tests.backfill.world import World
 
 

@@ -20,7 +20,7 @@ from forebay.backfill.publication import publish_view
 from forebay.errors import DefinitionError, RequestError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.language.view import BatchView
-from forebay.stores import numbered
+from forebay.offline import numbered
 from tests.backfill.shop import sales, user, user_spending, user_tier
 from tests.backfill.world import World, day, sale
 

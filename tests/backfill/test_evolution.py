@@ -16,8 +16,8 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.language.aggregations import Last
 from forebay.language.source import EventSource
-from forebay.stores.tables import OfflineStore
-from forebay.stores.upkeep import keep_up
+from forebay.offline.tables import OfflineStore
+from forebay.offline.upkeep import keep_up
 from tests.backfill.shop import user
 from tests.backfill.world import NOW, day, plain
 

@@ -8,8 +8,8 @@ from forebay.backfill.publication import publish_view, read_cut
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US
-from forebay.stores.keys import Keys
-from forebay.stores.progress import PartitionProgress, Progress
+from forebay.online.keys import Keys
+from forebay.online.progress import PartitionProgress, Progress
 from tests.backfill.shop import user_sales
 from tests.backfill.world import World, day, sale
 

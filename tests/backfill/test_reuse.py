@@ -13,7 +13,7 @@ from forebay.backfill.publication import publish_view
 from forebay.backfill.reuse import donor_of
 from forebay.backfill.tiles import fold_dates
 from forebay.instants import HOUR_US, MINUTE_US
-from forebay.stores.archive import Archive
+from forebay.offline.archive import Archive
 from tests.backfill.shop import counter_sales, user_sales
 from tests.backfill.world import World, day, sale, some_sales
 

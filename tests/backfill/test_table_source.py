@@ -11,7 +11,7 @@ import pytest
 
 from forebay import Bool, Decimal, Float64, Int64, String, TableSource, Timestamp
 from forebay.errors import ConfigError, StoreError
-from forebay.stores.table_source import read_table_source
+from forebay.offline.table_source import read_table_source
 
 SCHEMA = {"code": String, "since": Timestamp, "price": Decimal(2), "count": Int64, "share": Float64, "open": Bool}
 CSV = """code,since,price,count,share,open,ignored

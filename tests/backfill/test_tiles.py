@@ -9,9 +9,9 @@ from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.errors import RequestError
 from forebay.instants import DAY_US
-from forebay.stores.tiles_columns import ENTITY_KEY, HOP_US
-from forebay.stores.tiles_columns import START as START_COLUMN
-from forebay.stores.upkeep import keep_up
+from forebay.offline.tiles_columns import ENTITY_KEY, HOP_US
+from forebay.offline.tiles_columns import START as START_COLUMN
+from forebay.offline.upkeep import keep_up
 from tests.backfill.shop import counter_sales, user_sales
 from tests.backfill.world import World, day, sale, some_sales
 

@@ -21,8 +21,8 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us
 from forebay.language.view import BatchView, WindowedView
-from forebay.stores.read import OnlineReader
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
+from forebay.online.read import OnlineReader
 from tests.backfill.shop import HISTORY_START, sales
 
 START = day_us(HISTORY_START)

@@ -19,10 +19,10 @@ from forebay.core.tiles import Tiles
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.publish import publish_tiles
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.publish import publish_tiles
-from forebay.stores.tables import OfflineStore
 from tests.conftest import Deployment
 from tests.infra.valkey import Valkey
 

@@ -19,10 +19,10 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.batch import EventBatch
 from forebay.ingest.select import Selector
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.online.lane import Lane, Piece
+from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import Settings
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.publish import publish_rows, publish_tiles
-from forebay.stores.tables import OfflineStore
 from tests.laws import world
 from tests.laws.world import VIEW, Event, events_source
 

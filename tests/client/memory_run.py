@@ -21,10 +21,10 @@ from forebay.client.memory import MB, left_of, resident_bytes
 from forebay.instants import DAY_US
 from forebay.language.definitions import Definitions
 from forebay.language.types import Int64, String, Timestamp
+from forebay.offline.archive import archive_schema
+from forebay.offline.data_files import DataFiles
+from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
-from forebay.stores.archive import archive_schema
-from forebay.stores.data_files import DataFiles
-from forebay.stores.tables import OfflineStore
 
 EVENTS, USERS, SPINE, DAYS = 4_200_000, 200_000, 40_000, 12
 START_US = 1_704_067_200_000_000

@@ -22,7 +22,7 @@ from forebay.client.feature_store import FeatureStore
 from forebay.core import ranges
 from forebay.errors import RequestError
 from forebay.instants import DAY_US, MINUTE_US, moment
-from forebay.stores.location import Location
+from forebay.offline.location import Location
 from tests.client.deployed_world import PROFILE_SCHEMA, World
 from tests.laws.world import COLUMNS, MIDNIGHT_US, Event
 

@@ -24,11 +24,11 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, moment
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.offline.training_table import TrainingTable
+from forebay.online.connection import connect_online
+from forebay.online.lane import Lane, Piece
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.tables import OfflineStore
-from forebay.stores.training_table import TrainingTable
 from tests.client.deployed_world import FAR_FUTURE_US, as_table
 from tests.laws.world import EDGES, MIDNIGHT_US, VIEW, Event, events_source, user
 

@@ -12,8 +12,8 @@ from forebay.core.identity import KEY_BYTES_MAX
 from forebay.errors import InstantTooEarlyError, RequestError, StoreUnavailableError, UnknownNameError
 from forebay.instants import MINUTE_US, moment
 from forebay.language.manifest import to_manifest
+from forebay.online.keys import Keys
 from forebay.settings import Settings
-from forebay.stores.keys import Keys
 from tests.client.deployed_world import DEFINITIONS, World
 from tests.infra.valkey import Valkey
 from tests.laws.world import COLUMNS, MIDNIGHT_US, Event

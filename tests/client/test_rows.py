@@ -15,7 +15,7 @@ from forebay.core.asof import AsOf
 from forebay.core.events import Column
 from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, newest, stored
 from forebay.core.values import NO_INSTANT, Status
-from forebay.stores.expiry import lifetimes_s
+from forebay.online.expiry import lifetimes_s
 
 TTL_US = 1_000_000
 VIEW = BatchView(

@@ -14,7 +14,7 @@ import pytest
 
 from forebay.errors import RequestError, UnknownNameError
 from forebay.instants import moment
-from forebay.stores.scan import held, scan_view, some_entities
+from forebay.online.scan import held, scan_view, some_entities
 from tests.backfill.shop import counter_sales
 from tests.backfill.world import day, sale
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop

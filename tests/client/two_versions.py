@@ -21,10 +21,10 @@ from forebay.ingest.batch import EventBatch
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, moment
 from forebay.language.definitions import AnyDefinition, Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.lane import Lane, Piece
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.tables import OfflineStore
 from tests.backfill.shop import sales, user
 from tests.backfill.world import NOW, START, Sale
 

@@ -45,8 +45,8 @@ from forebay.core.values import FeatureColumn, arrow_array, arrow_type
 from forebay.errors import DefinitionError, RequestError
 from forebay.ingest.lists import convert_feature
 from forebay.language.types import FeatureType
-from forebay.stores.row_blob import pack_rows, unpack_rows
-from forebay.stores.rows_table import rows_schema
+from forebay.offline.rows_table import rows_schema
+from forebay.online.row_blob import pack_rows, unpack_rows
 from tests.language.strategies import defaults
 
 KINDS: list[FeatureType] = [

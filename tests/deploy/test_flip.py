@@ -15,8 +15,8 @@ from forebay.deploy.plan import make_plan
 from forebay.errors import FencedError, FormatError, PlanRefusedError, RequestError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import from_manifest, to_manifest
-from forebay.stores.active import Active
-from forebay.stores.keys import Keys
+from forebay.online.active import Active
+from forebay.online.keys import Keys
 from tests.backfill.world import day
 from tests.client.test_versions import AT, NEW, OLD, USERS
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop

@@ -13,7 +13,7 @@ from forebay.deploy.registry import Registry
 from forebay.errors import FencedError, PlanRefusedError, StoreUnavailableError
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import from_manifest, to_manifest
-from forebay.stores.documents import open_documents
+from forebay.offline.documents import open_documents
 from tests.deploy.test_plan import AGE, FRAUD, SPEND, but
 
 CODE = Definitions.of(FRAUD)

@@ -15,15 +15,15 @@ import pytest
 from forebay.backfill.publication import publish_view
 from forebay.client.finished import write_history
 from forebay.core.identity import SLOTS
+from forebay.deploy import removal
+from forebay.deploy.removal import remove_online, remove_tables
 from forebay.deploy.retirement import SILENT_US, Retired, Retirement, plan_retirement, retire
 from forebay.errors import FencedError, PlanRefusedError, RequestError, UnknownNameError
 from forebay.instants import DAY_US
+from forebay.online.keys import Keys
+from forebay.online.lease import Lease
+from forebay.online.signs import Sign, Signs
 from forebay.settings import Settings
-from forebay.stores import removal
-from forebay.stores.keys import Keys
-from forebay.stores.lease import Lease
-from forebay.stores.removal import remove_online, remove_tables
-from forebay.stores.signs import Sign, Signs
 from tests.backfill.shop import user
 from tests.backfill.world import NOW, START, day, sale
 from tests.client.deployed_world import PROFILE_SCHEMA, profile
@@ -106,7 +106,7 @@ def test_a_dry_run_removes_nothing(shop: Shop) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_a_run_that_dies_is_finished_by_the_next(shop: Shop, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """It dies at some step of the scan, and then while it removes the files of a table, after the end of its log."""
-    monkeypatch.setattr("forebay.stores.scan.STEP_KEYS", 100)
+    monkeypatch.setattr("forebay.online.scan.STEP_KEYS", 100)
     commit, count = Lease.commit, iter(range(1_000))
 
     def dying(lease: Lease, commands: list[bytes]) -> None:

@@ -56,8 +56,8 @@ from forebay.language.definitions import Definitions
 from forebay.language.statistics import AnyStatistic, Statistic
 from forebay.language.types import AnyType
 from forebay.language.windows import default_hop_us
+from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
-from forebay.stores.tables import OfflineStore
 from streaming import run as stream
 from tests.docs.pages import ROOT, blocks, table, tables
 from tests.own_arguments import own_arguments

@@ -20,8 +20,8 @@ from typing import Self
 
 import pytest
 
+from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
-from forebay.stores.embedded import stop_embedded
 from tests.docs.pages import ROOT, Block, blocks, commands, matches, printed_by
 from tests.infra.server import free_port
 

@@ -34,7 +34,7 @@ from forebay.core.events import Column, Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
 from forebay.errors import FormatError
-from forebay.stores.tiles_columns import from_table, tiles_schema, to_table
+from forebay.offline.tiles_columns import from_table, tiles_schema, to_table
 
 GOLDEN = Path(__file__).parent
 VIEW = WindowedView(

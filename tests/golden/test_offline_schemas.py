@@ -23,7 +23,7 @@ from forebay import (
     batch_view,
 )
 from forebay.language.source import content_hash
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 GOLDEN = Path(__file__).parent / "offline_v1.txt"
 COLUMNS = {"word": String(max_bytes=4), "flag": Bool, "n": Int64, "x": Float64, "cents": Decimal(2), "at": Timestamp}

@@ -55,10 +55,10 @@ from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, floor_us, instant_text, moment
 from forebay.language.definitions import Definitions
 from forebay.language.types import AnyType, DecimalType
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.lane import Lane, Piece
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.tables import OfflineStore
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
 from streaming.offline import Offline

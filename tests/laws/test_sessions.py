@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from forebay.core.events import Events
 from forebay.core.sessions import Rule, Sessions, session_ids, sessionize, settled
 from forebay.instants import DAY_US, MINUTE_US
-from forebay.stores.rooted import read_rooted
+from forebay.offline.rooted import read_rooted
 from tests.laws.sessionizer import sessions_of
 
 GAP, LONGEST = 30 * MINUTE_US, 90 * MINUTE_US

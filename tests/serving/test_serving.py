@@ -21,10 +21,10 @@ from forebay.core.tiles import fold, roll_up
 from forebay.instants import HOUR_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import to_manifest
+from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
+from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.keys import Keys
-from forebay.stores.publish import publish_rows, publish_tiles
 from tests.backfill import shop
 from tests.infra.valkey import Valkey
 

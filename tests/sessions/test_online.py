@@ -17,9 +17,9 @@ from forebay.backfill.tiles import fold_dates
 from forebay.core.identity import SLOTS
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, floor_us
-from forebay.stores import pending
-from forebay.stores.keys import PENDING, STREAM
-from forebay.stores.lane import Lane, Piece
+from forebay.online import pending
+from forebay.online.keys import PENDING, STREAM
+from forebay.online.lane import Lane, Piece
 from streaming import settling
 from streaming.settling import Settling
 from tests.sessions.world import (

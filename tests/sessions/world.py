@@ -41,10 +41,10 @@ from forebay.ingest.batch import EventBatch
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, instant_text, moment
 from forebay.language.definitions import Definitions
 from forebay.language.types import DecimalType
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.read import OnlineReader
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.read import OnlineReader
-from forebay.stores.tables import OfflineStore
 from tests.laws.sessionizer import session_triples
 from tests.oracle import oracle
 

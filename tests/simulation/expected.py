@@ -22,9 +22,9 @@ from forebay.core.identity import entity_key, slot_of
 from forebay.instants import instant_text, moment
 from forebay.language.types import DecimalType
 from forebay.language.view import WindowedView
-from forebay.stores.archive import Archive
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Cut, Progress
+from forebay.offline.archive import Archive
+from forebay.online.keys import Keys
+from forebay.online.progress import Cut, Progress
 from tests.laws.sessionizer import session_triples
 from tests.laws.world import stored_parameters
 from tests.oracle import oracle

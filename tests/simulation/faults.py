@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from forebay.errors import StoreUnavailableError
-from forebay.stores import bulk
-from forebay.stores.lake_table import Commit, LakeTable
-from forebay.stores.wire import Wire
+from forebay.offline.lake_table import Commit, LakeTable
+from forebay.online import bulk
+from forebay.online.wire import Wire
 
 DEPTH_MAX = 3
 """How many actors may stand in the middle of something."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from forebay.stores.lake_table import Commit, LakeTable, Position
+from forebay.offline.lake_table import Commit, LakeTable, Position
 
 _DATES = re.compile(r"date >= '(\S+)' AND date <= '(\S+)'")
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import streaming.parts
-from forebay.stores.archive import Archive
-from forebay.stores.dead_letters import DeadLetters
-from forebay.stores.fence import Fence
-from forebay.stores.lane import Lane
-from forebay.stores.pending import PendingTiles, RolledUp
-from forebay.stores.progress import Progress
+from forebay.offline.archive import Archive
+from forebay.offline.dead_letters import DeadLetters
+from forebay.online.fence import Fence
+from forebay.online.lane import Lane
+from forebay.online.pending import PendingTiles, RolledUp
+from forebay.online.progress import Progress
 from streaming.offline import Offline
 
 Plant = Callable[[pytest.MonkeyPatch], None]

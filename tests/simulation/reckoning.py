@@ -23,8 +23,8 @@ from forebay.ingest.select import Selector
 from forebay.instants import day_text, moment
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.stores.archive import LOAD, SOURCE_PARTITION
-from forebay.stores.tables import OfflineStore
+from forebay.offline.archive import LOAD, SOURCE_PARTITION
+from forebay.offline.tables import OfflineStore
 from streaming.offline import LATE
 from tests.simulation.expected import check_answer
 from tests.simulation.shop import Event, Log, Place

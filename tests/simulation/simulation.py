@@ -23,8 +23,8 @@ import redis
 
 import forebay.backfill.publication
 import forebay.ingest.select
-import forebay.stores.lane
-import forebay.stores.pending
+import forebay.online.lane
+import forebay.online.pending
 from forebay import FeatureStore, RedisStream
 from forebay.backfill.partitions import days
 from forebay.backfill.publication import choose_cut, publish_view, read_cut
@@ -37,13 +37,13 @@ from forebay.ingest.expressions import Expressions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
+from forebay.offline.archive import Archive
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
+from forebay.online.progress import Progress
+from forebay.online.publish import Published
 from forebay.settings import Settings
-from forebay.stores.archive import Archive
-from forebay.stores.connection import connect_online
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Progress
-from forebay.stores.publish import Published
-from forebay.stores.tables import OfflineStore
 from streaming.partials import app_id
 from streaming.parts import Task
 from streaming.redis_log import SEQUENCE_BITS, id_before
@@ -474,9 +474,9 @@ class Simulation:
         """Three runs in four roll up early: a shop is too small to get to what a deployment rolls up at."""
         chance = random.Random(f"{seed}: roll-ups")
         if chance.random() < 0.75:
-            patch.setattr(forebay.stores.pending, "ROLL_BYTES", 1)
-            patch.setattr(forebay.stores.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
-            patch.setattr(forebay.stores.lane, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
+            patch.setattr(forebay.online.pending, "ROLL_BYTES", 1)
+            patch.setattr(forebay.online.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
+            patch.setattr(forebay.online.lane, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from forebay.errors import FencedError
-from forebay.stores.lake_table import Commit, LakeTable, between_dates
-from forebay.stores.location import Location
+from forebay.offline.lake_table import Commit, LakeTable, between_dates
+from forebay.offline.location import Location
 from tests.simulation.lake import MemoryLake
 
 SCHEMA = pa.schema([("n", pa.int64()), ("date", pa.string())])

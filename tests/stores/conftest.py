@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from forebay.stores.wire import Wire
+from forebay.online.wire import Wire
 from tests.infra.valkey import Valkey
 
 

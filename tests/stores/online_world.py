@@ -20,9 +20,9 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.core.values import Status
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.publish import Published, publish_tiles
-from forebay.stores.read import OnlineRead, OnlineReader
+from forebay.online.lane import Lane, Piece
+from forebay.online.publish import Published, publish_tiles
+from forebay.online.read import OnlineRead, OnlineReader
 from tests.oracle import oracle
 
 MIDNIGHT_US = 1_387_065_600_000_000  # 2013-12-15

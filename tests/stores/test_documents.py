@@ -7,7 +7,7 @@ import concurrent.futures
 import pytest
 
 from forebay.errors import ConfigError, StoreUnavailableError
-from forebay.stores.documents import open_documents
+from forebay.offline.documents import open_documents
 
 
 def test_a_document_is_created_once_and_never_changes(offline_url: str) -> None:

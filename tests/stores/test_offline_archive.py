@@ -17,8 +17,8 @@ from forebay.errors import RequestError, StoreUnavailableError
 from forebay.ingest.batch import EventBatch
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
+from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
-from forebay.stores.tables import OfflineStore
 
 START_US = day_us("2024-01-01")
 NOW_US = START_US + 30 * DAY_US
@@ -161,7 +161,7 @@ def test_a_column_that_is_added_later_is_null_before(offline_url: str) -> None:
 
 
 def test_small_files_are_merged_and_nothing_else_changes(offline_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forebay.stores.lake_table.COMPACT_EVERY", 5)
+    monkeypatch.setattr("forebay.offline.lake_table.COMPACT_EVERY", 5)
     archive = OfflineStore(offline_url).archive(SOURCE)
     for n in range(12):
         archive.append([batch(n, n + 1)], NOW_US)
@@ -240,8 +240,8 @@ def test_a_load_that_died_before_its_commit_can_be_repeated(
 def test_a_file_larger_than_memory_is_loaded_in_pieces(
     offline_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forebay.stores.data_files.HELD_BYTES_MAX", 10_000)
-    monkeypatch.setattr("forebay.stores.loading.LINES_BATCH", 100)
+    monkeypatch.setattr("forebay.offline.data_files.HELD_BYTES_MAX", 10_000)
+    monkeypatch.setattr("forebay.offline.loading.LINES_BATCH", 100)
     archive = OfflineStore(offline_url).archive(SOURCE)
     loaded = archive.load(_file(tmp_path, "a.ndjson", [line(n, hours=n % 50) for n in range(1000)]))
     assert loaded.rows == 1000

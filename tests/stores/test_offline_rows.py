@@ -12,7 +12,7 @@ from forebay import Decimal, Entity, EventSource, Feature, Int64, String, Timest
 from forebay.errors import RequestError
 from forebay.ingest.batch import DeadLetter
 from forebay.instants import DAY_US, HOUR_US, day_us
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 
 START_US = day_us("2024-01-01")
 INSTANT = pa.timestamp("us", "UTC")

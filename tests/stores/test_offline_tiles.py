@@ -38,9 +38,9 @@ from forebay.ingest.json import decode_json
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, day_us
 from forebay.language.source import content_hash
-from forebay.stores.tables import OfflineStore
-from forebay.stores.tiles_columns import from_table, tiles_schema, to_table
-from forebay.stores.tiles_table import StreamedTiles
+from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_columns import from_table, tiles_schema, to_table
+from forebay.offline.tiles_table import StreamedTiles
 
 START_US = day_us("2024-01-01")
 COLUMNS = {"n": Int64, "x": Float64, "cents": Decimal(2), "word": String(max_bytes=5), "flag": Bool, "at": Timestamp}

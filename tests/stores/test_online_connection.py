@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.online.connection import connect_online
+from forebay.online.embedded import start_embedded, stop_embedded
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.embedded import start_embedded, stop_embedded
 from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
 
@@ -161,7 +161,7 @@ def test_an_address_that_somebody_else_has_by_now_is_not_believed(embedded: Sett
 
 def test_processes_that_start_it_at_once_make_one_server(embedded: Settings) -> None:
     program = (
-        "from forebay.settings import Settings; from forebay.stores.connection import connect_online; "
+        "from forebay.settings import Settings; from forebay.online.connection import connect_online; "
         "print(connect_online(Settings.from_env()).info('server')['process_id'])"
     )
     environ = os.environ | {"FOREBAY_HOME": str(embedded.home), "PYTHONPATH": str(Path(__file__).parents[2])}

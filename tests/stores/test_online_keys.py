@@ -10,9 +10,9 @@ from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, S
 from forebay.core.codec import NO_CUT
 from forebay.core.rows import Rows
 from forebay.errors import FormatError
-from forebay.stores.keys import BATCH, Keys
-from forebay.stores.progress import Cut, PartitionProgress, Progress
-from forebay.stores.row_blob import pack_rows, unpack_rows
+from forebay.online.keys import BATCH, Keys
+from forebay.online.progress import Cut, PartitionProgress, Progress
+from forebay.online.row_blob import pack_rows, unpack_rows
 
 KEYS = Keys("forebay")
 

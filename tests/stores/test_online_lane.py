@@ -12,11 +12,11 @@ from forebay.core.identity import slot_of
 from forebay.core.layout import Layout
 from forebay.errors import FencedError, StoreError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores import lane as lane_module
-from forebay.stores import pending as pending_module
-from forebay.stores.keys import Keys
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.progress import PartitionProgress
+from forebay.online import lane as lane_module
+from forebay.online import pending as pending_module
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane, Piece
+from forebay.online.progress import PartitionProgress
 from tests.infra.valkey import Valkey
 from tests.stores.conftest import Killed, Steps
 from tests.stores.online_world import (

@@ -16,15 +16,15 @@ from forebay.core.layout import Layout
 from forebay.core.rows import REMEMBERED_US
 from forebay.errors import FencedError, RequestError, StoreError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores import lease as lease_module
-from forebay.stores.bulk import Throttle
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Cut
-from forebay.stores.publication import Publication
-from forebay.stores.publish import Published, publish_rows, publish_tiles
-from forebay.stores.resp import Chunk, chunks, packed
-from forebay.stores.row_blob import unpack_rows
-from forebay.stores.wire import pack
+from forebay.online import lease as lease_module
+from forebay.online.bulk import Throttle
+from forebay.online.keys import Keys
+from forebay.online.progress import Cut
+from forebay.online.publication import Publication
+from forebay.online.publish import Published, publish_rows, publish_tiles
+from forebay.online.resp import Chunk, chunks, packed
+from forebay.online.row_blob import unpack_rows
+from forebay.online.wire import pack
 from tests.stores.conftest import Steps
 from tests.stores.online_world import (
     MIDNIGHT_US,

@@ -11,11 +11,11 @@ from forebay.core.codec import NO_CUT
 from forebay.core.values import Status
 from forebay.errors import FormatError, InstantTooEarlyError, RequestError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from forebay.stores import read as read_module
-from forebay.stores.keys import Keys
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.publish import publish_rows
-from forebay.stores.read import OnlineReader
+from forebay.online import read as read_module
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane, Piece
+from forebay.online.publish import publish_rows
+from forebay.online.read import OnlineReader
 from tests.infra.valkey import Valkey
 from tests.stores.online_world import (
     ALL_SLOTS,

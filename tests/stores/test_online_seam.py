@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from forebay.core.values import Status
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.stores import lease as lease_module
-from forebay.stores import pending as pending_module
-from forebay.stores.keys import Keys
-from forebay.stores.lane import Lane, Piece
-from forebay.stores.read import OnlineReader
+from forebay.online import lease as lease_module
+from forebay.online import pending as pending_module
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane, Piece
+from forebay.online.read import OnlineReader
 from tests.infra.valkey import Valkey
 from tests.stores.conftest import Killed, Steps
 from tests.stores.online_world import (

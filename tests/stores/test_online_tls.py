@@ -12,9 +12,9 @@ import pytest
 
 from forebay.errors import StoreUnavailableError
 from forebay.instants import HOUR_US
+from forebay.online import pending as pending_module
+from forebay.online.connection import connect_online
 from forebay.settings import Settings
-from forebay.stores import pending as pending_module
-from forebay.stores.connection import connect_online
 from tests.infra.server import free_port
 from tests.infra.tls import TlsProxy
 from tests.infra.valkey import Valkey

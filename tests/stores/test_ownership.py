@@ -10,10 +10,10 @@ import pytest
 
 from forebay.backfill.training import write_training_set
 from forebay.errors import ConfigError
+from forebay.offline.documents import open_documents
+from forebay.offline.ownership import NAME, Owner
+from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
-from forebay.stores.documents import open_documents
-from forebay.stores.ownership import NAME, Owner
-from forebay.stores.tables import OfflineStore
 from tests.backfill.shop import sales
 from tests.backfill.world import NOW, day, sale
 from tests.client.test_versions import OLD

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from forebay.stores import replay as replaying
-from forebay.stores.replay import replay
-from forebay.stores.tables import OfflineStore
+from forebay.offline import replay as replaying
+from forebay.offline.replay import replay
+from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch
 
 

@@ -11,9 +11,9 @@ from forebay import Bool, Decimal, EventSource, FileStream, Float64, Int64, Stri
 from forebay.ingest.batch import EVENT_BYTES_MAX, DeadLetter
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
-from forebay.stores import revived
-from forebay.stores.revived import Judge, Outcome
-from forebay.stores.tables import OfflineStore
+from forebay.offline import revived
+from forebay.offline.revived import Judge, Outcome
+from forebay.offline.tables import OfflineStore
 from tests.stores.conftest import Killed
 
 NOW_US = day_us("2024-03-01")

@@ -11,12 +11,12 @@ from deltalake import DeltaTable
 
 from forebay.errors import FencedError
 from forebay.ingest.batch import FUTURE, DeadLetter
-from forebay.stores.archive import Archive
-from forebay.stores.keys import Keys
-from forebay.stores.lake_table import Commit, LakeTable
-from forebay.stores.lane import Lane
-from forebay.stores.tables import OfflineStore
-from forebay.stores.takeover import take_over
+from forebay.offline.archive import Archive
+from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.tables import OfflineStore
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane
+from forebay.online.takeover import take_over
 from tests.stores.online_world import VIEWS
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch, items
 

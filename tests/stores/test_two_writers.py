@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 from forebay.ingest.batch import EVENT_ID
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import SOURCE
 
 COMMITS, EACH = 8, 3
 CHECKOUT = Path(__file__).parents[2]
 WRITER = f"""
 import sys
-from forebay.stores.tables import OfflineStore
-from forebay.stores.upkeep import keep_up
+from forebay.offline.tables import OfflineStore
+from forebay.offline.upkeep import keep_up
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch
 
 url, partition = sys.argv[1:]

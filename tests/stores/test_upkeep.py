@@ -17,10 +17,10 @@ from forebay.errors import StoreError
 from forebay.ingest.arrow import conform
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.definitions import Definitions
-from forebay.stores import lake_table, upkeep
-from forebay.stores.archive import Archive
-from forebay.stores.lake_table import LakeTable
-from forebay.stores.tables import OfflineStore
+from forebay.offline import lake_table, upkeep
+from forebay.offline.archive import Archive
+from forebay.offline.lake_table import LakeTable
+from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, START_US, batch, items
 
 VIEW = WindowedView(

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from forebay.errors import StoreError, StoreUnavailableError
-from forebay.stores.wire import Wire
+from forebay.online.wire import Wire
 
 
 def test_a_server_that_loads_its_data_is_away_and_not_one_that_refuses(online_url: str) -> None:

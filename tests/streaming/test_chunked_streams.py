@@ -16,9 +16,9 @@ from forebay.deploy.registry import Registry
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.ingest.batch import EventBatch
 from forebay.language.definitions import Definitions
+from forebay.offline.archive import Appended, Archive
+from forebay.online.connection import connect_online
 from forebay.settings import Settings
-from forebay.stores.archive import Appended, Archive
-from forebay.stores.connection import connect_online
 from streaming.chunk import EVENTS_MAX
 from streaming.log_ends import LogEnd, LogEnds
 from streaming.redis_log import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, StreamReader, layout_of, partition_name

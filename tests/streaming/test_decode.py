@@ -9,7 +9,7 @@ import pytest
 from forebay import EventSource, String, Timestamp
 from forebay.ingest.batch import EVENT_ID, FUTURE, SOURCE_OFFSET
 from forebay.instants import MINUTE_US, day_us, instant_text
-from forebay.stores.tables import OfflineStore
+from forebay.offline.tables import OfflineStore
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
 from streaming.heartbeat import Heartbeat, Quiet

@@ -21,9 +21,9 @@ from forebay.deploy.registry import Registry
 from forebay.errors import FencedError, RequestError
 from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
-from forebay.stores import takeover
-from forebay.stores.lane import wall_clock_us
-from forebay.stores.read import OnlineReader
+from forebay.online import takeover
+from forebay.online.lane import wall_clock_us
+from forebay.online.read import OnlineReader
 from streaming.filling import Start, fill
 from streaming.log_ends import LogEnds
 from streaming.parts import Task
@@ -187,7 +187,7 @@ def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(
 ) -> None:
     world.run()
     apply(world, SECOND)
-    monkeypatch.setattr("forebay.stores.replay.ROWS_MAX", 100)
+    monkeypatch.setattr("forebay.offline.replay.ROWS_MAX", 100)
     monkeypatch.setattr("streaming.archive_log.CHUNKS_MAX", 1)
     stop, after_us = Stop(), newest_us(world) + 1
     monkeypatch.setattr(Summary, "committed", lambda summary, view, commit: stop.request() if commit == 3 else None)
@@ -205,7 +205,7 @@ def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(
 def test_the_stream_takes_over_a_filling_and_finishes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.run()
     apply(world, SECOND)
-    monkeypatch.setattr("forebay.stores.replay.ROWS_MAX", 100)
+    monkeypatch.setattr("forebay.offline.replay.ROWS_MAX", 100)
     began = takeover.beside
 
     def restarted(*arguments: Any) -> Any:

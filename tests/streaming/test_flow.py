@@ -18,9 +18,9 @@ from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.ingest.select import Selector
 from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
+from forebay.online.connection import connect_online
+from forebay.online.publish import publish_tiles
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.publish import publish_tiles
 from streaming.offline import Offline
 from streaming.positions import read_positions
 from tests.infra.valkey import Valkey

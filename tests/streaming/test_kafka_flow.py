@@ -12,7 +12,7 @@ import pytest
 from forebay import EventSource
 from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, StoreError
-from forebay.stores.lane import wall_clock_us
+from forebay.online.lane import wall_clock_us
 from streaming.log_ends import LogEnds
 from streaming.status import Status
 from tests.infra.kafka import Broker

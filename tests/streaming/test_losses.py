@@ -13,9 +13,9 @@ from forebay.backfill.tiles import fold_dates
 from forebay.deploy.registry import Registry
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
+from forebay.online.connection import connect_online
+from forebay.online.progress import PartitionProgress, Progress
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.progress import PartitionProgress, Progress
 from streaming.losses import Loss, losses_of
 from streaming.partials import app_id
 from streaming.parts import Task, take_over

@@ -13,9 +13,9 @@ from forebay.deploy.registry import Registry
 from forebay.ingest.batch import BEFORE_HISTORY
 from forebay.instants import DAY_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
-from forebay.stores.archive import REVIVED
-from forebay.stores.lane import wall_clock_us
-from forebay.stores.revived import Judge, Outcome
+from forebay.offline.archive import REVIVED
+from forebay.offline.revived import Judge, Outcome
+from forebay.online.lane import wall_clock_us
 from tests.streaming.world import (
     START_US,
     VIEWS,

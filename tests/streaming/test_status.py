@@ -16,9 +16,9 @@ import redis
 from forebay import RedisStream
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.online.signs import Sign
 from forebay.settings import Settings
-from forebay.stores.signs import Sign
-from forebay.stores.tables import OfflineStore
 from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
 from streaming.redis_log import offset_of
 from streaming.status import SILENT_AFTER_US, Status, state_of, to_dict

@@ -20,11 +20,11 @@ from forebay.backfill.tiles import fold_dates
 from forebay.core.values import Status
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us, instant_text
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.read import OnlineReader
+from forebay.online.source_clock import LIVE_WITHIN_US, clock_us
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.read import OnlineReader
-from forebay.stores.source_clock import LIVE_WITHIN_US, clock_us
-from forebay.stores.tables import OfflineStore
 from streaming.chunk import EVENTS_MAX
 from streaming.delta_writer import BEAT_INTERVAL_US
 from streaming.heartbeat import End, Heartbeat, Pulse, interval_us

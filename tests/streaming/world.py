@@ -33,12 +33,12 @@ from forebay.deploy.registry import Registry
 from forebay.ingest.select import Selector
 from forebay.instants import HOUR_US, MINUTE_US, day_us, duration_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
+from forebay.online.progress import Progress
+from forebay.online.read import OnlineReader
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Progress
-from forebay.stores.read import OnlineReader
-from forebay.stores.tables import OfflineStore
 from streaming.run import parse, run
 from streaming.stop import Stop
 from streaming.summary import Summary

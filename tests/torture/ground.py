@@ -19,11 +19,11 @@ from forebay import KafkaTopic
 from forebay.client.feature_store import FeatureStore
 from forebay.core.identity import SLOTS
 from forebay.deploy.registry import Registry
+from forebay.offline.tables import OfflineStore
+from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
+from forebay.online.progress import Progress
 from forebay.settings import Settings
-from forebay.stores.connection import connect_online
-from forebay.stores.keys import Keys
-from forebay.stores.progress import Progress
-from forebay.stores.tables import OfflineStore
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.tansu import Tansu
 from tests.infra.valkey import Valkey

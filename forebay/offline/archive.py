@@ -1,0 +1,315 @@
+"""The archive of a source, `events/<source>`: every event once, before any split, as it was when it arrived.
+
+Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
+event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
+event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came; and `flow`, the number of the
+flow that may append, with `flow/<n>` for each of its workers. Whoever appends a range that
+overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
+is loaded is a partition `load:<hash of its bytes>`, dead letters that became events are the partition `revived`: both
+without a watermark.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
+from forebay.instants import DAY_US, day_text
+from forebay.language.source import EventSource
+from forebay.offline.data_files import DATE, in_order
+from forebay.offline.lake_table import Commit, LakeTable, Position, between_dates, shares_of
+from forebay.offline.location import Location
+
+if TYPE_CHECKING:
+    from forebay.offline.loading import Loaded
+
+SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
+WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
+FLOW = "flow"
+"""The number of the flow that may append; no partition is named so (theirs end in `:<number>` or a file's suffix)."""
+LOAD = "load:"
+REVIVED = "revived"
+"""The partition of dead letters that became events (`forebay.offline.revived`); its order says nothing of time."""
+FLOWS = frozenset([FLOW, *shares_of(FLOW)])
+"""Positions that are no partition's."""
+_EARLIEST_US = -(2**62)
+_LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
+
+
+@dataclass(frozen=True)
+class PartitionPosition:
+    """How far a stream partition is archived: the next offset that is not, the newest event that is, and the instant up
+    to which a heartbeat has moved it since (`None`: no event, no heartbeat).
+    """
+
+    next_offset: int = 0
+    newest_us: int | None = None
+    heartbeat_us: int | None = None
+
+    @property
+    def watermark_us(self) -> int | None:
+        """The later of its newest event and its heartbeat; `None` before its first event."""
+        if self.newest_us is None or self.heartbeat_us is None:
+            return self.newest_us
+        return max(self.newest_us, self.heartbeat_us)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What an append added: rows, and per partition the offset from which on its events were new."""
+
+    rows: int
+    since: Mapping[str, int]
+
+
+class Archive:
+    """The archive of one source; get it from `OfflineStore.archive`. `limits` bounds columns of loaded files."""
+
+    def __init__(self, location: Location, source: EventSource, limits: Mapping[str, int] | None = None) -> None:
+        self.source = source
+        self.limits = limits or {}
+        self.table = LakeTable(
+            location,
+            f"events/{source.name}",
+            archive_schema(source),
+            statistics=[source.timestamp, SOURCE_OFFSET, ARRIVED_AT],
+        )
+
+    def append(self, batches: Sequence[EventBatch], arrived_at_us: int) -> Appended:
+        """Append what the archive lacks of some batches, in one commit with their positions."""
+        appended = Appended(0, {})
+
+        def prepare(position: Position) -> Commit | None:
+            nonlocal appended
+            names = sorted({batch.partition for batch in batches})
+            since = {name: position(name) or 0 for name in names}
+            ends = {name: max(b.next_offset for b in batches if b.partition == name) for name in names}
+            positions = {name: end for name, end in ends.items() if end > since[name]}
+            appended = Appended(0, since)
+            if not positions:
+                return None
+            parts = [_lacking(batch, since[batch.partition]) for batch in batches]
+            rows = archived(self.source, parts, arrived_at_us)
+            appended = Appended(len(rows), since)
+            return Commit(rows, positions | self._watermarks(parts, position))
+
+        self.table.append(prepare)
+        return appended
+
+    def flow(self) -> int:
+        """The number of the flow that took it last; 0 if none has."""
+        return self.table.position(FLOW) or 0
+
+    def take(self, number: int) -> None:
+        """Take it for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
+        self.table.take(FLOW, number)
+
+    def share(self, number: int, worker: int) -> None:
+        """Append as one of the workers of the flow that took it."""
+        self.table.share(FLOW, number, worker)
+
+    def next_offset(self, partition: str) -> int:
+        """The first offset of a partition that is not archived."""
+        return self.table.position(partition) or 0
+
+    def positions(self) -> dict[str, PartitionPosition]:
+        """How far each stream partition is archived."""
+        found = self.table.positions()
+        others = {name for name in found if _LOADED.fullmatch(name) or _is_instant(name, found)}
+        names = [name for name in found if name not in FLOWS | others]
+        return {
+            name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
+            for name in names
+        }
+
+    def watermark_us(self) -> int | None:
+        """The least of the stream partitions' watermarks; `None` where no stream has run."""
+        return least_watermark_us(self.positions().values())
+
+    def beat(self, heartbeats: Mapping[str, int]) -> None:
+        """Move partitions that were read to their end, and all of it archived, on to an instant; never back."""
+
+        def prepare(position: Position) -> Commit | None:
+            before = {name: position(name + HEARTBEAT) for name in heartbeats}
+            moved = {name: us for name, us in heartbeats.items() if (old := before[name]) is None or us > old}
+            positions = {name + HEARTBEAT: us for name, us in moved.items()}
+            return Commit(archive_schema(self.source).empty_table(), positions) if positions else None
+
+        self.table.append(prepare)
+
+    def recent(self, since: Mapping[str, int]) -> Iterator[tuple[str, pa.Table]]:
+        """Instant, `event_id` and offset of the archived events of some partitions, of each from an instant on.
+
+        They come by partition, piece by piece, in no particular order.
+        """
+        days: dict[int, dict[str, int]] = defaultdict(dict)  # partitions that end at about the same time: one scan
+        for name, us in since.items():
+            days[us // DAY_US][name] = us
+        instant, columns = self.source.timestamp, [self.source.timestamp, EVENT_ID, SOURCE_OFFSET]
+        for group in days.values():
+            start_us = min(group.values())
+            where = pc.field(SOURCE_PARTITION).isin(list(group)) & (pc.field(instant) >= pa.scalar(start_us, INSTANT))
+            for name, rows in self._by_partition(columns, where, _dates(start_us, None)):
+                if group[name] > start_us:
+                    rows = rows.filter(pc.greater_equal(rows[instant], pa.scalar(group[name], INSTANT)))
+                yield name, rows
+
+    def scan(
+        self,
+        columns: Sequence[str],
+        start_us: int | None = None,
+        end_us: int | None = None,
+        entities: pa.Table | None = None,
+    ) -> pa.Table:
+        """Columns of the events in `[start, end)`, in no particular order.
+
+        `entities` (a few key columns, one row per entity) leaves out events of others where that spares reading; it may
+        leave some in.
+        """
+        return self.table.read(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
+
+    def pieces(
+        self,
+        columns: Sequence[str],
+        start_us: int | None = None,
+        end_us: int | None = None,
+        entities: pa.Table | None = None,
+    ) -> Iterator[pa.Table]:
+        """As `scan`, piece by piece."""
+        return self.table.batches(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
+
+    def dates(self, start_us: int | None, end_us: int | None) -> str | None:
+        """The predicate of the dates that hold the events in `[start, end)`, for `table`."""
+        return _dates(start_us, end_us)
+
+    def size(self) -> tuple[int, int] | None:
+        """Rows and bytes; `None` where nothing was archived yet."""
+        return self.table.size()
+
+    def events_by_date(self) -> dict[str, int]:
+        """Archived events of each UTC date that has any."""
+        return self.table.rows_by_date()
+
+    def days_without_stream(self, start_us: int) -> set[str]:
+        """The dates from an instant on that hold events which no stream brought: of loaded files, or revived.
+
+        Where nothing was ever loaded or revived, nothing is read.
+        """
+        if not any(_LOADED.fullmatch(name) or name == REVIVED for name in self.table.positions()):
+            return set()
+        instant, found = pc.field(self.source.timestamp), set[str]()
+        where = pc.starts_with(pc.field(SOURCE_PARTITION), LOAD) | (pc.field(SOURCE_PARTITION) == REVIVED)
+        if start_us > _EARLIEST_US:
+            where &= instant >= pa.scalar(start_us, INSTANT)
+        for rows in self.table.batches([DATE], where, _dates(max(start_us, _EARLIEST_US), None)):
+            found |= set(pc.unique(rows[DATE]).to_pylist())
+        return found
+
+    def load(self, file: Path) -> Loaded:
+        """Append the events of a Parquet or NDJSON file, once, however often it is asked for."""
+        from forebay.offline.loading import load
+
+        return load(self, file)
+
+    def _where(self, start_us: int | None, end_us: int | None, entities: pa.Table | None) -> pc.Expression | None:
+        instant = pc.field(self.source.timestamp)
+        conditions = [] if start_us is None else [instant >= pa.scalar(start_us, INSTANT)]
+        if end_us is not None:
+            conditions.append(instant < pa.scalar(end_us, INSTANT))
+        if entities is not None:
+            conditions += [pc.field(name).isin(entities[name].combine_chunks()) for name in entities.column_names]
+        return functools.reduce(operator.and_, conditions) if conditions else None
+
+    def _by_partition(
+        self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Rows piece by piece, each of one partition."""
+        for rows in self.table.batches([*columns, SOURCE_PARTITION], where, pruning):
+            partition, rows = rows[SOURCE_PARTITION], rows.select(list(columns))
+            names = pc.unique(partition).to_pylist()
+            for name in names:
+                yield name, rows if len(names) == 1 else rows.filter(pc.equal(partition, name))
+
+    def _watermarks(self, batches: Sequence[EventBatch], position: Position) -> dict[str, int]:
+        newest: dict[str, int] = {}
+        for batch in batches:
+            if len(batch) and batch.partition != REVIVED:
+                latest = pc.max(batch.table[self.source.timestamp].cast(pa.int64())).as_py()
+                name = batch.partition + WATERMARK
+                newest[name] = max(latest, newest.get(name, latest))
+        before = {name: position(name) for name in newest}
+        return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
+
+
+def least_watermark_us(positions: Iterable[PartitionPosition]) -> int | None:
+    """The least watermark of partitions that have had an event; `None` where none has."""
+    return min((one.watermark_us for one in positions if one.watermark_us is not None), default=None)
+
+
+def archive_schema(source: EventSource) -> pa.Schema:
+    """The columns of a source's archive."""
+    events = [field for field in event_schema(source) if field.name != SOURCE_OFFSET]
+    own = [(SOURCE_PARTITION, pa.string()), (SOURCE_OFFSET, pa.int64()), (ARRIVED_AT, INSTANT), (DATE, pa.string())]
+    return pa.schema([*events, *own])
+
+
+def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: int) -> pa.Table:
+    """Batches as rows of the archive, by timestamp (and thereby by date)."""
+    tables = [
+        batch.table.append_column(SOURCE_PARTITION, pa.repeat(pa.scalar(batch.partition), len(batch)))
+        for batch in batches
+    ]
+    rows = pa.concat_tables(tables)
+    rows = rows.append_column(ARRIVED_AT, pa.repeat(pa.scalar(arrived_at_us, INSTANT), len(rows)))
+    rows = rows.append_column(DATE, dates_of(rows[source.timestamp]))
+    return in_order(rows.select(archive_schema(source).names), source.timestamp)
+
+
+def dates_of(instants: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The UTC date of each instant, as text."""
+    return pc.cast(pc.cast(instants, pa.date32()), pa.string())
+
+
+def _lacking(batch: EventBatch, since: int) -> EventBatch:
+    """The part of a batch from an offset on."""
+    if batch.first_offset >= since:
+        return batch
+    offsets = np.asarray(batch.table[SOURCE_OFFSET])
+    return EventBatch(
+        batch.source,
+        batch.partition,
+        batch.table.filter(pa.array(offsets >= since)),
+        since,
+        max(since, batch.next_offset),
+    )
+
+
+def _is_instant(name: str, known: Mapping[str, int]) -> bool:
+    return any(name.endswith(kind) and name.removesuffix(kind) in known for kind in (WATERMARK, HEARTBEAT))
+
+
+def _dates(start_us: int | None, end_us: int | None) -> str | None:
+    if start_us is None and end_us is None:
+        return None
+    first = "0001-01-01" if start_us is None else _day(start_us)
+    last = "9999-12-31" if end_us is None else _day(end_us)
+    return between_dates(first, last)
+
+
+def _day(us: int) -> str:
+    """The date of an instant, within the years that there are."""
+    try:
+        return day_text(us)
+    except OverflowError:
+        return "0001-01-01" if us < 0 else "9999-12-31"

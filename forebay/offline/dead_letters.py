@@ -1,0 +1,144 @@
+"""The table `dead_letters`: events that were refused, with the reason, for whoever repairs their producer.
+
+Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut
+off at 64 KiB), `recorded_at`, `date` (the UTC date on which it was recorded). Exactly once: the position
+`<source>/<partition>` is the first offset that has not been judged; `<source>/flow` is the number of the flow that may
+append.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.ingest.batch import FUTURE, INSTANT, SOURCE_OFFSET, DeadLetter
+from forebay.instants import day_text
+from forebay.offline.archive import FLOW, FLOWS
+from forebay.offline.data_files import DATE
+from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.location import Location
+
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("source_partition", pa.string()),
+        (SOURCE_OFFSET, pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.binary()),
+        ("recorded_at", INSTANT),
+        (DATE, pa.string()),
+    ]
+)
+
+
+class DeadLetters:
+    """All dead letters of a deployment."""
+
+    def __init__(self, location: Location) -> None:
+        self.table = LakeTable(location, "dead_letters", SCHEMA, statistics=[SOURCE_OFFSET, "recorded_at"])
+
+    def append(
+        self, letters: Sequence[DeadLetter], recorded_at_us: int, positions: Mapping[str, int] | None = None
+    ) -> int:
+        """Append those that are not there yet; how many that were.
+
+        `positions` says how far partitions were judged (`<source>/<partition>` → next offset); by default, to their
+        last letter.
+        """
+        ends = dict(positions or {})
+        for letter in letters:
+            ends[app_id(letter)] = max(letter.offset + 1, ends.get(app_id(letter), 0))
+        added = 0
+
+        def prepare(position: Position) -> Commit | None:
+            nonlocal added
+            since = {name: position(name) or 0 for name in ends}
+            new = [letter for letter in letters if letter.offset >= since[app_id(letter)]]
+            added = len(new)
+            return Commit(_rows(new, recorded_at_us), {n: e for n, e in ends.items() if e > since[n]}) if new else None
+
+        if letters:
+            self.table.append(prepare)
+        return added
+
+    def flow(self, source: str) -> int:
+        """The number of the flow that took a source's letters last; 0 if none has."""
+        return self.table.position(f"{source}/{FLOW}") or 0
+
+    def take(self, source: str, number: int) -> None:
+        """Take a source's letters for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
+        self.table.take(f"{source}/{FLOW}", number)
+
+    def share(self, source: str, number: int, worker: int) -> None:
+        """Append as one of the workers of the flow that took a source's letters."""
+        self.table.share(f"{source}/{FLOW}", number, worker)
+
+    def position(self, name: str) -> int:
+        """How far `<source>/<partition>` was judged."""
+        return self.table.position(name) or 0
+
+    def refused(self, source: str, since: Mapping[str, int]) -> list[tuple[str, int]]:
+        """Partitions and offsets of a source's letters that are FUTURE, those of each partition from an offset on."""
+        mine = [(name, end) for name, end in self.table.positions().items() if name.startswith(f"{source}/")]
+        heads = {name.removeprefix(f"{source}/"): end for name, end in mine}
+        if not any(end > since.get(name, 0) for name, end in heads.items() if name not in FLOWS):
+            return []
+        where = (pc.field("source") == source) & (pc.field("reason") == FUTURE)
+        rows = self.table.read(["source_partition", SOURCE_OFFSET], where)
+        found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
+        return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
+
+    def places(self, source: str, reason: str | None = None) -> list[tuple[str, int]]:
+        """Partition and offset of the letters of a source, all or those with a reason, in their order."""
+        where = pc.field("source") == source
+        rows = self.table.read(
+            ["source_partition", SOURCE_OFFSET], where if reason is None else where & (pc.field("reason") == reason)
+        )
+        return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True))
+
+    def reasons(self, source: str) -> dict[tuple[str, str, int], str]:
+        """The reason of each letter of a source, by source, partition and offset."""
+        names = ["source", "source_partition", SOURCE_OFFSET, "reason"]
+        rows = self.table.read(names, pc.field("source") == source)
+        columns = [rows[name].to_pylist() for name in names]
+        return {(of, name, n): reason for of, name, n, reason in zip(*columns, strict=True)}
+
+    def at(self, source: str, partition: str, offsets: Sequence[int]) -> list[tuple[int, bytes, str]]:
+        """Offset, bytes and reason of the letters of a partition at some offsets, in their order."""
+        where = (
+            (pc.field("source") == source)
+            & (pc.field("source_partition") == partition)
+            & pc.field(SOURCE_OFFSET).isin(list(offsets))
+        )
+        rows = self.table.read([SOURCE_OFFSET, "raw", "reason"], where).sort_by(SOURCE_OFFSET)
+        return list(zip(*(rows[name].to_pylist() for name in (SOURCE_OFFSET, "raw", "reason")), strict=True))
+
+    def scan(self, source: str | None = None) -> pa.Table:
+        """All of them, or those of a source, the newest first."""
+        rows = self.table.read(SCHEMA.names, None if source is None else pc.field("source") == source)
+        return rows.sort_by(
+            [("recorded_at", "descending"), ("source_partition", "ascending"), (SOURCE_OFFSET, "descending")]
+        )
+
+
+def app_id(letter: DeadLetter) -> str:
+    """The name of a letter's partition among the positions."""
+    return f"{letter.source}/{letter.partition}"
+
+
+def _rows(letters: Sequence[DeadLetter], recorded_at_us: int) -> pa.Table:
+    count = len(letters)
+    columns = [
+        [letter.source for letter in letters],
+        [letter.partition for letter in letters],
+        [letter.offset for letter in letters],
+        [letter.reason for letter in letters],
+        [letter.detail for letter in letters],
+        [letter.raw for letter in letters],
+        [recorded_at_us] * count,
+        [day_text(recorded_at_us)] * count,
+    ]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)

@@ -1,0 +1,422 @@
+"""One Delta table of the offline store: opened or made on first use, appended to and overwritten atomically.
+
+Exactly once. A commit carries `Transaction(app_id, version)` for everything that it applies: the *positions* of the
+table. Delta refuses a commit only when another one moved the same app_id since the snapshot it was prepared on; it
+does not refuse an older version. So a commit is prepared on a fresh snapshot, whose positions say what is applied
+already, and prepared anew after a conflict. What is prepared must depend on nothing but the positions and what the
+caller holds.
+
+Invariants: a table is partitioned by the column `date` (text, `YYYY-MM-DD`, UTC). Statistics are kept of integers and
+instants only, because deltalake rounds those of wide decimals. A column that was added to a schema is null in older
+files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tenacity
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from forebay.errors import FencedError, StoreError
+from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
+from forebay.offline.delta_log import read_transactions
+from forebay.offline.location import Location
+from forebay.offline.numbered import NumberedRows
+from forebay.offline.row_groups import ahead, read_row_groups
+
+ATTEMPTS_MAX = 10
+"""Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
+CLUSTERED_GROUP_ROWS = 32 * 1024
+"""Of files that are in order: a look-up reads a few of them, and a scan of all is hardly slower."""
+COMPACT_EVERY = 256
+"""Appends between two compactions: a commit and a scan cost some 0.1 ms more for each file there is."""
+_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS)
+_APPENDER = WriterProperties(
+    compression="ZSTD",
+    max_row_group_size=ROW_GROUP_ROWS,
+    default_column_properties=ColumnProperties(dictionary_enabled=False),
+)
+"""Small files of mostly distinct values: without dictionaries they are a quarter smaller and cost two thirds of the
+CPU. Compaction, which sees many rows at once, makes dictionaries."""
+
+_CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
+CLUSTERED = "clustered/"
+"""Positions of upkeep: how many rows a date had when its files were put in order; not handed out as positions."""
+SHARES_MAX = 8
+"""Workers that may share a table which was taken: what a commit that takes it has to move."""
+
+Position = Callable[[str], "int | None"]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Rows (a table, or a reader that is read once) and the positions that they bring the table to."""
+
+    rows: Any
+    positions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def properties(self) -> CommitProperties:
+        """As deltalake wants it."""
+        return CommitProperties(app_transactions=[Transaction(app, to) for app, to in self.positions.items()])
+
+
+class LakeTable:
+    """A Delta table by its path in the offline store. May be used by several threads."""
+
+    def __init__(self, location: Location, path: str, schema: pa.Schema, *, statistics: Sequence[str]) -> None:
+        self.location, self.path, self.schema = location, path, schema
+        self._statistics = [name for name in statistics if name in schema.names]
+        self._table: DeltaTable | None = None
+        self._lock = threading.RLock()
+        self._appends = 0
+        self._taken: dict[str, int] = {}
+
+    def snapshot(self) -> DeltaTable | None:
+        """The newest version of the table; `None` where there is no table yet."""
+        with self._lock, self.location.reached(f"reading {self.path}"):
+            if self._table is None:
+                self.location.owner.check()
+                try:
+                    self._table = DeltaTable(self.location.at(self.path), storage_options=dict(self.location.options))
+                except TableNotFoundError:
+                    return None
+            else:
+                self._table.update_incremental()
+            return self._table
+
+    def position(self, app_id: str) -> int | None:
+        """The version that an app_id was brought to; `None` if it never was."""
+        snapshot = self.snapshot()
+        return None if snapshot is None else snapshot.transaction_version(app_id)
+
+    def positions(self) -> dict[str, int]:
+        """The versions of all app_ids, but for those of upkeep."""
+        return {name: to for name, to in self._transactions().items() if not name.startswith(CLUSTERED)}
+
+    def append(self, prepare: Callable[[Position], Commit | None]) -> bool:
+        """Append what `prepare` makes of the positions, atomically with the new ones; False where that is nothing.
+
+        `prepare` is called again after a conflict. Raises `StoreError` when conflicts do not end.
+        """
+
+        def write(table: DeltaTable) -> bool:
+            commit = self.prepared(prepare, table.transaction_version)
+            if commit is None:
+                return False
+            self._write(table, commit, mode="append")
+            return True
+
+        appended = bool(self._commit(write))
+        self._appends += appended
+        if appended and self._appends % COMPACT_EVERY == 0:
+            self.compact()
+        return appended
+
+    def take(self, name: str, number: int) -> None:
+        """Take the table under a name: from now on nobody who took it with a smaller number appends to it, nor any of
+        the workers that share it.
+
+        Raises `FencedError`, now or at an append of this object, where somebody took it with a greater one.
+        """
+
+        def prepare(position: Position) -> Commit | None:
+            known = position(name) or 0
+            if known > number:
+                raise self._fenced()
+            if known == number:
+                return None
+            return Commit(self.schema.empty_table(), dict.fromkeys([name, *shares_of(name)], number))
+
+        self.append(prepare)
+        self._taken[name] = number
+
+    def share(self, name: str, number: int, worker: int) -> None:
+        """Append as one of the workers of whoever took the table under a name with this number.
+
+        Commits of different workers don't meet each other, and all of them meet those of the next that takes it.
+        """
+        self._taken[shares_of(name)[worker]] = number
+
+    def prepared(self, prepare: Callable[[Position], Commit | None], position: Position) -> Commit | None:
+        """What `prepare` makes of the positions, under everything that was taken.
+
+        The numbers travel with each commit, so Delta refuses it if one of them has changed since `position` was read.
+        """
+        if any(position(name) != number for name, number in self._taken.items()):
+            raise self._fenced()
+        commit = prepare(position)
+        return None if commit is None else replace(commit, positions={**commit.positions, **self._taken})
+
+    def compact(self) -> None:
+        """Merge small files; rows and positions stay. Left for later where another commit comes in between."""
+        with self._lock, self.location.reached(f"compacting {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is not None:
+                with contextlib.suppress(CommitFailedError):
+                    snapshot.optimize.compact(writer_properties=_WRITER)
+
+    def unordered(self) -> dict[str, int]:
+        """The dates that have got or lost rows since their files were put in order, with the rows that they have."""
+        known = self._transactions()
+        return {date: rows for date, rows in self.rows_by_date().items() if known.get(CLUSTERED + date) != rows}
+
+    def cluster(self, date: str, order: Sequence[str]) -> None:
+        """Write the rows of a date anew, in order; whoever appends to it meanwhile makes it be done again.
+
+        Rows are read of the very version that they are replaced in, so none can come in between unseen: Delta refuses
+        the commit. Raises `StoreError` when conflicts do not end.
+        """
+
+        def write(table: DeltaTable) -> None:
+            dataset = table.to_pyarrow_dataset(file_pruning_predicate=f"{DATE} = '{date}'")
+            rows = dataset.to_table(filter=pc.field(DATE) == date).sort_by([(name, "ascending") for name in order])
+            write_deltalake(
+                table,
+                rows,
+                mode="overwrite",
+                predicate=f"{DATE} = '{date}'",
+                writer_properties=_CLUSTERED_WRITER,
+                commit_properties=Commit(rows, {CLUSTERED + date: len(rows)}).properties,
+            )
+
+        self._commit(write)
+
+    def file_sizes(self) -> dict[str, list[int]]:
+        """Bytes of the files of each date."""
+        files = self._files([f"partition.{DATE}", "size_bytes"])
+        found: dict[str, list[int]] = {}
+        for date, size in zip(*(column.to_pylist() for column in files), strict=True) if files else ():
+            found.setdefault(date, []).append(size)
+        return found
+
+    def vacuum(self, hours: int, *, dry_run: bool) -> int:
+        """Remove files that no version of the last `hours` has and that are as old; how many there are."""
+        with self._lock, self.location.reached(f"vacuuming {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is None:
+                return 0
+            return len(snapshot.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
+
+    def checkpoint(self) -> None:
+        """Sum the log up, and remove what is older than Delta keeps (`delta.logRetentionDuration`, 30 days)."""
+        with self._lock, self.location.reached(f"summing up the log of {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is not None:
+                snapshot.create_checkpoint()
+                snapshot.cleanup_metadata()
+
+    def files(self, instant: str) -> DataFiles:
+        """Files to be written now, by the instant that `date` is the date of, and committed later."""
+        self._evolve()
+        return DataFiles(self.location, self.path, instant=instant, statistics=self._statistics)
+
+    def append_files(self, files: DataFiles, positions: Mapping[str, int]) -> bool:
+        """Append what was written, and move positions that are not there yet; False where one of them is."""
+
+        def write(table: DeltaTable) -> bool:
+            if any(table.transaction_version(name) is not None for name in positions):
+                return False
+            table.create_write_transaction(
+                [*files.added],
+                "append",
+                pa.schema(table.schema()),
+                partition_by=[DATE],
+                commit_properties=Commit(None, positions).properties,
+            )
+            return True
+
+        return bool(self._commit(write))
+
+    def overwrite(self, predicate: str, commit: Commit, before: Callable[[], None] = lambda: None) -> None:
+        """Replace the rows that a SQL predicate is true for, atomically. All new rows must meet it.
+
+        `before` is called ahead of every try: what it reads of the table is what this try replaces.
+        """
+
+        def write(table: DeltaTable) -> None:
+            before()
+            self._write(table, commit, mode="overwrite", predicate=predicate)
+
+        self._commit(write)
+
+    def read(self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None) -> pa.Table:
+        """Some columns of the rows that meet `where`, in declared types, in no particular order.
+
+        `pruning` is a SQL predicate on `date` that spares files from being looked at.
+        """
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return schema.empty_table()
+        with self.location.reached(f"reading {self.path}"):
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            known = [name for name in columns if name in dataset.schema.names]
+            table = dataset.to_table(columns=known, filter=where)
+        return _with_columns(table, schema).select(list(columns)).cast(schema)
+
+    def batches(
+        self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
+    ) -> Iterator[pa.Table]:
+        """As `read`, piece by piece, for what may not fit in memory; up to a gigabyte is read ahead."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        with self.location.reached(f"reading {self.path}"):
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            known = [name for name in columns if name in dataset.schema.names]
+            for batch in dataset.to_batches(columns=known, filter=where):
+                yield _with_columns(pa.Table.from_batches([batch]), schema).select(list(columns)).cast(schema)
+
+    def row_groups(
+        self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
+    ) -> Iterator[pa.Table]:
+        """As `batches`, in the order of the files, with no more in memory than a row group and the next."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        with self.location.reached(f"reading {self.path}"):
+            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
+            for rows in ahead(read_row_groups(dataset, columns, where)):
+                yield _with_columns(rows, schema).select(list(columns)).cast(schema)
+
+    def files_of(self, where: pc.Expression | None = None) -> list[str]:
+        """The Parquet files of the newest version that may hold rows that meet `where`, by their paths in the table."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return []
+        with self.location.reached(f"reading {self.path}"):
+            return [str(fragment.path) for fragment in snapshot.to_pyarrow_dataset().get_fragments(filter=where)]
+
+    @contextlib.contextmanager
+    def numbered(self, where: pc.Expression | None = None) -> Iterator[NumberedRows]:
+        """The rows of the newest version that may meet `where`, and maybe others: a few columns first, more later."""
+        snapshot = self.snapshot()
+        with self.location.reached(f"reading {self.path}"):
+            yield NumberedRows(snapshot.to_pyarrow_dataset() if snapshot else None, where, self.schema)
+
+    def size(self) -> tuple[int, int] | None:
+        """Rows and bytes; `None` where there is no table yet."""
+        files = self._files(["num_records", "size_bytes"])
+        return None if files is None else (pc.sum(files[0]).as_py() or 0, pc.sum(files[1]).as_py() or 0)
+
+    def rows_by_date(self) -> dict[str, int]:
+        """Rows of each date that has any."""
+        files = self._files([f"partition.{DATE}", "num_records"])
+        if files is None:
+            return {}
+        counted = pa.table({"date": files[0], "rows": files[1]}).group_by("date").aggregate([("rows", "sum")])
+        counts = zip(counted["date"].to_pylist(), counted["rows_sum"].to_pylist(), strict=True)
+        return {date: rows for date, rows in sorted(counts) if rows}
+
+    def _transactions(self) -> dict[str, int]:
+        if self.snapshot() is None:
+            return {}
+        with self.location.reached(f"reading the log of {self.path}"):
+            return read_transactions(self.location.files(self.path))
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"Another flow took over table {self.path!r}. This one must stop; nothing of this commit was written."
+        )
+
+    def _files(self, columns: Sequence[str]) -> list[Any] | None:
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return None
+        with self.location.reached(f"reading {self.path}"):
+            files = pa.table(snapshot.get_add_actions(flatten=True))
+        return [files[name] if name in files.column_names else pa.nulls(0) for name in columns]
+
+    def _commit(self, write: Callable[[DeltaTable], Any]) -> Any:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(CommitFailedError),
+            stop=tenacity.stop_after_attempt(ATTEMPTS_MAX),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
+            reraise=True,
+        )
+        try:
+            return attempts(self._try, write)
+        except CommitFailedError as error:
+            raise StoreError(
+                f"Table {self.path!r}: {ATTEMPTS_MAX} commits in a row met others; last: {error}"
+            ) from error
+
+    def _try(self, write: Callable[[DeltaTable], Any]) -> Any:
+        with self._lock:
+            table = self.snapshot() or self._create()
+            conflict: CommitFailedError | None = None
+            with self.location.reached(f"writing {self.path}"):
+                try:
+                    return write(table)
+                except CommitFailedError as error:
+                    conflict = error
+            raise conflict
+
+    def _evolve(self) -> None:
+        """Make the table, or give it the columns that it lacks."""
+        empty = Commit(self.schema.empty_table())
+        snapshot = self.snapshot()
+        if snapshot is None or set(self.schema.names) - set(pa.schema(snapshot.schema()).names):
+            self.append(lambda position: empty)
+
+    def _create(self) -> DeltaTable:
+        settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}
+        conflict: CommitFailedError | None = None
+        with self.location.reached(f"making {self.path}"):
+            self.location.owner.claim()
+            try:
+                self._table = DeltaTable.create(
+                    self.location.at(self.path),
+                    self.schema,
+                    mode="ignore",
+                    partition_by=[DATE],
+                    configuration=settings,
+                    storage_options=dict(self.location.options),
+                )
+                return self._table
+            except CommitFailedError as error:  # another writer made it at the same moment
+                conflict = error
+        raise conflict
+
+    def _write(self, table: DeltaTable, commit: Commit, **how: Any) -> None:
+        rows = commit.rows
+        known = set(pa.schema(table.schema()).names)
+        if isinstance(rows, pa.Table) and known - set(rows.column_names):
+            rows = _with_columns(rows, pa.schema(table.schema()))
+        write_deltalake(
+            table,
+            rows,
+            schema_mode="merge" if set(rows.schema.names) - known else None,
+            writer_properties=_APPENDER if how["mode"] == "append" else _WRITER,
+            commit_properties=commit.properties,
+            **how,
+        )
+
+
+def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with nulls for each column that they lack."""
+    for field_ in schema:
+        if field_.name not in rows.column_names:
+            rows = rows.append_column(field_, pa.nulls(len(rows), field_.type))
+    return rows
+
+
+def between_dates(first: str, last: str) -> str:
+    """The SQL predicate of the dates from `first` to `last`, both included."""
+    return f"{DATE} >= '{first}' AND {DATE} <= '{last}'"
+
+
+def shares_of(name: str) -> list[str]:
+    """The positions under which workers share a table that was taken under a name."""
+    return [f"{name}/{worker}" for worker in range(SHARES_MAX)]

@@ -1,0 +1,213 @@
+"""The table `revived`: dead letters that are events after all, as a log that the stream reads like any other.
+
+A letter is judged again when somebody asks for it: after its definition or its schema was mended, or when a clock has
+come to where it was dated. Those that are events now get offsets of the partition `revived` of their source, in one
+commit with the name of each letter, so that a letter is revived once however often, and by how many, it is asked for.
+The stream does the rest, as with all partitions: it decodes, archives and applies them (docs/adr/0090).
+
+    dead_letters   (source partition, offset) ──judged again──▶ revived   source, offset 0, 1, 2 … ──▶ the flow
+
+Columns: `source`, `source_partition` and `source_offset` of the letter, `revived_offset`, `event` (JSON in the source's
+columns; null where the archive holds the event already), `event_id`, `event_timestamp`, `revived_at`, `date` (on which
+it was revived). The position `<source>` is the next offset.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from forebay.ingest.batch import EVENT_BYTES_MAX, EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch
+from forebay.ingest.json import decode_json
+from forebay.ingest.rows import Codec, Messages, decode_rows
+from forebay.instants import day_text
+from forebay.language.source import EventSource
+from forebay.offline.archive import LOAD, REVIVED, SOURCE_PARTITION, Archive
+from forebay.offline.data_files import DATE
+from forebay.offline.dead_letters import DeadLetters
+from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.location import Location
+
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        (SOURCE_PARTITION, pa.string()),
+        (SOURCE_OFFSET, pa.int64()),
+        ("revived_offset", pa.int64()),
+        ("event", pa.binary()),
+        (EVENT_ID, pa.string()),
+        ("event_timestamp", INSTANT),
+        ("revived_at", INSTANT),
+        (DATE, pa.string()),
+    ]
+)
+LETTERS_MAX = 1024
+"""Letters judged and committed together; each holds up to EVENT_BYTES_MAX."""
+Place = tuple[str, int]
+"""The partition and the offset of a letter."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How the letters of a source are judged now: by its definition, at an instant. `codec` reads its messages where
+    they are not JSON; letters of loaded files and of revived events always are.
+    """
+
+    source: EventSource
+    now_us: int
+    limits: Mapping[str, int] = field(default_factory=dict)
+    codec: Codec | None = None
+
+    def __call__(self, partition: str, letters: Sequence[tuple[int, bytes]]) -> tuple[EventBatch, Counter[str]]:
+        """The events among some letters of a partition, by offset, and why the others are still none."""
+        offsets = np.array([offset for offset, _ in letters], np.int64)
+        lines = [raw for _, raw in letters]
+        if self.codec is None or partition == REVIVED or partition.startswith(LOAD):
+            first = int(offsets[0])
+            batch, dead = decode_json(self.source, partition, first, lines, self.now_us, self.limits, offsets=offsets)
+        else:
+            messages = Messages(self.source, partition, int(offsets[0]), lines, offsets)
+            batch, dead = decode_rows(messages, self.codec(lines), self.now_us, self.limits)
+        return batch, Counter(letter.reason for letter in dead)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What reviving did: letters that are events now, those that the archive holds already (of a source with
+    `dedupe`), and the others by the reason that holds now.
+    """
+
+    revived: int
+    duplicates: int
+    left: Counter[str]
+
+
+class Revived:
+    """The revived letters of a deployment."""
+
+    def __init__(self, location: Location) -> None:
+        self.table = LakeTable(location, "revived", SCHEMA, statistics=["revived_offset", "revived_at"])
+
+    def settled(self, source: str | None = None) -> set[tuple[str, str, int]]:
+        """Source, partition and offset of each letter that is one no more."""
+        names = ["source", SOURCE_PARTITION, SOURCE_OFFSET]
+        rows = self.table.read(names, None if source is None else pc.field("source") == source)
+        return set(zip(*(rows[name].to_pylist() for name in names), strict=True))
+
+    def end(self, source: str) -> int:
+        """The offset behind the last one of a source."""
+        return self.table.position(source) or 0
+
+    def read(self, source: str, first_offset: int) -> pa.Table:
+        """`revived_offset` and `event` from an offset on, in order."""
+        where = (pc.field("source") == source) & (pc.field("revived_offset") >= first_offset)
+        return self.table.read(["revived_offset", "event", "revived_at"], where).sort_by("revived_offset")
+
+    def revive(self, judge: Judge, letters: DeadLetters, archive: Archive, reason: str | None = None) -> Outcome:
+        """Judge the letters of a source again, all or those with a reason; it may be interrupted and repeated."""
+        revived, duplicates, left = 0, 0, Counter[str]()
+        for partition, group in self._open(letters, judge.source.name, reason):
+            whole = [(offset, raw) for offset, raw, _ in group if len(raw) < EVENT_BYTES_MAX]
+            left.update(why for _, raw, why in group if len(raw) >= EVENT_BYTES_MAX)  # the rest of it is gone
+            if not whole:
+                continue
+            batch, still = judge(partition, whole)
+            left += still
+            added = self._append(batch, judge.now_us, archive)
+            revived, duplicates = revived + added[0], duplicates + added[1]
+        return Outcome(revived, duplicates, left)
+
+    def _open(
+        self, letters: DeadLetters, source: str, reason: str | None
+    ) -> Iterator[tuple[str, list[tuple[int, bytes, str]]]]:
+        """Offset, bytes and reason of the letters that are still ones, a group of one partition at a time."""
+        settled = {(partition, offset) for _, partition, offset in self.settled(source)}
+        places = [place for place in letters.places(source, reason) if place not in settled]
+        for first in range(0, len(places), LETTERS_MAX):
+            group = places[first : first + LETTERS_MAX]
+            for partition in sorted({name for name, _ in group}):
+                rows = letters.at(source, partition, [offset for name, offset in group if name == partition])
+                yield partition, rows
+
+    def _append(self, batch: EventBatch, now_us: int, archive: Archive) -> tuple[int, int]:
+        """Revive the events of some letters that are not yet: how many, and how many of those are duplicates."""
+        source, added = batch.source, (0, 0)
+        offered = _rows(batch, now_us)
+        held = _held(archive, offered) if source.dedupe is not None else set()
+
+        def prepare(position: Position) -> Commit | None:
+            nonlocal added
+            mine = self.table.read(
+                [SOURCE_PARTITION, SOURCE_OFFSET, EVENT_ID, "event_timestamp"], pc.field("source") == source.name
+            )
+            taken = set(zip(mine[SOURCE_PARTITION].to_pylist(), mine[SOURCE_OFFSET].to_pylist(), strict=True))
+            known = held | (_identities(mine) if source.dedupe is not None else set())
+            new = [place not in taken for place in zip(*_places(offered), strict=True)]
+            rows = offered.filter(pa.array(new, pa.bool_()))
+            if not len(rows):
+                added = (0, 0)
+                return None
+            rows, twice = _without_repeated(rows, known) if source.dedupe is not None else (rows, 0)
+            first = position(source.name) or 0
+            numbers = pa.array(range(first, first + len(rows)), pa.int64())
+            rows = rows.append_column("revived_offset", numbers).select(SCHEMA.names)
+            added = (len(rows) - twice, twice)
+            return Commit(rows.cast(SCHEMA), {source.name: first + len(rows)})
+
+        if len(offered):
+            self.table.append(prepare)
+        return added
+
+
+def _rows(batch: EventBatch, now_us: int) -> pa.Table:
+    """Events as rows of the table, without their offsets there."""
+    source, table, count = batch.source, batch.table, len(batch)
+    events = [msgspec.json.encode(row) for row in table.select(list(source.schema)).to_pylist()]
+    columns = {
+        "source": pa.array([source.name] * count, pa.string()),
+        SOURCE_PARTITION: pa.array([batch.partition] * count, pa.string()),
+        SOURCE_OFFSET: table[SOURCE_OFFSET],
+        "event": pa.array(events, pa.binary()),
+        EVENT_ID: table[EVENT_ID],
+        "event_timestamp": table[source.timestamp],
+        "revived_at": pa.array([now_us] * count, pa.int64()).cast(INSTANT),
+        DATE: pa.array([day_text(now_us)] * count, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def _places(rows: pa.Table) -> tuple[list[str], list[int]]:
+    return rows[SOURCE_PARTITION].to_pylist(), rows[SOURCE_OFFSET].to_pylist()
+
+
+def _identities(rows: pa.Table) -> set[Place]:
+    """The (event_id, instant) of each row."""
+    return set(zip(rows[EVENT_ID].to_pylist(), rows["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True))
+
+
+def _held(archive: Archive, rows: pa.Table) -> set[Place]:
+    """The (event_id, instant) of those of the rows that the archive holds, from whichever partition."""
+    if not len(rows):
+        return set()
+    instants, held = rows["event_timestamp"].cast(pa.int64()), set[Place]()
+    ids, instant = pc.unique(rows[EVENT_ID]), archive.source.timestamp
+    for piece in archive.pieces([EVENT_ID, instant], pc.min(instants).as_py(), pc.max(instants).as_py() + 1):
+        found = piece.filter(pc.is_in(piece[EVENT_ID], ids))
+        held |= _identities(found.rename_columns({instant: "event_timestamp"}).select([EVENT_ID, "event_timestamp"]))
+    return held
+
+
+def _without_repeated(rows: pa.Table, known: set[Place]) -> tuple[pa.Table, int]:
+    """The rows, those that repeat a known event or one before them without their event; how many these are."""
+    seen, twice = set(known), []
+    for identity in zip(rows[EVENT_ID].to_pylist(), rows["event_timestamp"].cast(pa.int64()).to_pylist(), strict=True):
+        twice.append(identity in seen)
+        seen.add(identity)
+    events = pc.if_else(pa.array(twice, pa.bool_()), pa.scalar(None, pa.binary()), rows["event"])
+    return rows.set_column(rows.column_names.index("event"), "event", events), sum(twice)

@@ -1,0 +1,103 @@
+"""Upkeep of the tables: files put in order and merged, garbage removed, logs summed up. No row is ever removed.
+
+    order     a date whose rows have changed is written anew, by entity and instant: a look-up of an entity then reads
+              a few row groups, and neighbours in the order of keys lie in the same file
+    compact   small files of a date become large ones, where there is no order or a date is too large for memory
+    vacuum    files that no version of the last week has (replaced ones, and those of loads that were killed)
+    log       a checkpoint, and commits older than Delta keeps are removed; positions live on in the checkpoint
+
+May run at any time, beside streams, folds and readers. A commit of theirs that meets one of upkeep is tried again, as
+after any other writer; upkeep that meets theirs too often leaves the date for the next time. Who has opened a version
+can read it for a week.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from forebay.errors import StoreError
+from forebay.language.definitions import Definitions
+from forebay.language.source import EventSource
+from forebay.language.view import BatchView, WindowedView
+from forebay.offline.lake_table import LakeTable
+from forebay.offline.rows_table import EVENT_TIMESTAMP, PARTITION_START
+from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_columns import ENTITY_KEY, HOP_US, START
+
+VACUUM_HOURS = 168
+"""Longer than any load, fold, training set or backfill runs."""
+VACUUM_HOURS_MIN = 24
+DATE_BYTES_MAX = 512 * 2**20
+"""Parquet of one date that is sorted in memory, where it takes some ten times as much."""
+SMALL_BYTES, SMALL_FILES = 32 * 2**20, 8
+"""So many files of a date that are smaller are merged."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What upkeep did to a table (or would do): dates put in order, dates compacted, dates left because writers came in
+    between, files before and after, and files of garbage removed.
+    """
+
+    table: str
+    ordered: tuple[str, ...]
+    compacted: int
+    busy: tuple[str, ...]
+    files_before: int
+    files_after: int
+    removed: int
+
+
+def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[LakeTable, list[str]]]:
+    """All tables of some definitions, each with the order of its rows; none where only time orders them."""
+    for source in definitions.sources.values():
+        if isinstance(source, EventSource):
+            yield store.archive(source).table, _order_of(source, definitions)
+    for view in definitions.views.values():
+        keys = list(view.entity.keys)
+        if isinstance(view, WindowedView):
+            yield store.tiles(view).table, [HOP_US, ENTITY_KEY, START]
+            yield store.streamed(view).table, [HOP_US, ENTITY_KEY, START]
+        elif isinstance(view, BatchView):
+            rows = store.rows(view)
+            yield rows.table, [PARTITION_START, *keys, EVENT_TIMESTAMP]
+            yield rows.superseded, [PARTITION_START, *keys, EVENT_TIMESTAMP]
+        yield store.history(view).table, []
+    yield store.dead_letters().table, []
+    yield store.repairs().table, []
+
+
+def keep_up(table: LakeTable, order: Sequence[str], *, hours: int = VACUUM_HOURS, dry_run: bool = False) -> Kept:
+    """Put a table in order; with `dry_run` only say what would be done."""
+    sizes = table.file_sizes()
+    before = sum(map(len, sizes.values()))
+    unordered = [date for date in table.unordered() if sum(sizes.get(date, ())) <= DATE_BYTES_MAX] if order else []
+    crowded = [date for date, found in sizes.items() if _is_crowded(found) and date not in unordered]
+    busy: list[str] = []
+    if not dry_run and before:
+        for date in unordered:
+            try:
+                table.cluster(date, order)
+            except StoreError:
+                busy.append(date)
+        if crowded:
+            table.compact()
+        table.checkpoint()
+    removed = table.vacuum(hours, dry_run=dry_run)
+    after = before if dry_run else sum(map(len, table.file_sizes().values()))
+    ordered = tuple(date for date in unordered if date not in busy)
+    return Kept(table.path, ordered, len(crowded), tuple(busy), before, after, removed)
+
+
+def _is_crowded(sizes: Sequence[int]) -> bool:
+    return sum(size < SMALL_BYTES for size in sizes) >= SMALL_FILES
+
+
+def _order_of(source: EventSource, definitions: Definitions) -> list[str]:
+    """By the keys of the entity that most views have, then by instant."""
+    windowed = [view for view in definitions.views.values() if isinstance(view, WindowedView)]
+    keys = Counter(tuple(view.entity.keys) for view in windowed if view.source.name == source.name)
+    most = max(sorted(keys), key=lambda columns: keys[columns], default=())
+    return [*most, source.timestamp] if most else []

@@ -1,0 +1,122 @@
+"""The connection to the online store, and what its failures are called.
+
+`connect_online` is the only place that opens one; `translated` is the only place that turns redis-py's errors into
+Forebay's. A store that cannot be reached is one clear line: no secret in it, no stack of retries behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from forebay.errors import ConfigError, StoreError, StoreUnavailableError
+from forebay.settings import EMBEDDED, Settings, check_online_url
+
+CONNECT_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 15.0
+"""The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
+LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(redis.BusyLoadingError,))
+"""A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
+RECONNECTS = 1
+"""A pooled connection may have died with a server that is back by now; one new attempt tells."""
+
+
+def connect_online(settings: Settings) -> redis.Redis:
+    """A client of the online store; `embedded` starts the deployment's own server if it doesn't run.
+
+    Raises `StoreUnavailableError` where it cannot be reached, `ConfigError` where the URL cannot be one.
+    """
+    if settings.online_url == EMBEDDED:
+        from forebay.online.embedded import start_embedded
+
+        client = _client(start_embedded(settings))
+    else:
+        check_online_url(settings.online_url)
+        client = _client(settings.online_url)
+    with translated(client):
+        _greet(client)
+    return client
+
+
+def _greet(client: redis.Redis) -> None:
+    """See that the server answers, once it has loaded its data.
+
+    One that cannot write, such as one whose disk is full, still answers reads.
+    """
+    try:
+        LOADING.call_with_retry(client.ping, lambda error: None)
+    except redis.ResponseError as error:
+        if not str(error).startswith("MISCONF"):
+            raise
+
+
+@contextmanager
+def translated(client: redis.Redis) -> Iterator[None]:
+    """Within it, redis-py's errors become `StoreUnavailableError` or `StoreError`."""
+    try:
+        yield
+    except redis.AuthenticationError:
+        raise StoreUnavailableError(
+            f"Redis at {address(client)} refused the user and password of FOREBAY_ONLINE_URL. Check them."
+        ) from None
+    except redis.BusyLoadingError:
+        raise loading(client) from None
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise unreachable(client, error) from None
+    except redis.RedisError as error:
+        raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
+
+
+def loading(client: redis.Redis) -> StoreUnavailableError:
+    """The one line about a server that reads its data back after a restart."""
+    return StoreUnavailableError(f"Redis at {address(client)} is still loading its data. Try again in a moment.")
+
+
+def unreachable(client: redis.Redis, error: Exception) -> StoreUnavailableError:
+    """The one line about a server that doesn't answer."""
+    reason = str(error).rstrip(".") or type(error).__name__
+    return StoreUnavailableError(
+        f"Redis at {address(client)} cannot be reached ({reason}). "
+        "Check that it runs and that FOREBAY_ONLINE_URL is right."
+    )
+
+
+def address(client: redis.Redis) -> str:
+    """Where a client's server is, without user and password."""
+    known = client.connection_pool.connection_kwargs
+    return str(known["path"]) if "path" in known else f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
+
+
+def shown(url: str) -> str:
+    """An online URL for people to read: without user, password and options.
+
+    >>> shown("rediss://ann:secret@host:6380/2?password=secret")
+    'rediss://host:6380/2'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
+
+
+def _client(url: str) -> redis.Redis:
+    # RESP2: what the bulk paths parse themselves (forebay.online.wire) has no push messages in it.
+    try:
+        client = redis.Redis.from_url(
+            url,
+            protocol=2,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            retry=Retry(NoBackoff(), RECONNECTS),
+        )
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not connected yet: this is what refuses an unknown option
+    except (TypeError, ValueError):  # their messages may quote a part of the password
+        raise ConfigError(
+            "FOREBAY_ONLINE_URL cannot be read as a URL; expected redis://user:password@host:6379/0 with a number as "
+            "port, options that redis-py knows, and '/', '@', ':', '#' and '?' of a password percent-encoded"
+        ) from None
+    return client

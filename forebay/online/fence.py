@@ -1,0 +1,127 @@
+"""The right to write, which another writer can take away.
+
+A writer puts its token into some keys. Each of its transactions is sent under WATCH of those keys, with their
+values compared before, so that it is written whole while the token is there and not at all once it is not:
+
+    WATCH k; MGET k     MULTI … EXEC; WATCH k; MGET k     MULTI … EXEC; WATCH k; MGET k     …
+    └─ armed ─────────→ └─ one send ────────────────→     └─ one send
+
+The guard of the next transaction travels behind the present one, so a commit costs one round trip. EXEC clears all
+WATCHes of the connection: exactly one transaction per send.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hiredis
+
+from forebay.errors import FencedError, StoreError
+from forebay.online.connection import address
+from forebay.online.resp import Chunk
+from forebay.online.wire import Wire, pack
+
+_MULTI, _EXEC, _UNWATCH = pack(("MULTI",)), pack(("EXEC",)), pack(("UNWATCH",))
+_OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
+
+
+class Fence:
+    """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`.
+
+    `others` are keys that must stay as they are, besides: the tokens of somebody whose take-over ends this writer.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        keys: Sequence[str],
+        what: str,
+        gone: str,
+        token: bytes | None = None,
+        others: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
+        self._others = dict(others or {})
+        self.token = token or uuid.uuid4().hex.encode()
+        watched = (*self._keys, *self._others)
+        self._guard = pack(("WATCH", *watched)) + pack(("MGET", *watched))
+        self._expected = [*[self.token] * len(self._keys), *self._others.values()]
+        self._still_there = b"*%d\r\n" % len(watched) + b"".join(map(_bulk, self._expected))
+        self._lost: list[bytes | None] | None = None
+
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """What taking it is: this token in all keys, whoever's was there."""
+        return dict.fromkeys(self._keys, self.token)
+
+    def take(self) -> None:
+        """Put the token into all keys, and arm."""
+        self._wire.call("MSET", *(part for pair in self.tokens.items() for part in pair))
+        self.arm()
+
+    def another(self, wire: Wire) -> Fence:
+        """The same token on another connection, still to be armed."""
+        return Fence(wire, self._keys, self._what, self._gone, self.token, self._others)
+
+    def arm(self) -> None:
+        """Watch the keys, as they are now. Raises `FencedError` where the token is gone."""
+        self._look(self._wire.ask([_UNWATCH, self._guard], 3)[1:])
+        self.check()
+
+    def commit(self, commands: Sequence[bytes]) -> list[Any]:
+        """Run packed commands as one transaction and return their replies.
+
+        Raises `FencedError`, and has written nothing, where another writer took over; `StoreError` for a command that
+        was refused.
+        """
+        self.check()
+        return self._outcome(len(commands), self._wire.ask([_MULTI, *commands, _EXEC, self._guard], len(commands) + 4))
+
+    def write(self, chunk: Chunk) -> None:
+        """Run a chunk as one transaction. Raises as `commit` does.
+
+        What the server answers if all is well is known beforehand, so it is compared and not parsed.
+        """
+        self.check()
+        count = chunk.commands
+        fine = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, _OK * count, _OK, self._still_there))
+        replies = self._wire.ask([_MULTI, chunk.data, _EXEC, self._guard], count + 4, fine)
+        if replies is not None:
+            self._outcome(count, replies)
+
+    def _outcome(self, count: int, replies: list[Any]) -> list[Any]:
+        self._look(replies[-2:])
+        outcome = replies[count + 1]
+        if outcome is None:
+            self._wire.close()
+            raise self._fenced()
+        if isinstance(outcome, hiredis.ReplyError):
+            why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
+            raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
+        self._wire.checked(outcome)
+        return list(outcome)
+
+    def check(self) -> None:
+        """Raise `FencedError` if the last look found that the token is gone."""
+        if self._lost is not None:
+            raise self._fenced()
+
+    def _look(self, replies: list[Any]) -> None:
+        for reply in replies:
+            self._wire.checked(reply)
+        lost = [token for token, expected in zip(replies[1], self._expected, strict=True) if token != expected]
+        self._lost = lost or None
+
+    def _fenced(self) -> FencedError:
+        if self._lost is not None and all(token is None for token in self._lost):
+            return FencedError(f"The token of {self._what} is gone. {self._gone} Nothing of this commit was written.")
+        return FencedError(
+            f"Another writer took over {self._what}. This one must stop; nothing of this commit was written."
+        )
+
+
+def _bulk(value: bytes | None) -> bytes:
+    """A value as the server sends it."""
+    return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)

@@ -1,0 +1,383 @@
+"""The lane: the one writer of the stream tiles of some slots.
+
+A commit folds the events of a few source partitions and writes, in one transaction that is sent once,
+
+    APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once); of a
+                       view of sessions the instants of the events
+    EXPIRE  …:p        because APPEND doesn't prolong what it grows; of keys that are not known to live long enough
+    MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
+    SADD    refused    offsets that were passed over because of the clock, if there are any
+
+so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. A
+heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown long, it and the stream blob are
+rolled up in a transaction of their own; a crash before that leaves a longer pending blob, a crash within it nothing.
+
+All transactions are fenced (`forebay.online.fence`): a lane whose slots were taken over writes nothing more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import redis
+
+from forebay.core.codec import NO_CUT
+from forebay.core.events import Events
+from forebay.core.identity import SLOTS, slots_of
+from forebay.core.layout import Layout
+from forebay.core.tiles import Tiles
+from forebay.errors import StoreError
+from forebay.language.source import EventSource
+from forebay.language.view import WindowedView
+from forebay.online.connection import address
+from forebay.online.expiry import Expiries, lifetimes_s
+from forebay.online.fence import Fence
+from forebay.online.keys import PENDING, STREAM, Keys
+from forebay.online.pending import Fresh, pending_of
+from forebay.online.progress import Cut, PartitionProgress, Progress
+from forebay.online.refusals import refuse_command
+from forebay.online.wire import Wire, pack
+
+ROLL_ENTITIES_MIN = 32
+"""Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
+ROLL_ENTITIES_MAX = 512
+"""Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
+
+_Slots = dict[int, Progress]
+Ints = npt.NDArray[np.int64]
+Settled = Callable[[EventSource, Callable[[str], int]], int]
+"""Asks for the archive's watermark less the lateness, if everything archived is applied: `next_offset` tells how far a
+partition is. NO_CUT otherwise.
+"""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of one source partition, up to `next_offset`, for all slots of a lane.
+
+    `events` by view key are those of the lane's entities; a view with empty `events` is moved on all the same, a view
+    that is missing is not. `newest_us` is the newest instant known of the partition (a heartbeat may move it), `None`
+    if none is. `refused` are offsets that are no events because of the clock.
+    """
+
+    partition: str
+    next_offset: int
+    newest_us: int | None
+    events: Mapping[str, Events]
+    refused: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a commit added to a view: tiles of the finest ring, `code` an index into `keys`.
+
+    A view of sessions has entities without tiles: their events are pending.
+    """
+
+    commit: int
+    keys: list[str]
+    tiles: Tiles
+
+
+def wall_clock_us() -> int:
+    """Now, in UTC microseconds."""
+    return time.time_ns() // 1000
+
+
+class Lane:
+    """The writer of `slots` for `views`, once it has taken over; or once another has, with a `token` that it hands on.
+
+    `beside` are the tokens of a flow of the same source beside which it writes views that this flow doesn't know: it
+    takes the slots of these views alone, and ends when another flow takes over those tokens.
+
+    After `StoreUnavailableError` call the same `commit` again: it reconnects, and drops what had arrived. After
+    `FencedError` stop.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        namespace: str,
+        views: Sequence[WindowedView],
+        slots: Sequence[int],
+        *,
+        clock_us: Callable[[], int] = wall_clock_us,
+        token: bytes | None = None,
+        settled_us: Settled | None = None,
+        beside: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        self._views = {view.key: view for view in views}
+        self._pending = {view.key: pending_of(view) for view in views}
+        self._settled_us = settled_us
+        self._slots, self._clock_us = sorted(slots), clock_us
+        self._mine = np.isin(np.arange(SLOTS), self._slots)
+        self._keys, self._wire = Keys(namespace), Wire(client)
+        sources = sorted({view.source.name for view in views})
+        owners = sources if beside is None else list(self._views)
+        fences = [self._keys.fence(slot, owner) for slot in self._slots for owner in owners]
+        what = f"{len(self._slots)} slots of {', '.join(sources if beside is None else self._views)} in {namespace!r}"
+        gone = "The store has lost its data. Start again: the stream rewinds."
+        self._fence = Fence(self._wire, fences, what, gone, token, beside)
+        self._progress: dict[str, _Slots] = {}
+        self._expiries = Expiries()
+        self._long: dict[str, set[str]] = {view: set() for view in self._views}
+        """The entities of each view that wait to be rolled up."""
+        self._number = 0
+        self.rolled_up = 0
+        """Entities rolled up; whoever counts them may set it back."""
+
+    @property
+    def progress(self) -> Mapping[str, Mapping[int, Progress]]:
+        """How far each view is, by slot; a slot to which nothing was applied is absent."""
+        return self._progress
+
+    @property
+    def streams(self) -> dict[str, list[str]]:
+        """The keys of its views, by source."""
+        found: dict[str, list[str]] = {}
+        for view in self._views.values():
+            found.setdefault(view.source.name, []).append(view.key)
+        return found
+
+    @property
+    def token(self) -> bytes:
+        """What another process needs to write as this lane."""
+        return self._fence.token
+
+    @property
+    def tokens(self) -> dict[str, bytes]:
+        """What makes it the writer, once it is in the store (`forebay.online.takeover`)."""
+        return self._fence.tokens
+
+    def begin(self) -> None:
+        """Read how far its slots are, once it is their writer. Raises `FencedError` where it is not."""
+        self._wire.open()
+        self._fence.arm()
+        self._remember(self._read_progress())
+
+    def take_over(self) -> None:
+        """Become the writer, on its own: whoever was it before is fenced from now on."""
+        self._wire.open()
+        self._fence.take()
+        self._remember(self._read_progress())
+
+    def next_offset(self, view: str, partition: str) -> int:
+        """The first offset of a partition that some slot of the view has not applied."""
+        known = self._progress.get(view, {})
+        return min((known.get(slot, Progress()).next_offset(partition) for slot in self._slots), default=0)
+
+    def commit(self, pieces: Sequence[Piece]) -> dict[str, Applied]:
+        """Apply pieces, all or nothing, less what is applied already; what was added to each view that got something.
+
+        Raises `FencedError` and has written nothing where another lane took over; `StoreUnavailableError`, and may or
+        may not have written, where the server cannot be reached.
+        """
+        self._ready()
+        number = self._number + 1
+        progress = {view: dict(self._progress[view]) for piece in pieces for view in piece.events}
+        fresh: dict[str, list[Events]] = {view: [] for view in progress}
+        for piece in pieces:
+            for view, events in piece.events.items():
+                fresh[view].append(self._unapplied(view, progress[view], piece, events))
+                _advance(progress[view], self._slots, number, piece)
+        pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
+        pending = {view: new for view, new in pending.items() if new.keys}
+        self._write(number, progress, pending, self._refusals(pieces))
+        return {view: Applied(number, new.keys, new.tiles) for view, new in pending.items()}
+
+    def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
+        """Move the watermarks of a source's views on: some partitions held nothing behind `ends` at an instant.
+
+        No commit: its number stays. Raises as `commit` does; it may be called again.
+        """
+        self._ready()
+        moved: dict[int, Progress] = {}
+        progress: dict[str, _Slots] = {}
+        for view, slots in self._progress.items():
+            if self._views[view].source.name == source:
+                for known in slots.values():
+                    if id(known) not in moved:
+                        moved[id(known)] = known.beaten(ends, seen_us)
+                progress[view] = {slot: moved[id(known)] for slot, known in slots.items()}
+        changed = {view: slots for view, slots in progress.items() if any(_differ(slots, self._progress[view]))}
+        if changed:
+            self._fence.commit([self._progress_command(changed)])
+            self._progress.update(changed)
+
+    def aim(self, view: str, targets: Mapping[str, int]) -> None:
+        """Let the slots of a view answer only when partitions are applied up to some offsets. Raises as `commit`."""
+        self._ready()
+        known = self._progress.get(view, {})
+        slots = {slot: known.get(slot, Progress()).aimed(targets) for slot in self._slots}
+        self._fence.commit([self._progress_command({view: slots})])
+        self._progress[view] = slots
+
+    def close(self) -> None:
+        """Disconnect. The fence stays: whoever comes next takes it."""
+        self._wire.close()
+
+    def _write(
+        self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Fresh], refusals: Sequence[bytes]
+    ) -> None:
+        names = {view: self._names(view, new.keys, PENDING) for view, new in applied.items()}
+        commands = [self._progress_command(progress)] if progress else []
+        for view, new in applied.items():
+            commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], new.bodies, strict=True)]
+        for view, new in applied.items():
+            now_us = self._clock_us()
+            due = self._expiries.due(names[view], lifetimes_s(self._views[view], new.newest_us, now_us), now_us)
+            commands += [pack(("EXPIRE", name, lifetime)) for name, lifetime in due]
+        replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
+        self._number = number
+        self._progress.update(progress)
+        for view, new in applied.items():
+            self._roll_up_long(view, new, list(itertools.islice(replies, len(new.keys))))
+
+    def _refusals(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """What makes the verdicts of the clock as durable as the progress that passes over them."""
+        return [
+            refuse_command(self._keys, self._slots[0], source, piece.partition, piece.refused)
+            for piece in pieces
+            if piece.refused
+            for source in {self._views[view].source.name for view in piece.events}
+        ]
+
+    def _roll_up_long(self, view: str, new: Fresh, lengths: Sequence[int]) -> None:
+        pending, waiting = self._pending[view], self._long[view]
+        grown = [(length, len(body)) for length, body in zip(lengths, new.bodies, strict=True)]
+        waiting.update(
+            key for key, (length, added) in zip(new.keys, grown, strict=True) if pending.is_long(length, added)
+        )
+        urgent = any(pending.is_urgent(length, added) for length, added in grown)
+        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
+            return
+        long = sorted(waiting)
+        waiting.clear()
+        for first in range(0, len(long), ROLL_ENTITIES_MAX):
+            self._roll_up(self._views[view], long[first : first + ROLL_ENTITIES_MAX])
+
+    def _roll_up(self, view: WindowedView, keys: Sequence[str]) -> None:
+        """One transaction. What it reads cannot change before it: no other lane writes, or the transaction fails."""
+        stream, pending = self._names(view.key, keys, STREAM), self._names(view.key, keys, PENDING)
+        slots, of_slot = np.unique(slots_of(keys), return_inverse=True)
+        found = self._wire.call("MGET", *stream, *pending, *self._keys.slots("cut", view.key, slots.tolist()))
+        count, now_us = len(keys), self._clock_us()
+        cuts = np.array([Cut.decode(blob).cut_us for blob in found[2 * count :]], np.int64)[of_slot]
+        before, appended, horizons = found[:count], found[count : 2 * count], self._horizons(view, cuts)
+        new = self._pending[view.key].rolled_up(before, appended, cuts, horizons, self._number)
+        if list(map(_size, new.pending)) == list(map(_size, appended)):
+            return  # sessions of which none is settled
+        gone = [*_unset(stream, new.stream), *_unset(pending, new.pending)]
+        written = _set_commands(stream, new.stream, lifetimes_s(view, new.stream_newest_us, now_us))
+        written += _set_commands(pending, new.pending, lifetimes_s(view, new.pending_newest_us, now_us))
+        self._expiries.forget(pending)
+        self._fence.commit([*written, *([pack(("DEL", *gone))] if gone else [])])
+        self.rolled_up += len(keys)
+
+    def _horizons(self, view: WindowedView, cuts: Ints) -> Ints:
+        """Of each entity, before which instant no event is to come that its sessions would have to heed.
+
+        That is the cut, once all is applied that was archived when it was chosen, since what comes before it from then
+        on is marked for repair; and what no window can need any more.
+        """
+        if view.sessions is None or self._settled_us is None:
+            return np.full(len(cuts), NO_CUT)
+        settled_us = self._settled_us(view.source, lambda partition: self.next_offset(view.key, partition))
+        lookback_us = Layout.of(view).lookback_us
+        needless_us = NO_CUT if lookback_us is None or settled_us == NO_CUT else settled_us - lookback_us
+        return np.maximum(np.where(cuts <= settled_us, cuts, NO_CUT), needless_us)
+
+    def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
+        return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
+
+    def _progress_command(self, progress: Mapping[str, _Slots]) -> bytes:
+        encoded: dict[int, bytes] = {}
+        parts: list[str | bytes] = ["MSET"]
+        for view, slots in progress.items():
+            for slot, known in slots.items():
+                blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
+                parts += (self._keys.progress(view, slot), blob)
+        return pack(tuple(parts))
+
+    def _unapplied(self, view: str, progress: _Slots, piece: Piece, events: Events) -> Events:
+        """The events of a piece that their slots have not applied yet."""
+        slots = slots_of(events.keys)
+        if not self._mine[slots].all():
+            raise StoreError(
+                f"A lane of slots {self._slots} was given entity {events.keys[int(np.argmin(self._mine[slots]))]!r} "
+                f"of another lane, for view {view!r}. Split events by forebay.core.identity.slots_of."
+            )
+        applied = np.zeros(SLOTS, np.int64)
+        for slot, known in progress.items():
+            applied[slot] = known.next_offset(piece.partition)
+        new = events.offset >= applied[slots][events.code]
+        return events if new.all() else events.take(np.flatnonzero(new))
+
+    def _ready(self) -> None:
+        """Reconnect after a failure, and make sure that the server still has what it acknowledged."""
+        if self._wire.is_open:
+            return
+        self._wire.open()
+        try:
+            self._fence.arm()
+            found = self._read_progress()
+            for view, slots in self._progress.items():
+                if any(found[view].get(slot, Progress()).lacks(known) for slot, known in slots.items()):
+                    raise StoreError(
+                        f"Redis at {address(self._wire.client)} lost writes of view {view!r} that it had acknowledged. "
+                        "Start the stream again: it rewinds to what is there."
+                    )
+        except BaseException:
+            self._wire.close()
+            raise
+        self._expiries.forget()
+        self._remember(found)
+
+    def _remember(self, progress: dict[str, _Slots]) -> None:
+        self._progress = progress
+        self._number = max((known.commit for slots in progress.values() for known in slots.values()), default=0)
+
+    def _read_progress(self) -> dict[str, _Slots]:
+        progress: dict[str, _Slots] = {}
+        for view in self._views:
+            blobs = self._wire.call("MGET", *self._keys.slots("progress", view, self._slots))
+            pairs = zip(self._slots, blobs, strict=True)
+            progress[view] = {slot: Progress.decode(blob) for slot, blob in pairs if blob is not None}
+        return progress
+
+
+def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:
+    return (known is not old[slot] for slot, known in new.items())
+
+
+def _advance(progress: _Slots, slots: Sequence[int], number: int, piece: Piece) -> None:
+    """Move all slots on by a piece; slots that are equally far share one value."""
+    newest_us = NO_CUT if piece.newest_us is None else piece.newest_us
+    spans = {piece.partition: PartitionProgress(piece.next_offset, newest_us)}
+    moved: dict[int, Progress] = {}
+    nothing = Progress()
+    for slot in slots:
+        old = progress.get(slot, nothing)
+        if id(old) not in moved:
+            moved[id(old)] = old.advanced(number, spans)
+        progress[slot] = moved[id(old)]
+
+
+def _size(blob: bytes | None) -> int:
+    return len(blob or b"")
+
+
+def _unset(names: Sequence[str], blobs: Sequence[bytes | None]) -> list[str]:
+    return [name for name, blob in zip(names, blobs, strict=True) if blob is None]
+
+
+def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Sequence[int] | None) -> list[bytes]:
+    if lifetimes is None:
+        return [pack(("SET", name, blob)) for name, blob in zip(names, blobs, strict=True) if blob is not None]
+    rows = zip(names, blobs, lifetimes, strict=True)
+    return [pack(("SET", name, blob, "EX", lifetime)) for name, blob, lifetime in rows if blob is not None]

@@ -1,0 +1,113 @@
+"""The lease of a view's publisher: a token that expires, and the connections on which it lets one write.
+
+All that is written is fenced by the token (`forebay.online.fence`), on every connection. Renewing the lease changes
+what all of them watch: it is done between chunks, with nothing under way, and arms the other connections anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import redis
+
+from forebay.errors import FencedError
+from forebay.online.bulk import UNIT_BYTES, Bulk, Throttle
+from forebay.online.fence import Fence
+from forebay.online.resp import chunks
+from forebay.online.wire import Part, Wire, pack
+
+LEASE_MS = 20_000
+"""A publisher that is silent for so long is dead."""
+RENEW_S = 5.0
+"""The first chunk after so long renews the lease."""
+LEASE_WAIT_S = 25.0
+"""Long enough to outlive the lease of a publisher that was killed."""
+POLL_S = 0.1
+CHUNK_BYTES = 1 << 18
+"""One transaction: some 1,500 rows, which hold up other clients for about two milliseconds."""
+CHUNK_S = 0.1
+"""Nor does a chunk hold more than the rate lets pass in so long: a slow publication is smooth, and keeps its lease."""
+CONNECTIONS = 2
+"""With two, the server has the next chunk when it has applied one, and packing goes on meanwhile."""
+
+
+class Lease:
+    """The right to publish `view`, kept at `key` in the store, once it is open."""
+
+    def __init__(self, client: redis.Redis, key: str, view: str, rate: int, wait_s: float) -> None:
+        self._key, self._view, self._wait_s = key, view, wait_s
+        self._wires = [Wire(client) for _ in range(CONNECTIONS)]
+        gone = f"Its publisher was silent for {LEASE_MS // 1000} s and the lease ran out. Publish again."
+        self._fence = Fence(self._wires[0], [key], f"the publication of view {view!r}", gone)
+        self._others = [self._fence.another(wire) for wire in self._wires[1:]]
+        self._bulk = Bulk([self._fence, *self._others], Throttle(rate))
+        self._commands_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
+        self._bytes_max = min(CHUNK_BYTES, self._commands_max * UNIT_BYTES)
+        self._renewed_s = 0.0
+
+    def open(self) -> None:
+        """Take the lease, waiting for that of a publisher that was killed to run out. Raises `FencedError`."""
+        try:
+            for wire in self._wires:
+                wire.open()
+            self._take()
+            for fence in (self._fence, *self._others):
+                fence.arm()
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def call(self, *parts: Part) -> Any:
+        """One command that only reads, and its reply."""
+        return self._wires[0].call(*parts)
+
+    def write(self, columns: Iterable[pa.BinaryArray]) -> None:
+        """Columns of packed commands that are answered by `+OK`, in many transactions. Raises `FencedError`."""
+        for column in columns:
+            for chunk in chunks(column, self._bytes_max, self._commands_max):
+                self._renew()
+                self._bulk.send(chunk)
+        self._bulk.settle()
+
+    def commit(self, commands: Sequence[bytes]) -> None:
+        """Packed commands in one transaction. Raises `FencedError`."""
+        self._renew()
+        self._fence.commit(commands)
+
+    def close(self) -> None:
+        """Give the lease back, if it is still there. Raises `StoreError`."""
+        self._bulk.close()
+        try:
+            if self._wires[0].is_open:
+                self._fence.commit([pack(("DEL", self._key))])
+        finally:
+            self._disconnect()
+
+    def _take(self) -> None:
+        deadline = time.monotonic() + self._wait_s
+        while self.call("SET", self._key, self._fence.token, "NX", "PX", LEASE_MS) is None:
+            left_ms = int(self.call("PTTL", self._key))
+            if time.monotonic() > deadline:
+                raise FencedError(
+                    f"View {self._view!r} is being published by another process, which renewed its lease "
+                    f"{(LEASE_MS - left_ms) / 1000:.1f} s ago. Wait for it to end, then publish again."
+                )
+            time.sleep(POLL_S)
+        self._renewed_s = time.monotonic()
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed_s < RENEW_S:
+            return
+        self._bulk.settle()
+        self._fence.commit([pack(("PEXPIRE", self._key, LEASE_MS))])
+        self._renewed_s = time.monotonic()
+        for fence in self._others:
+            fence.arm()
+
+    def _disconnect(self) -> None:
+        for wire in self._wires:
+            wire.close()

@@ -1,0 +1,168 @@
+"""How far a view is: the two small values that stand beside its tiles in each slot.
+
+`Progress` is written by the stream in the same transaction as the tiles it speaks of, so that what is applied can be
+dropped when it comes again; `Cut` by a publisher, last of all, so that it speaks of a finished publication. Both are
+MessagePack arrays that begin with a version (`docs/formats.md`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from forebay.core.codec import NO_CUT
+from forebay.errors import FormatError
+from forebay.online.source_clock import clock_us
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PartitionProgress:
+    """How far a source partition is applied: all offsets below `next_offset`; `newest_us` is its newest event, or the
+    instant to which a heartbeat has moved it since.
+    """
+
+    next_offset: int
+    newest_us: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the stream is applied to one slot of a view.
+
+    `commit` numbers the commit that wrote it. `partitions` are those of the view's source. `targets` are the offsets up
+    to which partitions have to be applied before the slot answers: until then the view is being filled.
+    """
+
+    commit: int = 0
+    partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
+    targets: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def watermark_us(self) -> int:
+        """The instant up to which every partition that has had an event has been seen; NO_CUT before the first."""
+        newest = (partition.newest_us for partition in self.partitions.values() if partition.newest_us != NO_CUT)
+        return min(newest, default=NO_CUT)
+
+    def next_offset(self, partition: str) -> int:
+        """The first offset of a partition that is not applied; 0 if none is."""
+        applied = self.partitions.get(partition)
+        return applied.next_offset if applied else 0
+
+    def advanced(self, commit: int, spans: Mapping[str, PartitionProgress]) -> Progress:
+        """This progress after a commit that covered `spans`; a replay never moves it back."""
+        partitions = dict(self.partitions)
+        for name, span in spans.items():
+            old = partitions.get(name, span)
+            partitions[name] = PartitionProgress(
+                max(old.next_offset, span.next_offset), max(old.newest_us, span.newest_us)
+            )
+        targets = {name: end for name, end in self.targets.items() if not _reached(partitions.get(name), end)}
+        return Progress(commit, partitions, targets)
+
+    def aimed(self, targets: Mapping[str, int]) -> Progress:
+        """This progress, of a slot that answers once it has applied partitions up to some offsets."""
+        missing = {name: end for name, end in targets.items() if not _reached(self.partitions.get(name), end)}
+        return Progress(self.commit, self.partitions, missing)
+
+    def beaten(self, ends: Mapping[str, int], seen_us: int) -> Progress:
+        """This progress when partitions were seen to end at these offsets, at an instant.
+
+        Those of which all is applied move to the clock of their source (`forebay.online.source_clock`).
+        """
+        to_us = clock_us(max((one.newest_us for one in self.partitions.values()), default=NO_CUT), seen_us)
+        behind = {name: one for name, one in self.partitions.items() if NO_CUT < one.newest_us < to_us}
+        moved = {
+            name: PartitionProgress(one.next_offset, to_us)
+            for name, one in behind.items()
+            if name in ends and one.next_offset >= ends[name]
+        }
+        return Progress(self.commit, {**self.partitions, **moved}, self.targets) if moved else self
+
+    def lacks(self, acknowledged: Progress) -> bool:
+        """Whether something that was acknowledged is not in it: the server lost writes."""
+        return any(
+            self.next_offset(name) < partition.next_offset for name, partition in acknowledged.partitions.items()
+        )
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        partitions = {name: (p.next_offset, p.newest_us) for name, p in self.partitions.items()}
+        targets = (dict(self.targets),) if self.targets else ()
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, partitions, *targets))
+
+    @staticmethod
+    def decode(blob: bytes) -> Progress:
+        """The progress of its bytes. Raises `FormatError`."""
+        return _progress(blob)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The cut of a finished publication, and its number."""
+
+    cut_us: int = NO_CUT
+    publication: int = 0
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.cut_us, self.publication))
+
+    @staticmethod
+    def decode(blob: bytes | None) -> Cut:
+        """The cut of its bytes; no bytes are no publication. Raises `FormatError`."""
+        return Cut() if blob is None else _cut(blob)
+
+
+class _Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    version: int
+    commit: int
+    partitions: dict[str, tuple[int, int]]
+    targets: dict[str, int] = {}
+
+
+_PROGRESS = msgspec.msgpack.Decoder(_Progress)
+_CUT = msgspec.msgpack.Decoder(tuple[int, int, int])
+
+
+@functools.lru_cache(maxsize=4096)
+def _progress(blob: bytes) -> Progress:
+    try:
+        found = _PROGRESS.decode(blob)
+    except msgspec.DecodeError as error:
+        raise _unreadable("progress", error) from None
+    _check(found.version, "progress")
+    partitions = {name: PartitionProgress(*pair) for name, pair in found.partitions.items()}
+    return Progress(found.commit, partitions, found.targets)
+
+
+def _reached(applied: PartitionProgress | None, end: int) -> bool:
+    return applied is not None and applied.next_offset >= end
+
+
+@functools.lru_cache(maxsize=4096)
+def _cut(blob: bytes) -> Cut:
+    try:
+        version, cut_us, publication = _CUT.decode(blob)
+    except msgspec.DecodeError as error:
+        raise _unreadable("cut", error) from None
+    _check(version, "cut")
+    return Cut(cut_us, publication)
+
+
+def _check(version: int, what: str) -> None:
+    if version != FORMAT_VERSION:
+        raise FormatError(
+            f"A {what} in the online store has format {version}; this Forebay reads {FORMAT_VERSION}. "
+            "Upgrade it, or rebuild the store."
+        )
+
+
+def _unreadable(what: str, error: Exception) -> FormatError:
+    return FormatError(
+        f"A {what} in the online store cannot be read ({error}); it was not written by this Forebay. Rebuild the store."
+    )

@@ -1,0 +1,57 @@
+"""Taking over: one instant at which a flow becomes the only writer of the slots of all its lanes.
+
+    MULTI   MSET fence token … streams views …   INCRBY <ns>:flows 1   EXEC
+
+All slots change hands in one transaction, so of two flows that start at the same moment one has them all. Each
+take-over has a number, greater than any before it; the tables of the offline store are taken by that number
+(`LakeTable.take`), so the same flow wins in both stores. A Redis that lost its count is told what the tables have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import redis
+
+from forebay.core.identity import SLOTS
+from forebay.online.connection import translated
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane
+
+
+def take_over(client: redis.Redis, namespace: str, lanes: Sequence[Lane], seen: int) -> int:
+    """Become the writer of all slots of some lanes, whoever was it; the number of this take-over, greater than `seen`.
+
+    It may be repeated after `StoreUnavailableError`.
+    """
+    number, step = 0, 1
+    while number <= seen:
+        number = _take(client, Keys(namespace), lanes, step)
+        step = max(1, seen - number + 1)
+    for lane in lanes:
+        lane.begin()
+    return number
+
+
+def beside(client: redis.Redis, namespace: str, source: str) -> tuple[dict[str, bytes | None], list[str]]:
+    """The tokens of the flow that has the slots of a source, and the views that it streams, as of one instant."""
+    keys = Keys(namespace)
+    fences = [keys.fence(slot, source) for slot in range(SLOTS)]
+    with translated(client):
+        found: Any = client.mget([*fences, keys.streams(source)])
+    views = msgspec.json.decode(found[-1], type=list[str]) if found[-1] else []
+    return dict(zip(fences, found[:-1], strict=True)), views
+
+
+def _take(client: redis.Redis, keys: Keys, lanes: Sequence[Lane], step: int) -> int:
+    tokens: Any = {name: token for lane in lanes for name, token in lane.tokens.items()}
+    tokens |= {
+        keys.streams(source): msgspec.json.encode(views) for lane in lanes for source, views in lane.streams.items()
+    }
+    with translated(client), client.pipeline(transaction=True) as transaction:
+        if tokens:
+            transaction.mset(tokens)
+        transaction.incrby(keys.flows(), step)
+        return int(transaction.execute()[-1])

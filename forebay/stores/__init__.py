@@ -1,1 +1,0 @@
-"""The two stores: Redis (online) and Delta Lake tables (offline). One noun per file; formats are in docs/formats.md."""
