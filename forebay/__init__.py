@@ -29,13 +29,16 @@ from forebay.language.aggregations import (
     TopK,
     Variance,
 )
+from forebay.language.batch_view import batch_view
+from forebay.language.derived import Derived
 from forebay.language.entity import Entity
+from forebay.language.feature import Feature
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
 from forebay.language.statistics import Average, Median, MostCommon, Percentile
 from forebay.language.types import Bool, Decimal, Float64, Int64, List, String, Timestamp, Vector
-from forebay.language.view import BatchView, Derived, Feature, WindowedView, batch_view
+from forebay.language.view import BatchView, WindowedView
 
 if TYPE_CHECKING:
     from forebay.client.feature_store import FeatureStore

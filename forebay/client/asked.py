@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.entity import Entity
+from forebay.language.feature import Feature
 from forebay.language.learned import as_deployed, statistics_of
 from forebay.language.service import FeatureService
 from forebay.language.types import AnyType
-from forebay.language.view import AnyView, Feature
+from forebay.language.view import AnyView
 
 FEATURES_MAX = 2_000
 """Columns of one request: each costs a NumPy array, however few the rows are."""

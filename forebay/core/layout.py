@@ -18,8 +18,9 @@ import numpy as np
 
 from forebay.algebra.partials import Fields, Partial
 from forebay.language.aggregations import Aggregation
+from forebay.language.feature import Feature
 from forebay.language.types import AnyType
-from forebay.language.view import Feature, WindowedView
+from forebay.language.view import WindowedView
 from forebay.language.windows import Window
 
 PENDING = 255

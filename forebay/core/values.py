@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.core import lists
+from forebay.language.feature import Feature
 from forebay.language.types import (
     BoolType,
     DecimalType,
@@ -21,7 +22,6 @@ from forebay.language.types import (
     TimestampType,
     VectorType,
 )
-from forebay.language.view import Feature
 
 NO_INSTANT = -(2**63)
 """The event timestamp of a value that no event stands behind."""

@@ -16,10 +16,11 @@ from forebay.algebra.int128 import VARIANCE_UNITS_MAX
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
 from forebay.language.entity import Entity
 from forebay.language.module import import_modules
+from forebay.language.selection import Selection
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, EventSource, RedisStream, TableSource
-from forebay.language.view import AnyView, BatchView, Selection, WindowedView
+from forebay.language.view import AnyView, BatchView, WindowedView
 
 AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | FeatureService
 Collected = AnyDefinition | Sessionize

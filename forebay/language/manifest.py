@@ -21,15 +21,18 @@ from forebay.errors import DefinitionError, FormatError
 from forebay.instants import instant_text, instant_us
 from forebay.language.aggregations import AGGREGATIONS, Aggregation
 from forebay.language.definitions import AnyDefinition, Definitions
+from forebay.language.derived import Derived
 from forebay.language.entity import Entity
+from forebay.language.feature import Feature
 from forebay.language.fingerprint import fingerprint, signature, used_columns
 from forebay.language.learned import learned_of, with_learned
+from forebay.language.selection import Selection
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, AnyStream, EventSource, TableSource
 from forebay.language.statistics import AnyStatistic, Statistic
 from forebay.language.types import AnyType, FeatureType
-from forebay.language.view import AnyView, BatchView, Derived, Feature, Selection, WindowedView
+from forebay.language.view import AnyView, BatchView, WindowedView
 
 __all__ = ["FORMAT", "describe", "fingerprint", "from_manifest", "signature", "to_manifest", "used_columns"]
 
@@ -225,6 +228,6 @@ def _aggregation(raw: Mapping[str, Any]) -> Aggregation:
     return _AGGREGATIONS[raw["aggregation"]](**fields)
 
 
-def _selection(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> Selection:
+def _selection(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> Selection[AnyView]:
     names: Sequence[str] = raw["names"]
     return views[raw["view"]][tuple(names)]

@@ -9,7 +9,8 @@ import msgspec
 from forebay.errors import DefinitionError
 from forebay.language.arguments import check_labels, checked_list
 from forebay.language.names import check_name, check_version
-from forebay.language.view import BatchView, Selection, WindowedView
+from forebay.language.selection import Selection
+from forebay.language.view import AnyView
 
 
 class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -20,7 +21,7 @@ class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     name: str
     version: int
-    features: Sequence[WindowedView | BatchView | Selection]
+    features: Sequence[AnyView | Selection[AnyView]]
     owner: str = ""
     description: str = ""
     tags: Mapping[str, str] = {}
@@ -43,8 +44,8 @@ class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         if not owners:
             raise DefinitionError(f"FeatureService {self.name!r} has no features; name views or view['feature']")
 
-    def _whole(self, view: WindowedView | BatchView) -> Selection:
-        if not isinstance(view, WindowedView | BatchView):
+    def _whole(self, view: AnyView) -> Selection[AnyView]:
+        if not isinstance(view, AnyView):
             raise DefinitionError(
                 f"FeatureService {self.name!r}: {view!r} is not a view or a selection such as view['score']"
             )
@@ -60,7 +61,7 @@ class FeatureService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         """`name_vN`, as in asset keys."""
         return f"{self.name}_v{self.version}"
 
-    def columns(self) -> Iterator[tuple[WindowedView | BatchView, str]]:
+    def columns(self) -> Iterator[tuple[AnyView, str]]:
         """(view, feature name), in order."""
         for selection in self.features:
             assert isinstance(selection, Selection)
