@@ -20,6 +20,7 @@ def load(
     from forebay.cli.printing import counted, print_json, say
     from forebay.client.deployed import Deployed
     from forebay.language.source import EventSource
+    from forebay.offline import loading
     from forebay.settings import Settings
 
     missing = [file for file in files if not file.is_file()]
@@ -32,7 +33,7 @@ def load(
     archive = deployed.history.archive(declared, deployed.definitions.limits(declared))
     results: list[dict[str, Any]] = []
     for file in files:
-        loaded = archive.load(file)
+        loaded = loading.load(archive, file)
         results.append({"file": str(file), **asdict(loaded)})
         if not as_json:
             twice = f", {counted(loaded.duplicates, 'duplicate')} dropped" if loaded.duplicates else ""

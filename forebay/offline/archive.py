@@ -17,8 +17,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +28,6 @@ from forebay.language.source import EventSource
 from forebay.offline.data_files import DATE, in_order
 from forebay.offline.lake_table import Commit, LakeTable, Position, between_dates, shares_of
 from forebay.offline.location import Location
-
-if TYPE_CHECKING:
-    from forebay.offline.loading import Loaded
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
 WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
@@ -215,12 +210,6 @@ class Archive:
         for rows in self.table.batches([DATE], where, _dates(max(start_us, _EARLIEST_US), None)):
             found |= set(pc.unique(rows[DATE]).to_pylist())
         return found
-
-    def load(self, file: Path) -> Loaded:
-        """Append the events of a Parquet or NDJSON file, once, however often it is asked for."""
-        from forebay.offline.loading import load
-
-        return load(self, file)
 
     def _where(self, start_us: int | None, end_us: int | None, entities: pa.Table | None) -> pc.Expression | None:
         instant = pc.field(self.source.timestamp)

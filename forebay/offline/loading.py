@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +26,8 @@ from forebay.ingest.arrow import conform, mismatches
 from forebay.ingest.batch import EVENT_BYTES_MAX, EVENT_ID, DeadLetter, EventBatch
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
+from forebay.offline.archive import LOAD, Archive, archived
 from forebay.offline.dead_letters import DeadLetters
-
-if TYPE_CHECKING:
-    from forebay.offline.archive import Archive
 
 BATCH_ROWS = 64 * 1024
 LINES_BATCH = 16 * 1024
@@ -53,8 +51,6 @@ class Loaded:
 
 def load(archive: Archive, file: Path) -> Loaded:
     """Append the events of a file to an archive. Raises `RequestError` for a file that cannot be read as a whole."""
-    from forebay.offline.archive import LOAD, archived
-
     check_file(archive, file)
     partition = LOAD + _hash(file)
     if archive.table.position(partition) is not None:

@@ -55,6 +55,7 @@ from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, floor_us, instant_text, moment
 from forebay.language.definitions import Definitions
 from forebay.language.types import AnyType, DecimalType
+from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.lane import Lane, Piece
@@ -343,7 +344,7 @@ def test_online_training_and_oracle_agree(seed: int, online_url: str, namespace:
     world = World(OfflineStore(settings), settings, chance, history, logs)
     file = tmp_path / "history.ndjson"
     file.write_text("".join(json.dumps(event) + "\n" for event in history))
-    loaded = world.archive.load(file)
+    loaded = load(world.archive, file)
     assert (loaded.rows, loaded.rows + loaded.duplicates) == (sum(world.distinct[0]), len(history))
     assert loaded.duplicates > 0
     for view in VIEWS:

@@ -38,6 +38,7 @@ from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, da
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.offline.archive import Archive
+from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
@@ -457,7 +458,7 @@ class Simulation:
         self.expected.history = events
         file = self.home / "history.ndjson"
         file.write_bytes(b"".join(event.line() + b"\n" for event in events))
-        loaded = self.store.archive(self.shop.source).load(file)
+        loaded = load(self.store.archive(self.shop.source), file)
         assert (loaded.rows, loaded.dead) == (len(events), 0)
         for view in self.shop.views:
             self._publish(view, START_US, START_US + HISTORY_DAYS * DAY_US)

@@ -17,6 +17,7 @@ from forebay.errors import RequestError, StoreUnavailableError
 from forebay.ingest.batch import EventBatch
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
+from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
 
@@ -197,8 +198,8 @@ def test_a_file_is_loaded_once(offline_url: str, tmp_path: Path, name: str) -> N
         path = _file(tmp_path, name, [line(n) for n in range(500)])
     archive = OfflineStore(offline_url).archive(SOURCE)
 
-    first = archive.load(path)
-    second = archive.load(path.rename(tmp_path / f"renamed-{name}"))
+    first = load(archive, path)
+    second = load(archive, path.rename(tmp_path / f"renamed-{name}"))
 
     assert (first.rows, first.dead, first.already) == (500, 0, False)
     assert (second.rows, second.dead, second.already) == (0, 0, True)
@@ -210,8 +211,8 @@ def test_a_file_is_loaded_once(offline_url: str, tmp_path: Path, name: str) -> N
 def test_the_bad_lines_of_a_file_are_dead_letters_once(offline_url: str, tmp_path: Path) -> None:
     lines = [line(0), b"{", line(1), b"x" * 200_000, b"", line(2)]
     store = OfflineStore(offline_url)
-    loaded = store.archive(SOURCE).load(_file(tmp_path, "a.ndjson", lines))
-    store.archive(SOURCE).load(tmp_path / "a.ndjson")
+    loaded = load(store.archive(SOURCE), _file(tmp_path, "a.ndjson", lines))
+    load(store.archive(SOURCE), tmp_path / "a.ndjson")
 
     assert (loaded.rows, loaded.dead) == (3, 3)
     letters = store.dead_letters().scan("shop").sort_by("source_offset")
@@ -230,10 +231,10 @@ def test_a_load_that_died_before_its_commit_can_be_repeated(
     archive = store.archive(SOURCE)
     with monkeypatch.context() as patch:
         patch.setattr(archive.table, "append_files", lambda files, positions: False)
-        archive.load(path)
+        load(archive, path)
     assert (items(store), store.dead_letters().scan().num_rows) == ([], 1)
 
-    assert archive.load(path).rows == 2
+    assert load(archive, path).rows == 2
     assert (items(store), store.dead_letters().scan().num_rows) == ([0, 1], 1)
 
 
@@ -243,7 +244,7 @@ def test_a_file_larger_than_memory_is_loaded_in_pieces(
     monkeypatch.setattr("forebay.offline.data_files.HELD_BYTES_MAX", 10_000)
     monkeypatch.setattr("forebay.offline.loading.LINES_BATCH", 100)
     archive = OfflineStore(offline_url).archive(SOURCE)
-    loaded = archive.load(_file(tmp_path, "a.ndjson", [line(n, hours=n % 50) for n in range(1000)]))
+    loaded = load(archive, _file(tmp_path, "a.ndjson", [line(n, hours=n % 50) for n in range(1000)]))
     assert loaded.rows == 1000
     assert items(OfflineStore(offline_url)) == list(range(1000))
     start_us = START_US + 7 * 3_600_000_000 + 123_456
@@ -253,15 +254,15 @@ def test_a_file_larger_than_memory_is_loaded_in_pieces(
 def test_a_load_races_with_another_and_with_the_stream(offline_url: str, tmp_path: Path) -> None:
     path = _file(tmp_path, "a.ndjson", [line(n) for n in range(100, 200)])
 
-    def load(_: int) -> int:
-        return OfflineStore(offline_url).archive(SOURCE).load(path).rows
+    def from_file(_: int) -> int:
+        return load(OfflineStore(offline_url).archive(SOURCE), path).rows
 
     def stream(_: int) -> int:
         archive = OfflineStore(offline_url).archive(SOURCE)
         return sum(archive.append([batch(n, n + 5)], NOW_US).rows for n in range(0, 50, 5))
 
     with ThreadPoolExecutor(3) as pool:
-        done = [pool.submit(load, 0), pool.submit(load, 1), pool.submit(stream, 2)]
+        done = [pool.submit(from_file, 0), pool.submit(from_file, 1), pool.submit(stream, 2)]
         assert sorted(future.result() for future in done) == [0, 50, 100]
     assert items(OfflineStore(offline_url)) == [*range(50), *range(100, 200)]
 
@@ -276,17 +277,17 @@ def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     (tmp_path / "e.ndjson.gz").write_bytes(gzip.compress(line(0) * 1000)[:-20])
 
     with pytest.raises(RequestError, match=r"nowhere.*is not a file"):
-        archive.load(tmp_path / "nowhere.parquet")
+        load(archive, tmp_path / "nowhere.parquet")
     with pytest.raises(
         RequestError, match=r"'user' .String. is missing; 'item' is string, expected Int64; .*time zone"
     ):
-        archive.load(tmp_path / "b.parquet")
+        load(archive, tmp_path / "b.parquet")
     with pytest.raises(RequestError, match="cannot be read as Parquet"):
-        archive.load(tmp_path / "c.parquet")
+        load(archive, tmp_path / "c.parquet")
     with pytest.raises(RequestError, match=r"d\.csv.*unknown kind; expected"):
-        archive.load(tmp_path / "d.csv")
+        load(archive, tmp_path / "d.csv")
     with pytest.raises(RequestError, match="cannot be read to its end"):
-        archive.load(tmp_path / "e.ndjson.gz")
+        load(archive, tmp_path / "e.ndjson.gz")
     assert archive.scan(["item"]).num_rows == 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from forebay.offline import replay as replaying
+from forebay.offline.loading import load
 from forebay.offline.replay import replay
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch
@@ -29,7 +30,7 @@ def test_stretches_come_back_in_order_as_they_were(
     (tmp_path / "loaded.ndjson").write_bytes(
         b'{"event_id":"x","user":"u","item":7,"amount":1,"ts":"2024-01-02T00:00:00Z"}\n'
     )
-    archive.load(tmp_path / "loaded.ndjson")
+    load(archive, tmp_path / "loaded.ndjson")
     stretches = {"p0": (3, ends["p0"] - 2), "p2": (0, ends["p2"])}
     found: dict[str, list[int]] = {}
     for name, rows in replay(archive, stretches):

@@ -13,6 +13,7 @@ from forebay.errors import FencedError
 from forebay.ingest.batch import FUTURE, DeadLetter
 from forebay.offline.archive import Archive
 from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.keys import Keys
 from forebay.online.lane import Lane
@@ -116,7 +117,7 @@ def test_a_file_can_be_loaded_whoever_took_the_table(offline_url: str, tmp_path_
     flow = taken(offline_url, 3)
     file = tmp_path_factory.mktemp("load") / "history.ndjson"
     file.write_bytes(b'{"event_id":"x","user":"u","item":100,"amount":1,"ts":"2024-01-02T00:00:00Z"}\n')
-    assert OfflineStore(offline_url).archive(SOURCE).load(file).rows == 1
+    assert load(OfflineStore(offline_url).archive(SOURCE), file).rows == 1
     flow.append([batch(0, 2)], NOW_US)
     assert items(OfflineStore(offline_url)) == [0, 1, 100]
 
