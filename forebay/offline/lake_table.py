@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import tenacity
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
@@ -253,42 +254,44 @@ class LakeTable:
 
         `pruning` is a SQL predicate on `date` that spares files from being looked at.
         """
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        snapshot = self.snapshot()
-        if snapshot is None:
-            return schema.empty_table()
-        with self.location.reached(f"reading {self.path}"):
-            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
-            known = [name for name in columns if name in dataset.schema.names]
-            table = dataset.to_table(columns=known, filter=where)
-        return _with_columns(table, schema).select(list(columns)).cast(schema)
+
+        def at_once(dataset: ds.Dataset) -> Iterator[pa.Table]:
+            yield dataset.to_table(columns=_known(dataset, columns), filter=where)
+
+        nothing = self._declared(columns).empty_table()
+        return pa.concat_tables([nothing, *self._pieces(columns, pruning, at_once)])
 
     def batches(
         self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
     ) -> Iterator[pa.Table]:
         """As `read`, piece by piece, for what may not fit in memory; up to a gigabyte is read ahead."""
-        snapshot = self.snapshot()
-        if snapshot is None:
-            return
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        with self.location.reached(f"reading {self.path}"):
-            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
-            known = [name for name in columns if name in dataset.schema.names]
-            for batch in dataset.to_batches(columns=known, filter=where):
-                yield _with_columns(pa.Table.from_batches([batch]), schema).select(list(columns)).cast(schema)
+
+        def by_batch(dataset: ds.Dataset) -> Iterator[pa.Table]:
+            for batch in dataset.to_batches(columns=_known(dataset, columns), filter=where):
+                yield pa.Table.from_batches([batch])
+
+        return self._pieces(columns, pruning, by_batch)
 
     def row_groups(
         self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
     ) -> Iterator[pa.Table]:
         """As `batches`, in the order of the files, with no more in memory than a row group and the next."""
+        return self._pieces(columns, pruning, lambda dataset: ahead(read_row_groups(dataset, columns, where)))
+
+    def _pieces(
+        self, columns: Sequence[str], pruning: str | None, read: Callable[[ds.Dataset], Iterator[pa.Table]]
+    ) -> Iterator[pa.Table]:
+        """What is read of the newest version, in declared types; nothing where there is no table yet."""
         snapshot = self.snapshot()
         if snapshot is None:
             return
-        schema = pa.schema([self.schema.field(name) for name in columns])
+        schema = self._declared(columns)
         with self.location.reached(f"reading {self.path}"):
-            dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)
-            for rows in ahead(read_row_groups(dataset, columns, where)):
+            for rows in read(snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)):
                 yield _with_columns(rows, schema).select(list(columns)).cast(schema)
+
+    def _declared(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([self.schema.field(name) for name in columns])
 
     def files_of(self, where: pc.Expression | None = None) -> list[str]:
         """The Parquet files of the newest version that may hold rows that meet `where`, by their paths in the table."""
@@ -402,6 +405,11 @@ class LakeTable:
             commit_properties=commit.properties,
             **how,
         )
+
+
+def _known(dataset: ds.Dataset, columns: Sequence[str]) -> list[str]:
+    """Those of some columns that the files have."""
+    return [name for name in columns if name in dataset.schema.names]
 
 
 def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

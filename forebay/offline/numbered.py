@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from forebay.offline.pieces import in_pieces
+
 Ints = npt.NDArray[np.int64]
 PIECE_ROWS = 2_000_000
-"""Narrow rows that are handed out together: whoever looks keys up in them sets up a hash table for each piece."""
+"""Narrow rows that are handed out together."""
 READ_AHEAD = 2
 """Batches and files that are read ahead: enough for two processors, and little memory."""
 
@@ -51,17 +53,7 @@ class NumberedRows:
 
     def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """Columns of all rows in pieces of some `PIECE_ROWS`, each with the number of its first row."""
-        held: list[pa.Table] = []
-        number = count = 0
-        for part in self._parts:
-            for rows in self._read(part.fragment, columns):
-                held.append(rows)
-                count += len(rows)
-                if count >= PIECE_ROWS:
-                    yield number, pa.concat_tables(held)
-                    number, count, held = number + count, 0, []
-        if held:
-            yield number, pa.concat_tables(held)
+        return in_pieces((rows for part in self._parts for rows in self._read(part.fragment, columns)), PIECE_ROWS)
 
     def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
         """Columns of some rows; `numbers` ascend and are distinct."""

@@ -20,11 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.offline.pieces import in_pieces
+
 Ints = npt.NDArray[np.int64]
 FILES_MAX = 512
 """Files that are open at a time; systems allow a process 1,024 by default."""
 PIECE_ROWS = 1_000_000
-"""Rows that are handed out together: whoever looks keys up in them sets up a hash table for each piece."""
+"""Rows that are handed out together."""
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -86,16 +88,7 @@ class SpilledRows:
 
     def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """Columns of all rows in pieces of some `PIECE_ROWS`, each with the number of its first row."""
-        held: list[pa.Table] = []
-        number = count = 0
-        for _, rows in self._batches(columns):
-            held.append(rows)
-            count += len(rows)
-            if count >= PIECE_ROWS:
-                yield number, pa.concat_tables(held)
-                number, count, held = number + count, 0, []
-        if held:
-            yield number, pa.concat_tables(held)
+        return in_pieces((rows for _, rows in self._batches(columns)), PIECE_ROWS)
 
     def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
         """Columns of some rows; `numbers` ascend and are distinct."""

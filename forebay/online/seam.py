@@ -20,7 +20,7 @@ meanwhile. `retention` is where that gets long: an alarm, which drops nothing (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,19 @@ def join(
     finished_us: Ints,
 ) -> Joined:
     """Join the blobs of entities whose slots have the finished cuts given (NO_CUT: nothing was published)."""
-    if layout.view.sessions is not None:
-        return _joined_sessions(layout, stream, pending, batch, finished_us)
-    return _joined(layout, stream, pending, batch, finished_us)
+    of_sessions = layout.view.sessions is not None  # what they keep pending are instants, not tiles
+    headers, before = unpack(layout, batch)
+    published = headers["cut"] >= finished_us
+    cuts_us = np.where(published, headers["cut"], finished_us)
+    waiting = [None] * len(pending) if of_sessions else pending
+    after = (unpack(layout, stream)[1], unpack_records(layout, waiting))
+    parts = (before, *after)
+    counted = [published[before.code], *(part.records["start"] >= cuts_us[part.code] for part in after)]
+    rows = np.flatnonzero(np.concatenate(counted))
+    together = Tiles.joined(parts)
+    tiles = together.take(rows[np.argsort(together.code[rows], kind="stable")])
+    joined = Joined(tiles, cuts_us, newest_of(tiles, len(stream)))
+    return _and_unsettled(joined, unpack_instants(layout.view.key, pending)) if of_sessions else joined
 
 
 def overdue(view: WindowedView, cuts_us: Ints, instant_us: int) -> npt.NDArray[np.bool_]:
@@ -85,36 +95,9 @@ def is_overdue(view: WindowedView, cut_us: int, instant_us: int) -> bool:
     return bool(overdue(view, np.array([cut_us], np.int64), instant_us)[0])
 
 
-def _joined(
-    layout: Layout,
-    stream: Sequence[bytes | None],
-    pending: Sequence[bytes | None],
-    batch: Sequence[bytes | None],
-    finished_us: Ints,
-) -> Joined:
-    headers, before = unpack(layout, batch)
-    published = headers["cut"] >= finished_us
-    cuts_us = np.where(published, headers["cut"], finished_us)
-    after = (unpack(layout, stream)[1], unpack_records(layout, pending))
-    parts = (before, *after)
-    counted = [published[before.code], *(part.records["start"] >= cuts_us[part.code] for part in after)]
-    rows = np.flatnonzero(np.concatenate(counted))
-    together = Tiles.joined(parts)
-    tiles = together.take(rows[np.argsort(together.code[rows], kind="stable")])
-    return Joined(tiles, cuts_us, newest_of(tiles, len(stream)))
-
-
-def _joined_sessions(
-    layout: Layout,
-    stream: Sequence[bytes | None],
-    pending: Sequence[bytes | None],
-    batch: Sequence[bytes | None],
-    finished_us: Ints,
-) -> Joined:
-    settled = _joined(layout, stream, [None] * len(stream), batch, finished_us)
-    unsettled = unpack_instants(layout.view.key, pending)
-    newest_us = np.maximum(settled.newest_us, unsettled.newest_of(len(stream)))
-    return Joined(settled.tiles, settled.cuts_us, newest_us, unsettled)
+def _and_unsettled(joined: Joined, unsettled: Unsettled) -> Joined:
+    newest_us = np.maximum(joined.newest_us, unsettled.newest_of(len(joined.newest_us)))
+    return replace(joined, newest_us=newest_us, unsettled=unsettled)
 
 
 def _with_sessions(
