@@ -7,6 +7,7 @@
     ├── RequestError             a call with a missing key, a wrong type, a naive datetime …
     │   └── InstantTooEarlyError an online read at an instant that only history can answer
     ├── ConfigError              an environment variable or URL that cannot be used
+    │   └── NotDeployedError     nothing is deployed where the settings point: all answers were defaults
     └── StoreError               a store said no
         ├── StoreUnavailableError  it cannot be reached
         ├── FencedError            another writer owns the slot: stop
@@ -52,6 +53,10 @@ class InstantTooEarlyError(RequestError):
 
 class ConfigError(ForebayError):
     """A setting that cannot be used."""
+
+
+class NotDeployedError(ConfigError):
+    """Settings that point to where nothing is deployed."""
 
 
 class StoreError(ForebayError):

@@ -85,6 +85,7 @@ def look() -> Iterator[Finding]:
     yield Finding("settings", True, f"home {settings.home}, namespace {settings.namespace}")
     for what, check in (("definitions", _definitions), ("online store", _online), ("offline store", _offline)):
         yield _try(what, check, settings)
+    yield _deployed(settings)
     yield from _behind_online(settings, now_us=time.time_ns() // 1_000)
 
 
@@ -119,6 +120,25 @@ def _overdue_text(view: WindowedView, cut_us: int) -> str:
         f"published up to {instant_text(cut_us)}, longer ago than its retention of {view.retention}; its values are "
         f"STALE, and its stream keeps all tiles since. Materialize tiles/{view.asset_name} and online/{view.asset_name}"
     )
+
+
+def _deployed(settings: Settings) -> Finding:
+    """Which manifest is deployed, and that both stores know of it."""
+    from forebay.cli.printing import counted
+    from forebay.client.deployed import Deployed
+
+    deployed, what = Deployed(settings), "deployed"
+    try:
+        found = deployed.definitions
+    except ForebayError as error:
+        return Finding(what, None, str(error), note=True)
+    detail = f"manifest {found.number}: {counted(len(found.views), 'view')}, {counted(len(found.services), 'service')}"
+
+    def in_both(_: Settings) -> str:
+        deployed.history.check()
+        return detail
+
+    return _try(what, in_both, settings)
 
 
 def _try(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forebay.client.asked import Asked, Features
-from forebay.errors import ConfigError, StoreUnavailableError, UnknownNameError
+from forebay.errors import ConfigError, NotDeployedError, StoreUnavailableError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings
 
@@ -45,7 +45,7 @@ class Deployed:
 
     @property
     def definitions(self) -> Definitions:
-        """Those given, else those deployed, else those of the module that the settings name."""
+        """Those given, else those deployed. Raises `NotDeployedError`."""
         if self._definitions is None:
             self._definitions = self._read()
         return self._definitions
@@ -169,10 +169,16 @@ class Deployed:
 
     def _read(self) -> Definitions:
         from forebay.language.manifest import from_manifest
-        from forebay.online.connection import translated
+        from forebay.online.connection import shown, translated
         from forebay.online.keys import Keys
 
         self._read_at = time.monotonic()
         with translated(self.redis):
             manifest = self.redis.get(Keys(self.settings.namespace).manifest())
-        return from_manifest(manifest) if isinstance(manifest, bytes) else Definitions.load(self.settings.definitions)
+        if not isinstance(manifest, bytes):
+            raise NotDeployedError(
+                f"Nothing is deployed in namespace {self.settings.namespace!r} of the online store "
+                f"{shown(self.settings.online_url)!r}. Deploy there with `forebay apply`; if you did, check "
+                "FOREBAY_NAMESPACE and FOREBAY_ONLINE_URL"
+            )
+        return from_manifest(manifest)

@@ -61,7 +61,8 @@ class BatchView(Selectable, frozen=True):
         _check_sources(where, sources)
         check_unique(where, [f.name for f in self.features])
         if self.partitions not in PARTITIONS:
-            raise DefinitionError(f"{where}: partitions={self.partitions!r}; expected one of {', '.join(PARTITIONS)}")
+            known = ", ".join(map(repr, PARTITIONS))
+            raise DefinitionError(f"{where}: partitions={self.partitions!r}; expected one of {known}")
         declared_us(f"{where}: ttl", self.ttl)
         declared_us(f"{where}: reach", self.reach)
         check_cron(where, self.refresh)

@@ -16,6 +16,7 @@ from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
 from assets.storage import HomeStorage
 from forebay.backfill.publication import read_cut
+from forebay.deploy.registry import Registry
 from forebay.instants import moment
 from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
@@ -129,6 +130,7 @@ def test_one_hour_is_computed_alone(world: World, defs: dg.Definitions) -> None:
 def test_a_training_set_is_built_from_a_spine(world: World, home: Path, defs: dg.Definitions) -> None:
     import pyarrow as pa
 
+    Registry.open(Settings.from_env(), world.redis).apply(Definitions.load("tests.backfill.shop"))
     world.load([sale(number, day(number, 5)) for number in range(4)])
     instants = pa.array([day(2), day(3, 6), day(1)], pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"user_id": ["u1", "u1", "u9"], "event_timestamp": instants}), home / "spine.parquet")

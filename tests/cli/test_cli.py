@@ -164,16 +164,9 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     ],
 )
 def test_what_is_refused_is_one_line_on_stderr_and_exit_code_2(
-    cli: Cli,
-    project: Path,
-    online_url: str,
-    namespace: str,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: tuple[str, ...],
-    message: str,
+    cli: Cli, project: Path, deployment: Deployment, arguments: tuple[str, ...], message: str
 ) -> None:
-    monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
-    monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
+    cli("apply")
     ended = cli(*arguments)
     assert ended.code == 2
     assert message in ended.err
@@ -228,6 +221,11 @@ def test_doctor_says_what_is_wrong(
     findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
     assert all(finding["ok"] is not False for finding in findings.values()), findings
     assert "1 view, 1 service" in findings["definitions"]["detail"]
+    assert findings["deployed"]["ok"] is None
+    assert "Nothing is deployed" in findings["deployed"]["detail"]
+    cli("apply")
+    findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
+    assert findings["deployed"] == {"what": "deployed", "ok": True, "detail": "manifest 1: 1 view, 1 service"}
     monkeypatch.setenv("FOREBAY_ONLINE_URL", "redis://127.0.0.1:1/0")
     ended = cli("doctor", "--json")
     assert ended.code == 1
@@ -275,6 +273,9 @@ def test_an_offline_store_of_another_deployment_is_found_out(
     assert "belongs to namespace" in findings["offline store"]["detail"]
     monkeypatch.setenv("FOREBAY_NAMESPACE", deployment.namespace)
     monkeypatch.setenv("FOREBAY_OFFLINE_URL", deployment.offline_url + "-typo")
+    findings = {found["what"]: found for found in json.loads(cli("doctor", "--json").out)}
+    assert findings["deployed"]["ok"] is False
+    assert "nothing in the offline store" in findings["deployed"]["detail"]
     for arguments in (
         ("history", "user_clicks@1", "user_id=7", "shop=a b"),
         ("training-set", "ads@1", "--spine", "spine.csv", "--out", "set.csv"),
@@ -284,6 +285,24 @@ def test_an_offline_store_of_another_deployment_is_found_out(
         assert (ended.code, "Check FOREBAY_OFFLINE_URL" in ended.err) == (2, True), ended
     cli("apply")
     assert cli("load", "clicks", "clicks.ndjson").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("get", "ads@1", "user_id=7", "shop=a b"),
+        ("history", "user_clicks@1", "user_id=7", "shop=a b"),
+        ("load", "clicks", "clicks.ndjson"),
+    ],
+)
+def test_where_nothing_is_deployed_nothing_is_answered_or_loaded(
+    cli: Cli, project: Path, deployment: Deployment, arguments: tuple[str, ...]
+) -> None:
+    """A mistyped namespace: every answer would be a default."""
+    ended = cli(*arguments)
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert f"Nothing is deployed in namespace '{deployment.namespace}'" in ended.err
+    assert "`forebay apply`" in ended.err
 
 
 def test_doctor_shows_no_password(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

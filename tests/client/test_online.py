@@ -9,8 +9,9 @@ import pytest
 
 from forebay.client.feature_store import FeatureStore
 from forebay.core.identity import KEY_BYTES_MAX
-from forebay.errors import InstantTooEarlyError, RequestError, StoreUnavailableError, UnknownNameError
+from forebay.errors import InstantTooEarlyError, NotDeployedError, RequestError, StoreUnavailableError, UnknownNameError
 from forebay.instants import MINUTE_US, moment
+from forebay.language.definitions import Definitions
 from forebay.language.manifest import to_manifest
 from forebay.online.keys import Keys
 from forebay.settings import Settings
@@ -115,12 +116,15 @@ def test_a_read_is_one_round_trip(world: World) -> None:
     assert world.redis.info("stats")["total_commands_processed"] - before == 2  # the MGET, and this INFO
 
 
-def test_a_deployed_manifest_comes_before_the_module_and_is_read_again_for_a_new_name(
+def test_the_deployed_manifest_is_read_and_read_again_for_a_new_name(
     valkey: Valkey, tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forebay.client.deployed.REREAD_AFTER_S", 0.0)
     settings = Settings(tmp_path, valkey.url, str(tmp_path), definitions="feature_defs", namespace=namespace)
     with FeatureStore(settings) as store, valkey.connect() as client:
+        with pytest.raises(NotDeployedError, match="forebay apply"):
+            store.get_online_features("arrival_delay@1", entity_rows=[])
+        client.set(Keys(namespace).manifest(), to_manifest(Definitions.load("feature_defs")))
         assert "arrival_delay@1" in store.definitions.services
         with pytest.raises(UnknownNameError):
             store.get_online_features("everything@1", entity_rows=[{"user": "ann"}])

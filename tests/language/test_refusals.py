@@ -429,7 +429,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "partitions": (
         lambda: batch(partitions="weekly"),
-        "View 'score': partitions='weekly'; expected one of hourly, daily, none",
+        "View 'score': partitions='weekly'; expected one of 'hourly', 'daily', 'none'",
     ),
     "no history": (
         lambda: batch(sources=[PEOPLE]),

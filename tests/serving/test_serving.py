@@ -157,9 +157,12 @@ def test_health_says_that_a_manifest_is_deployed(server: httpx.Client) -> None:
 
 def test_a_dead_store_is_unavailable_and_comes_back(own_valkey: Valkey) -> None:
     with serving(FOREBAY_ONLINE_URL=own_valkey.url) as client:
+        for path in ("/features/user/u1", "/health"):  # nothing is deployed
+            answer = client.get(path)
+            assert (answer.status_code, "forebay apply" in answer.json()["hint"]) == (503, True)
+        with own_valkey.connect() as redis:
+            redis.set(Keys("forebay").manifest(), to_manifest(Definitions.load("tests.backfill.shop")))
         assert client.get("/features/user/u1").status_code == 200
-        health = client.get("/health")  # nothing is deployed
-        assert (health.status_code, "forebay apply" in health.text) == (503, True)
         own_valkey.kill()
         for path in ("/features/user/u1", "/health"):
             answer = client.get(path)
@@ -172,10 +175,10 @@ def test_a_dead_store_is_unavailable_and_comes_back(own_valkey: Valkey) -> None:
 def test_what_is_deployed_while_it_runs_is_served(valkey: Valkey, tmp_path: Path) -> None:
     environment = {"FOREBAY_HOME": str(tmp_path), "FOREBAY_ONLINE_URL": valkey.url, "FOREBAY_NAMESPACE": "later"}
     with serving(**environment | {"FOREBAY_DEFINITIONS": "feature_defs"}) as client, valkey.connect() as redis:
-        assert client.get("/features/user/u1").status_code == 404
+        assert client.get("/features/user/u1").status_code == 503
         redis.set(Keys("later").manifest(), to_manifest(Definitions.load("tests.backfill.shop")))
         deadline = time.monotonic() + 20.0  # it looks again at most once a second
-        while (answer := client.get("/features/user/u1", params={"names": "tier"})).status_code == 404:
+        while (answer := client.get("/features/user/u1", params={"names": "tier"})).status_code == 503:
             assert time.monotonic() < deadline, answer.text
         assert answer.json()["features"]["tier"]["status"] == "DEFAULT_MISSING"
 
