@@ -11,10 +11,12 @@ the archive's position only. Invariants: the archive's chunks of a partition joi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from forebay.errors import StoreUnavailableError
 from forebay.ingest.batch import SOURCE_OFFSET, event_schema
 from forebay.language.source import EventSource
 from forebay.offline.archive import Archive
@@ -22,6 +24,7 @@ from forebay.offline.replay import Stretches, replay
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
 from streaming.log import LogReader
+from streaming.retry import Forbearance, Patience
 
 CHUNKS_MAX = 8
 """Chunks that are read at a time, as of files."""
@@ -30,20 +33,35 @@ CHUNKS_MAX = 8
 class Archived:
     """Some partitions of a source, from where they are resumed to where they are archived, in chunks."""
 
-    def __init__(self, archive: Archive, stretches: Stretches) -> None:
-        self._source, self._stretches = archive.source, stretches
-        self._rows = replay(archive, stretches) if stretches else iter(())
+    def __init__(self, archive: Archive, stretches: Stretches, patience: Patience) -> None:
+        self._source, self._archive, self._stretches = archive.source, archive, stretches
         self._next = {name: first for name, (first, _) in stretches.items()}
-        self._chunks = self._all()
+        self._chunks, self._forbearance = self._all(), Forbearance(patience)
 
-    def poll(self) -> list[Chunk]:
-        """The next chunks; none at the end."""
-        return [chunk for _, chunk in zip(range(CHUNKS_MAX), self._chunks, strict=False)]
+    @property
+    def away(self) -> bool:
+        """Whether the last poll gave nothing because the archive could not be reached."""
+        return self._forbearance.away
+
+    def poll(self) -> Sequence[Chunk]:
+        """The next chunks; none at the end, or while the archive is away."""
+        return self._forbearance(self._some)
+
+    def _some(self) -> Sequence[Chunk]:
+        found: list[Chunk] = []
+        try:
+            found.extend(itertools.islice(self._chunks, CHUNKS_MAX))
+        except StoreUnavailableError:
+            self._chunks = self._all()  # from where the chunks end that were handed out, or are now
+            if not found:
+                raise
+        return found
 
     def _all(self) -> Iterator[Chunk]:
-        for name, rows in self._rows:
+        left = {name: (first, end) for name, (_, end) in self._stretches.items() if (first := self._next[name]) < end}
+        for name, rows in replay(self._archive, left) if left else ():
             yield self._chunk(name, rows[SOURCE_OFFSET][-1].as_py() + 1, rows)
-        for name, (_, end) in self._stretches.items():
+        for name, (_, end) in left.items():
             if self._next[name] < end:
                 yield self._chunk(name, end, event_schema(self._source).empty_table())
 
@@ -82,7 +100,7 @@ class Continued:
         """What there is now: of the archive, until nothing is left there."""
         if self._archived is not None:
             chunks = self._archived.poll()
-            if chunks:
+            if chunks or self._archived.away:
                 return chunks
             self._archived = None
         return self._log.poll()

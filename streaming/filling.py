@@ -84,7 +84,7 @@ class ArchiveLog:
     def __init__(self, archive: Archive, stretches: Stretches, patience: Patience) -> None:
         self._archive, self._patience = archive, patience
         self._next = {name: end for name, (_, end) in stretches.items()}
-        self._now = Archived(archive, stretches)
+        self._now = Archived(archive, stretches, patience)
         self.ended = False
         """Whether the last poll found all of it read."""
 
@@ -102,13 +102,13 @@ class ArchiveLog:
         """It says nothing of where the log ends."""
         return ()
 
-    def poll(self) -> list[Chunk]:
-        """The next chunks; none once all is read that is archived."""
+    def poll(self) -> Sequence[Chunk]:
+        """The next chunks; none once all is read that is archived, or while the archive is away."""
         chunks = self._now.poll()
-        if not chunks:
-            self._now = Archived(self._archive, self._more())
+        if not chunks and not self._now.away:
+            self._now = Archived(self._archive, self._more(), self._patience)
             chunks = self._now.poll()
-        self.ended = not chunks
+        self.ended = not chunks and not self._now.away
         return chunks
 
     def _more(self) -> Stretches:

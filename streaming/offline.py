@@ -36,6 +36,7 @@ from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN, dates_of
 from streaming.partials import Partials, ends, missing
 from streaming.remembered import Remembered, Settled, remember
+from streaming.retry import Patience
 
 LATE, BEFORE_CUT = "late", "before the cut"
 IDLE_AFTER_US = 60 * SECOND_US
@@ -131,9 +132,9 @@ class Offline:
         behind = {name: {n for n in offsets if n >= since.get(name, 0)} for name, offsets in found.items()}
         return {name: offsets for name, offsets in behind.items() if offsets}
 
-    def replay(self, source: EventSource, stretches: Stretches) -> Archived:
+    def replay(self, source: EventSource, stretches: Stretches, patience: Patience) -> Archived:
         """What the archive holds of stretches of partitions, as the beginning of their log."""
-        return Archived(self._archive(source), stretches)
+        return Archived(self._archive(source), stretches, patience)
 
     def streamed(self, view: WindowedView) -> dict[str, int]:
         """How far each lane and partition is in a view's streamed tiles."""

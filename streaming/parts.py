@@ -159,10 +159,14 @@ def _take(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lan
     seen = patience(lambda: offline.flow(task.sources))
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))
-    positions = read_positions(online, settings.namespace, offline, task.sources, views)
+
+    def read() -> Positions:
+        return read_positions(online, settings.namespace, offline, task.sources, views)
+
+    positions = patience(read)
     losses = positions.losses
-    if _give_back(task, online, offline, losses):
-        positions = read_positions(online, settings.namespace, offline, task.sources, views)
+    if patience(lambda: _give_back(task, online, offline, losses)):
+        positions = patience(read)
     return Taken(number, [lane.token for lane in lanes], positions.found, losses)
 
 
@@ -187,6 +191,7 @@ def _parts(
         positions.archived_to,
         offline.store.revived(),
         task.until_end,
+        patience,
     )
     summary.metrics.watch(backlog)
     limits = {source.name: task.definitions.limits(source) for source in task.sources}
@@ -202,7 +207,7 @@ def _parts(
         summary,
         backlog,
         logs,
-        Decoder(limits, positions.remembered(mine), task.now_us, _codecs(task)),
+        Decoder(limits, patience(lambda: positions.remembered(mine)), task.now_us, _codecs(task)),
         Splitter(task.views, task.workers, backlog),
         DeltaWriter(
             offline,

@@ -30,6 +30,7 @@ from streaming.losses import Loss, losses_of
 from streaming.offline import Offline
 from streaming.partials import app_id
 from streaming.remembered import Remembered, Settled
+from streaming.retry import Patience
 from streaming.routing import LANES
 
 
@@ -67,14 +68,14 @@ class Positions:
         """How far a partition is in the archive: where its log is read on."""
         return self.found.archived.get((source.name, partition), PartitionPosition()).next_offset
 
-    def replay(self, source: EventSource, mine: Callable[[str], bool]) -> Archived:
+    def replay(self, source: EventSource, mine: Callable[[str], bool], patience: Patience) -> Archived:
         """What some store lacks and the archive holds, of some partitions of a source."""
         stretches = {
             name: (first, position.next_offset)
             for (of, name), position in self.found.archived.items()
             if of == source.name and mine(name) and (first := self.resume(source, name)) < position.next_offset
         }
-        return self.offline.replay(source, stretches)
+        return self.offline.replay(source, stretches, patience)
 
     def remembered(
         self, mine: Callable[[str, str], bool] = lambda source, partition: True

@@ -31,7 +31,7 @@ from streaming.engine import Place, drive
 from streaming.interpreter import prepare_process
 from streaming.logs import configure
 from streaming.parts import Taken, Task, worker_parts
-from streaming.retry import untold
+from streaming.retry import Patience
 from streaming.stop import Stop
 from streaming.summary import Summary
 
@@ -77,7 +77,7 @@ def run_processes(
     context = multiprocessing.get_context("spawn")
     addresses = _free_addresses(task.workers)
     stop.join(board)
-    task = replace(task, patience=replace(task.patience, retried=untold))
+    task = replace(task, patience=Patience(task.patience.give_up_after_s))
     orders = [Orders(task, taken, n, addresses, board, metrics_port, log_format) for n in range(task.workers)]
     running = [_Running.start(context, one) for one in orders]
     try:
@@ -180,7 +180,7 @@ def work(orders: Orders, tell: Connection) -> None:
 
 def _run(orders: Orders, stop: Stop, summary: Summary) -> None:
     task = replace(orders.task, patience=replace(orders.task.patience, retried=summary.retried))
-    online = connect_online(task.settings)
+    online = task.patience(lambda: connect_online(task.settings))
     parts = worker_parts(task, orders.taken, orders.worker, online, stop, summary, orders.board)
     with contextlib.ExitStack() as stack:
         if orders.metrics_port:

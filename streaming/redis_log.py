@@ -21,6 +21,7 @@ from forebay.language.source import EventSource, RedisStream
 from forebay.online.connection import translated
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
+from streaming.retry import Forbearance, Patience
 
 SEQUENCE_BITS = 20
 """A million entries of one millisecond; milliseconds then fit until the year 2248."""
@@ -117,21 +118,23 @@ _Entry = tuple[bytes, Mapping[bytes, bytes]]
 class StreamReader:
     """Some partitions of one source (maybe none), read together: one XREAD for all of them."""
 
-    def __init__(self, source: EventSource, client: redis.Redis, offsets: Mapping[str, int]) -> None:
+    def __init__(
+        self, source: EventSource, client: redis.Redis, offsets: Mapping[str, int], patience: Patience
+    ) -> None:
         assert isinstance(source.stream, RedisStream)
+        self._forbearance = Forbearance(patience)
         self.source, self._client, self._layout = source, client, layout_of(source.stream)
         self._chunked = source.stream.chunked
         self._streams = {name: stream_name(source.stream, name) for name in offsets}
         self._partitions = {stream: name for name, stream in self._streams.items()}
         self._next = dict(offsets)
         self._at_end: set[str] = set()
-        for partition, offset in self._next.items():
-            self._check_trimmed(partition, offset)
+        self._check_whole()
 
     @property
     def ended(self) -> bool:
-        """A stream ends where nothing is left to read."""
-        return True
+        """A stream ends where nothing is left to read, as far as its server says so."""
+        return not self._forbearance.away
 
     def ends(self) -> Sequence[End]:
         """The streams of which the last reply held nothing."""
@@ -142,10 +145,14 @@ class StreamReader:
         """Entries are whole: none."""
         return ()
 
-    def poll(self) -> list[Chunk]:
-        """The next entries of each partition that has some now."""
-        if not self._next:
-            return []
+    def poll(self) -> Sequence[Chunk]:
+        """The next entries of each partition that has some now; none while their server is away."""
+        self._at_end = set()
+        return self._forbearance(self._read) if self._next else ()
+
+    def _read(self) -> list[Chunk]:
+        if self._forbearance.away:
+            self._check_whole()
         after = {self._streams[name]: self._layout.last_id(offset) for name, offset in self._next.items()}
         asked: dict[Any, Any] = after
         with translated(self._client):
@@ -173,6 +180,11 @@ class StreamReader:
         new = int(np.searchsorted(known, self._next[partition]))  # an entry may have been archived in part
         first, self._next[partition] = self._next[partition], end
         return Chunk(self.source, partition, first, end, lines=lines[new:], offsets=known[new:])
+
+    def _check_whole(self) -> None:
+        """Refuse to begin, or to go on with a server that was away, where entries may be gone."""
+        for partition, offset in self._next.items():
+            self._check_trimmed(partition, offset)
 
     def _check_trimmed(self, partition: str, offset: int) -> None:
         """Refuse to resume where an entry at or after `offset` may be gone: trimming takes the oldest first."""

@@ -1,17 +1,26 @@
-"""How long a store that is away is waited for: one policy for every sink.
+"""How long a store that is away is waited for: one policy, for the beginning of a flow, its sinks and its logs.
 
-Lives here: the policy. It waits with growing, jittered pauses and gives up after a bound; then the error of the last
-try ends the flow, and the next flow resumes from what the stores hold. Only a store that cannot be reached is waited
+Lives here: the policy. `Patience` waits with growing, jittered pauses and gives up after a bound; then the error of the
+last try ends the flow, and the next flow resumes from what the stores hold. A reader that has other logs to read must
+not wait: `Forbearance` gives nothing meanwhile, up to the same bound. Only a store that cannot be reached is waited
 for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_any,
+    wait_exponential_jitter,
+)
 
 from forebay.errors import StoreUnavailableError
 
@@ -19,12 +28,19 @@ GIVE_UP_AFTER_S = 60.0
 """A restart of Redis or a hiccup of S3 passes within this; longer is for a person to look at."""
 WAIT_FIRST_S = 0.05
 WAIT_MAX_S = 2.0
+AGAIN_AFTER_S = 0.5
+"""The pause between two tries of a log; nobody waits in it."""
 
 T = TypeVar("T")
 
 
 def untold(error: BaseException) -> None:
     """Nobody wants to know why a call is tried again."""
+
+
+def never() -> bool:
+    """Nothing ends the waiting before its bound."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -34,13 +50,16 @@ class Patience:
     give_up_after_s: float = GIVE_UP_AFTER_S
     retried: Callable[[BaseException], None] = untold
     """Told why a call is tried again."""
+    enough: Callable[[], bool] = never
+    """Whether nobody wants to wait any more."""
+    again_after_s: float = AGAIN_AFTER_S
 
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
         retrying = Retrying(
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
-            stop=stop_after_delay(self.give_up_after_s),
+            stop=stop_any(stop_after_delay(self.give_up_after_s), lambda state: self.enough()),
             wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
             before_sleep=self._tell,
         )
@@ -50,3 +69,37 @@ class Patience:
         error = state.outcome.exception() if state.outcome else None
         if error is not None:
             self.retried(error)
+
+
+class Forbearance:
+    """Bears with a log whose store is away: a call gives nothing meanwhile, and its error after the bound."""
+
+    def __init__(self, patience: Patience, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._patience, self._clock_s = patience, clock_s
+        self._since_s: float | None = None
+        self._again_s = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether the last call gave nothing because the store could not be reached."""
+        return self._since_s is not None
+
+    def __call__(self, call: Callable[[], Sequence[T]]) -> Sequence[T]:
+        """What the call gives; nothing while its store is away. The call must lose nothing when it raises."""
+        if self.away and self._clock_s() < self._again_s:
+            return ()
+        try:
+            found = call()
+        except StoreUnavailableError as error:
+            self._bear(error)
+            return ()
+        self._since_s = None
+        return found
+
+    def _bear(self, error: StoreUnavailableError) -> None:
+        now_s = self._clock_s()
+        since_s = self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - since_s >= self._patience.give_up_after_s:
+            raise error
+        self._again_s = now_s + self._patience.again_after_s
+        self._patience.retried(error)

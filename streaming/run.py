@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import redis
 
@@ -69,17 +69,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Summary) -> None:
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
-    online = connect_online(settings)
-    definitions = _deployed(settings, online)
+    patience = Patience(options.give_up_after, _teller(options, stop, summary), lambda: stop.before_begin)
+    online = patience(lambda: connect_online(settings))
+    definitions = patience(lambda: _deployed(settings, online))
     if options.replay:
         replay(settings, definitions, options, online, stop, summary)
         return
     if options.from_instant or options.from_offset:
         raise ConfigError("--from-instant and --from-offset say where a --replay starts; a stream resumes by itself")
-    sources, patience = streamed_sources(definitions, options.source), Patience(options.give_up_after, summary.retried)
+    sources = streamed_sources(definitions, options.source)
     task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
-    replaced = running_flows(task, online)
+    replaced = patience(lambda: running_flows(task, online))
     begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
+    stop.has_begun = True
     say_begin(begun, replaced)
     for loss in summary.losses:
         LOG.warning("loss", **loss.to_dict())
@@ -89,6 +91,20 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     with _observed(begun, online, stop, summary, options.metrics_port):
         begun.to_the_end()
     summary.seconds = time.monotonic() - began_s
+
+
+def _teller(options: argparse.Namespace, stop: Stop, summary: Summary) -> Callable[[BaseException], None]:
+    """What is told of each try again; what a flow that begins waits for is said once, to whoever has started it."""
+    waiting = False
+
+    def tell(error: BaseException) -> None:
+        nonlocal waiting
+        if not (waiting or stop.has_begun or options.log_format):
+            waiting = True
+            print(f"warning: waiting up to {options.give_up_after:g} s: {error}", file=sys.stderr, flush=True)
+        summary.retried(error)
+
+    return tell
 
 
 @contextlib.contextmanager

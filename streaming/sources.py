@@ -31,6 +31,7 @@ from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
 from streaming.log import LogReader, Resume
 from streaming.redis_log import StreamReader, connect, partition_name
+from streaming.retry import Patience
 from streaming.revived_log import With
 from streaming.routing import part_names, reader_of
 from streaming.stop import Stop
@@ -113,12 +114,13 @@ class Logs:
     home: Path
     online: Callable[[], redis.Redis]
     topics: Topics
-    archived: Callable[[EventSource, Callable[[str], bool]], Archived]
+    archived: Callable[[EventSource, Callable[[str], bool], Patience], Archived]
     """What is read from the archive, of some partitions of a source."""
     resume: Resume
     """Where the log is read on behind that."""
     revived: Revived
     until_end: bool
+    patience: Patience
 
     def open(self, reader: int, readers: int) -> list[LogReader]:
         """The partitions that fall to a reader, ready to be polled."""
@@ -128,10 +130,10 @@ class Logs:
         def mine(partition: str) -> bool:
             return reader_of(source.name, partition, readers) == reader
 
-        log = self._log(source, mine)
+        log = self.patience(lambda: self._log(source, mine))
         if mine(REVIVED):
             log = With(log, self.revived, self.resume(source, REVIVED))
-        return Continued(self.archived(source, mine), log)
+        return Continued(self.patience(lambda: self.archived(source, mine, self.patience)), log)
 
     def _log(self, source: EventSource, mine: Callable[[str], bool]) -> LogReader:
         stream = source.stream
@@ -143,7 +145,7 @@ class Logs:
         assert isinstance(stream, RedisStream)
         names = [name for i in range(stream.partitions) if mine(name := partition_name(stream, i))]
         offsets = {name: self.resume(source, name) for name in names}
-        return StreamReader(source, connect(stream, self.online), offsets)
+        return StreamReader(source, connect(stream, self.online), offsets, self.patience)
 
 
 class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):

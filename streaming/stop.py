@@ -26,6 +26,8 @@ class Stop:
 
     def __init__(self, board: Board | None = None) -> None:
         self._requested, self._board = threading.Event(), board
+        self.has_begun = False
+        """Whether the flow has taken over: what it reads from then on is to be written, however long that takes."""
         self._lock = threading.Lock()
         self._error: BaseException | None = None
 
@@ -33,6 +35,11 @@ class Stop:
     def requested(self) -> bool:
         """Whether readers should end, so that what was read drains into the stores."""
         return self._requested.is_set() or (self._board is not None and self._board.stopping)
+
+    @property
+    def before_begin(self) -> bool:
+        """Whether the flow should end and has not begun: nothing is worth waiting for."""
+        return self.requested and not self.has_begun
 
     @property
     def error(self) -> BaseException | None:

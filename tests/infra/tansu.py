@@ -3,7 +3,10 @@
 Invariants: it listens on 127.0.0.1 only; killed and started again it comes back on the same port, with its topics if it
 is ``durable``. Traps: what it lists as a partition's end is behind while its last batch has several messages (fetches
 know better); it can neither add partitions nor delete records; deleting a topic that is being read brings the reading
-client down.
+client down. On S3 a fetch asks four things of it and then lists all batches of a partition, and what is not done when
+``fetch.wait.max.ms`` is over is left out: where that takes longer, a fetch gives nothing, however often it is repeated.
+It raises a partition's end before it writes the batch, so an S3 that dies in between leaves offsets without messages,
+which were not acknowledged; they are passed once later ones are there.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
 from streaming.offline import Offline
 from streaming.remembered import Remembered
+from streaming.retry import Patience
 from tests.laws.world import stored_parameters
 from tests.oracle import oracle
 
@@ -163,7 +164,8 @@ class World:
         offline = Offline(self.store, lambda source: NO_CUT)
         archived = offline.archived(sales)
         again = dict(zip(PARTITIONS, self.read_to, strict=True))
-        past = offline.replay(sales, {name: (again[name], one.next_offset) for name, one in archived.items()})
+        stretches = {name: (again[name], one.next_offset) for name, one in archived.items()}
+        past = offline.replay(sales, stretches, Patience())
         remembered = offline.remembered(sales, archived, {})
         now_us = START_US + 400 * DAY_US
         self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)

@@ -41,13 +41,13 @@ def finish(run: Simulation) -> None:
         run._as(zombie, zombie.flush)
         run._dies(zombie)
     store, source, memory = run.store, run.shop.source, run.expected.memory
-    refused = check_dead_letters(store, run.log)
+    refused = check_dead_letters(store, source, run.log)
     online = {place for place, is_refused in memory.refused.items() if is_refused}
     offline = refused & memory.refused.keys()
     assert offline == online, f"refused offline {offline}, online {online}"
     counts = counted(run.log, refused)
     check_archive(store, source, counts, len(run.expected.history))
-    check_repairs(store, run.log, refused)
+    check_repairs(store, source, run.log, refused)
     for view in run.shop.views:
         check_streamed(store, source, view, run.starts[view.key])
     _repair(run)

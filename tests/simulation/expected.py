@@ -100,7 +100,7 @@ class Expected:
 
     def entities(self, view: WindowedView) -> list[str]:
         """Everybody, and somebody unknown."""
-        return [*(SHOPS if view.name == "by_shop" else BUYERS), "nobody"]
+        return [*(SHOPS if view.entity.name == "shop" else BUYERS), "nobody"]
 
     def look(self, view: WindowedView, entity: str) -> Seen:
         """What stands beside the tiles of an entity, and what of the log it has been given."""

@@ -36,9 +36,9 @@ def counted(log: Log, refused: frozenset[Place]) -> dict[Place, Event]:
     return {(name, offset): event for name, one in judged.items() for offset, event in one.counts.items()}
 
 
-def check_dead_letters(store: OfflineStore, log: Log) -> frozenset[Place]:
+def check_dead_letters(store: OfflineStore, source: EventSource, log: Log) -> frozenset[Place]:
     """What is no event is a dead letter once, for its reason, with its bytes; which were refused by the clock."""
-    table = store.dead_letters().scan().to_pylist()
+    table = store.dead_letters().scan(source.name).to_pylist()
     found = Counter((row["source_partition"], row["source_offset"]) for row in table)
     twice = [place for place, count in found.items() if count > 1]
     assert not twice, f"dead letters are there twice: {twice}"
@@ -63,9 +63,9 @@ def check_archive(store: OfflineStore, source: EventSource, counts: Mapping[Plac
     assert len(rows) - len(streamed) == loaded
 
 
-def check_repairs(store: OfflineStore, log: Log, refused: frozenset[Place]) -> None:
+def check_repairs(store: OfflineStore, source: EventSource, log: Log, refused: frozenset[Place]) -> None:
     """Every late event's date is marked, as late."""
-    rows = store.repairs().scan().to_pylist()
+    rows = store.repairs().scan(source.name).to_pylist()
     judged = {name: log.judge(name, refused) for name in log.lines}
     late = {day_text(one.counts[offset].ts) for one in judged.values() for offset in one.late}
     marked = {row["day"] for row in rows if row["reason"] == LATE}

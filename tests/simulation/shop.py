@@ -110,14 +110,27 @@ class Shop:
     visits: WindowedView
 
     @classmethod
-    def make(cls, stream: RedisStream | KafkaTopic | None, dedupe: bool) -> Shop:
-        """A shop whose log is files, some Redis Streams or a topic."""
-        source = replace(_source, dedupe="30m" if dedupe else None)
+    def make(
+        cls,
+        stream: RedisStream | KafkaTopic | None,
+        dedupe: bool,
+        suffix: str = "",
+        history_start: str = HISTORY,
+    ) -> Shop:
+        """A shop whose log is files, some Redis Streams or a topic; the names of one beside another get a suffix."""
+        source = replace(
+            _source, name=_source.name + suffix, dedupe="30m" if dedupe else None, history_start=history_start
+        )
         if stream is not None:
             source = replace(source, stream=stream)
-        views = tuple(replace(view, source=source) for view in (_by_buyer, _by_shop))
-        visits = replace(_visits, source=Sessionize(source, gap="20m", longest="1h"))
-        return cls(source, views, FeatureService("shop", version=1, features=list(views)), visits)
+        views = tuple(replace(view, name=view.name + suffix, source=source) for view in (_by_buyer, _by_shop))
+        visits = replace(_visits, name=_visits.name + suffix, source=Sessionize(source, gap="20m", longest="1h"))
+        return cls(source, views, FeatureService(f"shop{suffix}", version=1, features=list(views)), visits)
+
+    @property
+    def all_views(self) -> tuple[WindowedView, ...]:
+        """Its views, that of sessions too."""
+        return (*self.views, self.visits)
 
     @property
     def definitions(self) -> Definitions:
@@ -143,7 +156,7 @@ class Event:
         """The entity of a view that it is of; `None` where it does not count there."""
         if view.sessions is not None:
             return self.buyer
-        if view.name == "by_buyer":
+        if view.entity.name == "buyer":
             return self.buyer if self.cents is not None and self.cents >= 0 else None
         return self.shop
 

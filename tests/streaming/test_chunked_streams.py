@@ -21,7 +21,8 @@ from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from streaming.chunk import EVENTS_MAX
 from streaming.log_ends import LogEnd, LogEnds
-from streaming.redis_log import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, StreamReader, layout_of, partition_name
+from streaming.redis_log import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, StreamReader, connect, layout_of, partition_name
+from streaming.retry import Patience
 from streaming.trimming import Trimming
 from tests.infra.valkey import Valkey
 from tests.streaming.world import World, await_that, lines, merchant, orders, with_repeats
@@ -44,7 +45,7 @@ def source_of(key: str, dedupe: str | None = None, **more: Any) -> EventSource:
 
 
 def reader(client: redis.Redis, key: str, offset: int = 0) -> StreamReader:
-    return StreamReader(source_of(key, chunked=True), client, {f"{key}~chunked:0": offset})
+    return StreamReader(source_of(key, chunked=True), client, {f"{key}~chunked:0": offset}, Patience())
 
 
 def read_all(stream: StreamReader) -> dict[int, bytes | None]:
@@ -126,12 +127,12 @@ class Streamed:
     key: str
 
     @classmethod
-    def make(cls, home: Path, url: str, namespace: str, **more: Any) -> Streamed:
+    def make(cls, home: Path, online_url: str, namespace: str, **more: Any) -> Streamed:
         source = source_of(f"{namespace}-orders", **more)
         features = [Count("n", windows=[None], default=0), Sum("spend", of="amount", windows=["1h"], default=0)]
         view = WindowedView("v", version=1, entity=merchant, source=source, features=features)
         home.mkdir(exist_ok=True)
-        settings = Settings(home, url, str(home / "offline"), namespace=namespace)
+        settings = Settings(home, online_url, str(home / "offline"), namespace=namespace)
         online = connect_online(settings)
         Registry.open(settings, online).apply(Definitions.of(view))
         assert isinstance(source.stream, RedisStream)
@@ -140,10 +141,11 @@ class Streamed:
     def append(self, more: Sequence[bytes], seed: int) -> None:
         """Append events, in chunks of any size where they may be chunks."""
         chance, at = random.Random(seed), 0
+        log = connect(self.stream, lambda: self.world.online)
         while at < len(more):
             size = chance.choice([1, 2, 3, 9]) if self.stream.chunked else 1
             field = "events" if self.stream.chunked else "event"
-            self.world.online.xadd(self.key, {field: b"\n".join(more[at : at + size])})
+            log.xadd(self.key, {field: b"\n".join(more[at : at + size])})
             at += size
 
     def archived(self) -> list[tuple[Any, ...]]:

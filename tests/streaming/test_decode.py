@@ -15,6 +15,7 @@ from streaming.decode import Decoded, Decoder
 from streaming.heartbeat import Heartbeat, Quiet
 from streaming.offline import Offline
 from streaming.remembered import Remembered, Settled
+from streaming.retry import Patience
 
 NOW_US = day_us("2024-03-02")
 SOURCE = EventSource(
@@ -98,7 +99,7 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     assert positions["p"].heartbeat_us == NOW_US + MINUTE_US, "it must not move the horizon of duplicates"
     remembered = offline.remembered(SOURCE, positions, {})
     decode = Decoder({}, lambda source, partition: remembered[partition], lambda: NOW_US)
-    past = offline.replay(SOURCE, {"p": (resume, 6)}).poll()
+    past = offline.replay(SOURCE, {"p": (resume, 6)}, Patience()).poll()
     found = [*map(decode, past), *(decode(chunk(n, lines[n : n + 2])) for n in range(6, 10, 2))]
     offsets = [offset for one in found for offset, _ in kept(one)]
     assert offsets == [offset for offset in (0, 1, 2, 3, 5, 8, 9) if offset >= resume]

@@ -15,6 +15,7 @@ from forebay.errors import ConfigError, StoreError
 from streaming.chunk import EVENTS_MAX
 from streaming.file_log import LineFile, files_of, open_file
 from streaming.redis_log import StreamReader, id_before, offset_of
+from streaming.retry import Patience
 from tests.infra.valkey import Valkey
 
 SOURCE = EventSource(
@@ -156,7 +157,7 @@ def streams(client: redis.Redis, key: str, **offsets: int) -> StreamReader:
     source = EventSource(
         "clicks", schema=SOURCE.schema, timestamp="ts", event_id="event_id", stream=RedisStream(key, 2)
     )
-    return StreamReader(source, client, {f"{key}:{i[1:]}": offset for i, offset in offsets.items()})
+    return StreamReader(source, client, {f"{key}:{i[1:]}": offset for i, offset in offsets.items()}, Patience())
 
 
 def test_streams_are_read_together_and_resumed_by_offset(valkey: Valkey, namespace: str) -> None:

@@ -22,8 +22,9 @@ CHECKOUT = Path(__file__).parents[2]
 END_S = 120.0
 CLEARING_UP = "resource_tracker"
 UNDERSTOOD = re.compile(
-    r"^(warning: the online store had lost writes: .*|error: .*(took over|lost its data|lost writes|Cannot reach|"
-    r"cannot be reached|does not answer|still loading|was killed by signal 9).*)?$"
+    r"^(warning: (the online store had lost writes: |waiting up to ).*"
+    r"|error: .*(took over|lost its data|lost writes|Cannot reach|cannot be reached|does not answer|"
+    r"still loading|was killed by signal 9).*)?$"
 )
 """What a flow may say on stderr while things are hit."""
 

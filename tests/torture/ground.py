@@ -30,6 +30,8 @@ from tests.infra.valkey import Valkey
 from tests.simulation.shop import Shop
 
 TOPIC, PARTITIONS = "sales", 3
+FETCH_WAIT_MS = 1000
+"""Within it Tansu has to list a partition's batches (tests/infra/tansu.py): at 100 ms a loaded machine got nothing."""
 OF_THE_MACHINE = ("FOREBAY_", "AWS_", "BYTEWAX_")
 
 
@@ -89,7 +91,7 @@ def ground(*, dedupe: bool) -> Iterator[Ground]:
             "FOREBAY_OFFLINE_URL": f"{s3.url}/torture",
             "FOREBAY_NAMESPACE": "torture",
             "FOREBAY_KAFKA_BROKERS": broker.brokers,
-            "FOREBAY_KAFKA_FETCH_WAIT_MAX_MS": "100",  # each fetch makes Tansu look through the bucket
+            "FOREBAY_KAFKA_FETCH_WAIT_MAX_MS": str(FETCH_WAIT_MS),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_MACHINE)}
         with mock.patch.dict(os.environ, {**kept, **told}, clear=True):

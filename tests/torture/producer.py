@@ -10,13 +10,15 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from forebay.ingest.batch import TOMBSTONE
 from tests.simulation.shop import Customers, Line, Log
-from tests.torture.ground import PARTITIONS, TOPIC, Ground
+from tests.torture.ground import FETCH_WAIT_MS, PARTITIONS, TOPIC, Ground
 
 BUYERS, SHOPS = tuple(f"b{n}" for n in range(40)), tuple(f"s|{n}" for n in range(9))
 RATE = 100
@@ -24,7 +26,7 @@ RATE = 100
 TURN_S = 0.02
 LINGER_MS = 700
 """Tansu keeps each batch as an object and looks through them at each fetch: of many small ones it gives nothing."""
-FLUSH_S = 120.0
+FLUSH_S, GIVEN_S = 120.0, 30.0
 QUIET_S = 3.0
 """A log that gives nothing for so long, and has all that was acknowledged, is at its end."""
 TOMBSTONES = 0.002
@@ -82,22 +84,42 @@ class Production(threading.Thread):
     def log(self) -> Log:
         """All that the broker has, read from the beginning."""
         log = Log(self._ground.shop.source.dedupe is not None, {name: {} for name in self._ground.partitions})
+        read_s = time.monotonic()
+        with self._reader() as consumer:
+            while time.monotonic() - read_s < QUIET_S or not self._has_all(log):
+                for name, offset, value in _messages(consumer):
+                    log.lines[name][offset] = self.lines[value]
+                    read_s = time.monotonic()
+                assert time.monotonic() - read_s < FLUSH_S, "the broker does not give what it acknowledged"
+        return log
+
+    def given(self) -> dict[str, int]:
+        """How far a client of its own is given each partition, within a while."""
+        ends, began_s = dict.fromkeys(self.acknowledged, 0), time.monotonic()
+        with self._reader() as consumer:
+            while time.monotonic() - began_s < GIVEN_S and ends != self.acknowledged:
+                ends |= {name: offset + 1 for name, offset, _ in _messages(consumer)}
+        return ends
+
+    @contextmanager
+    def _reader(self) -> Iterator[Consumer]:
         settings: dict[str, Any] = {
             "group.id": "reckoning",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
         }
         consumer = Consumer(self._ground.broker.client | settings)
         consumer.assign([TopicPartition(TOPIC, n, 0) for n in range(PARTITIONS)])
-        read_s = time.monotonic()
-        while time.monotonic() - read_s < QUIET_S or not self._has_all(log):
-            for message in consumer.consume(1000, timeout=0.2):
-                if message.error() is None:
-                    log.lines[f"{TOPIC}:{message.partition()}"][message.offset()] = self.lines[message.value() or b""]
-                    read_s = time.monotonic()
-            assert time.monotonic() - read_s < FLUSH_S, "the broker does not give what it acknowledged"
+        yield consumer
         consumer.close()
-        return log
 
     def _has_all(self, log: Log) -> bool:
         return all(next(reversed(log.lines[name]), -1) + 1 >= end for name, end in self.acknowledged.items())
+
+
+def _messages(consumer: Consumer) -> Iterator[tuple[str, int, bytes]]:
+    for message in consumer.consume(1000, timeout=0.2):
+        offset = message.offset()
+        if message.error() is None and offset is not None:
+            yield f"{TOPIC}:{message.partition()}", offset, message.value() or b""

@@ -39,7 +39,12 @@ KILLS_PER_HIT = 5
 """Of each other kind of hit there is one for so many kills."""
 SPINE_ROWS = 200
 LAST_S = 900.0
-"""The last flow has all the time that the broker needs: Tansu gives one batch a fetch."""
+"""The last flow has all the time that the broker needs (what Tansu takes it for is in tests/infra/tansu.py).
+
+A flow that once waited in vain for three last events waited for the broker: S3 listed a partition in 90 to 370 ms on
+a loaded machine, and a fetch had 100. A run that fails says how far a client of its own is given the log: as far as the
+flow got, and it is the broker that has to be looked at; further, and it is the flow.
+"""
 
 
 def repeat(seed: int, kills: int) -> str:
@@ -73,6 +78,7 @@ class Torture:
                 self._reckon(on, production.log(), said)
             except BaseException:
                 self._say(f"applied {on.applied()}, archived {on.archived()}, produced {production.acknowledged}")
+                self._say(f"given to another client: {production.given()}")
                 if hits.flow is not None:
                     self._say(hits.flow.stacks())
                 raise
