@@ -26,6 +26,8 @@ from streaming.lateness import INT64_MIN, late_rows
 from streaming.remembered import Remembered, Settled, fresh_dedupe
 
 Mask = npt.NDArray[np.bool_]
+EVENT_BYTES = 1024
+"""What an event that waits may take, and not more, by and large."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Decoded:
     late: Mask
     duplicates: int
     archived: bool = False
+
+    @property
+    def weight(self) -> int:
+        """What it counts in the backlog: a dead letter is an event, and may be a thousand times as large as one."""
+        return len(self.batch) + sum(1 + len(letter.raw) // EVENT_BYTES for letter in self.dead)
 
     @property
     def newest_us(self) -> int:

@@ -78,7 +78,7 @@ class DeltaWriter:
             return
         if item.archived:
             return
-        self._backlog.add("offline", len(item.batch))
+        self._backlog.add("offline", item.weight)
         with self._wake:
             self._pending.decoded.append(item)
 
@@ -143,4 +143,4 @@ class DeltaWriter:
             added = self._patience(self._timed("archive", partial(self._offline.append_events, chunks)))
             self._summary.archived(source, added.events, added.late, added.duplicates, added.dead, added.marked)
             self._archived(source, {one.batch.partition: one.batch.next_offset for one in chunks})
-        self._backlog.done("offline", sum(len(one.batch) for one in decoded))
+        self._backlog.done("offline", sum(one.weight for one in decoded))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 LETTER = ("recorded_at", "source", "source_partition", "source_offset", "reason", "detail")
 RAW_SHOWN = 120
 """Bytes of a refused event that a table shows; `--json` prints all."""
+CUT_SHOWN = 5
+"""Letters that cannot be replayed, and are said to be where; `--json` prints all."""
 
 
 def dead_letters(
@@ -106,12 +109,29 @@ def _replay(deployed: Deployed, source: EventSource, reason: str | None, as_json
     done = offline.revived().revive(judge, offline.dead_letters(), offline.archive(source), reason)
     if as_json:
         left = dict(sorted(done.left.items()))
-        print_json({"source": source.name, "replayed": done.revived, "duplicates": done.duplicates, "left": left})
+        names = ("source_partition", "source_offset", "size")
+        said = {"source": source.name, "replayed": done.revived, "duplicates": done.duplicates, "left": left}
+        print_json(said | {"cut": [dict(zip(names, one, strict=True)) for one in done.cut]})
         return
     twice = f", {counted(done.duplicates, 'duplicate')} of archived events dropped" if done.duplicates else ""
     say(f"{counted(done.revived, 'event')} replayed{twice}: the stream applies them, or will once it runs")
     still = ", ".join(f"{count:,} {name}" for name, count in sorted(done.left.items()))
     say(f"Still dead: {still or 'none'}")
+    if done.cut:
+        say(_cut_text(source, done.cut))
+
+
+def _cut_text(source: EventSource, cut: Sequence[tuple[str, int, int | None]]) -> str:
+    """Why some letters can not be replayed, and what is to be done with them."""
+    from forebay.cli.printing import counted
+
+    where = ", ".join(f"{partition} at {offset}" for partition, offset, _ in cut[:CUT_SHOWN])
+    more = f" and {len(cut) - CUT_SHOWN:,} more" if len(cut) > CUT_SHOWN else ""
+    return (
+        f"{counted(len(cut), 'letter')} cannot be replayed, for some of the bytes are gone ({where}{more}). Read them "
+        f"from the log at that place, if it still has them, and send them again in events of at most 64 KiB, or load "
+        f"them as a file: forebay load {source.name} FILE"
+    )
 
 
 def _codec(deployed: Deployed, source: EventSource) -> Codec | None:

@@ -21,6 +21,7 @@ from forebay.ingest.batch import (
     EVENT_BYTES_MAX,
     EVENT_ID,
     FUTURE,
+    LETTER_BYTES_MAX,
     MISSING_EVENT_ID,
     MISSING_TIMESTAMP,
     SOURCE_OFFSET,
@@ -53,9 +54,8 @@ class Offered:
 
     def letter(self, row: int, reason: str, detail: str) -> DeadLetter:
         """The dead letter of one row."""
-        raw = self.raw(row)[:EVENT_BYTES_MAX]
-        offset = int(self.offsets[row])
-        return DeadLetter(self.source.name, self.partition, offset, reason, detail[:DETAIL_LENGTH_MAX], raw)
+        raw, offset, detail = self.raw(row), int(self.offsets[row]), detail[:DETAIL_LENGTH_MAX]
+        return DeadLetter(self.source.name, self.partition, offset, reason, detail, raw[:LETTER_BYTES_MAX], len(raw))
 
 
 def admit(

@@ -19,6 +19,8 @@ DECIMAL_DIGITS = 18
 """2^53 units have 16 digits; 18 fill an int64."""
 EVENT_BYTES_MAX = 64 * 1024
 """An event is a fact with a few columns; what is longer is a mistake, and would be kept in every store."""
+LETTER_BYTES_MAX = 1024 * 1024
+"""What is kept of what was no event: all that a Kafka broker takes as one message, by default."""
 EVENT_ID, SOURCE_OFFSET = "event_id", "source_offset"
 
 MALFORMED, TOO_LARGE, WRONG_TYPE, INFINITE = "malformed", "too_large", "wrong_type", "infinite"
@@ -57,7 +59,9 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """An event that was refused: where it stood, why (one of REASONS), the reason in words, and its bytes."""
+    """An event that was refused: where it stood, why (one of REASONS), the reason in words, its bytes (of more than
+    LETTER_BYTES_MAX the first), and how many it had.
+    """
 
     source: str
     partition: str
@@ -65,6 +69,7 @@ class DeadLetter:
     reason: str
     detail: str
     raw: bytes
+    size: int
 
 
 def stored_type(kind: AnyType) -> pa.DataType:

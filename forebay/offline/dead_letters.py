@@ -1,7 +1,8 @@
 """The table `dead_letters`: events that were refused, with the reason, for whoever repairs their producer.
 
 Columns: `source`, `source_partition`, `source_offset`, `reason` (a slug), `detail`, `raw` (the bytes that came, cut
-off at 64 KiB), `recorded_at`, `date` (the UTC date on which it was recorded). Exactly once: the position
+off at 1 MiB), `size` (how many came; null in rows of before, which were cut off at 64 KiB), `recorded_at`, `date` (the
+UTC date on which it was recorded). Exactly once: the position
 `<source>/<partition>` is the first offset that has not been judged; `<source>/flow` is the number of the flow that may
 append.
 """
@@ -9,6 +10,7 @@ append.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,10 +30,30 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("raw", pa.binary()),
+        ("size", pa.int64()),
         ("recorded_at", INSTANT),
         (DATE, pa.string()),
     ]
 )
+
+
+UNSIZED_BYTES_MAX = 64 * 1024
+"""Where rows without a size were cut off."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one letter of a partition."""
+
+    offset: int
+    raw: bytes
+    reason: str
+    size: int | None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether some of its bytes are gone."""
+        return len(self.raw) >= UNSIZED_BYTES_MAX if self.size is None else self.size > len(self.raw)
 
 
 class DeadLetters:
@@ -91,13 +113,13 @@ class DeadLetters:
         found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
         return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
 
-    def places(self, source: str, reason: str | None = None) -> list[tuple[str, int]]:
-        """Partition and offset of the letters of a source, all or those with a reason, in their order."""
+    def places(self, source: str, reason: str | None = None) -> list[tuple[str, int, int]]:
+        """Partition, offset and most bytes of the letters of a source, all or those with a reason, in their order."""
         where = pc.field("source") == source
-        rows = self.table.read(
-            ["source_partition", SOURCE_OFFSET], where if reason is None else where & (pc.field("reason") == reason)
-        )
-        return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True))
+        where = where if reason is None else where & (pc.field("reason") == reason)
+        rows = self.table.read(["source_partition", SOURCE_OFFSET, "size"], where)
+        sizes = pc.fill_null(rows["size"], UNSIZED_BYTES_MAX).to_pylist()
+        return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), sizes, strict=True))
 
     def reasons(self, source: str) -> dict[tuple[str, str, int], str]:
         """The reason of each letter of a source, by source, partition and offset."""
@@ -106,15 +128,16 @@ class DeadLetters:
         columns = [rows[name].to_pylist() for name in names]
         return {(of, name, n): reason for of, name, n, reason in zip(*columns, strict=True)}
 
-    def at(self, source: str, partition: str, offsets: Sequence[int]) -> list[tuple[int, bytes, str]]:
-        """Offset, bytes and reason of the letters of a partition at some offsets, in their order."""
+    def at(self, source: str, partition: str, offsets: Sequence[int]) -> list[Kept]:
+        """The letters of a partition at some offsets, in their order."""
         where = (
             (pc.field("source") == source)
             & (pc.field("source_partition") == partition)
             & pc.field(SOURCE_OFFSET).isin(list(offsets))
         )
-        rows = self.table.read([SOURCE_OFFSET, "raw", "reason"], where).sort_by(SOURCE_OFFSET)
-        return list(zip(*(rows[name].to_pylist() for name in (SOURCE_OFFSET, "raw", "reason")), strict=True))
+        names = [SOURCE_OFFSET, "raw", "reason", "size"]
+        rows = self.table.read(names, where).sort_by(SOURCE_OFFSET)
+        return [Kept(*row) for row in zip(*(rows[name].to_pylist() for name in names), strict=True)]
 
     def scan(self, source: str | None = None) -> pa.Table:
         """All of them, or those of a source, the newest first."""
@@ -138,6 +161,7 @@ def _rows(letters: Sequence[DeadLetter], recorded_at_us: int) -> pa.Table:
         [letter.reason for letter in letters],
         [letter.detail for letter in letters],
         [letter.raw for letter in letters],
+        [letter.size for letter in letters],
         [recorded_at_us] * count,
         [day_text(recorded_at_us)] * count,
     ]

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from forebay.errors import RequestError
 from forebay.ingest.arrow import conform, mismatches
-from forebay.ingest.batch import EVENT_BYTES_MAX, EVENT_ID, DeadLetter, EventBatch
+from forebay.ingest.batch import EVENT_ID, LETTER_BYTES_MAX, DeadLetter, EventBatch
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.offline.archive import LOAD, Archive, archived
@@ -31,8 +31,9 @@ from forebay.offline.dead_letters import DeadLetters
 
 BATCH_ROWS = 64 * 1024
 LINES_BATCH = 16 * 1024
+BATCH_BYTES = 64 * 1024 * 1024
+"""Bytes of lines that are decoded at once, and of dead letters before they are committed."""
 LETTERS_HELD_MAX = 1024
-"""Dead letters in memory before they are committed; each holds up to EVENT_BYTES_MAX."""
 NDJSON, PARQUET = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz"), (".parquet",)
 Decoded = tuple[EventBatch, list[DeadLetter]]
 
@@ -68,7 +69,7 @@ def load(archive: Archive, file: Path) -> Loaded:
         files.write(archived(archive.source, [batch], now_us))
         held += refused
         rows, dead = rows + len(batch), dead + len(refused)
-        if len(held) > LETTERS_HELD_MAX:
+        if len(held) > LETTERS_HELD_MAX or sum(len(letter.raw) for letter in held) > BATCH_BYTES:
             letters.append(held, now_us)
             held = []
     letters.append(held, now_us)
@@ -111,11 +112,13 @@ def _decoded(archive: Archive, partition: str, file: Path, now_us: int) -> Itera
         return
     with _open(file) as stream:
         lines: list[bytes] = []
+        size = 0
         for line in _lines(file, stream):
             lines.append(line)
-            if len(lines) == LINES_BATCH:
+            size += len(line)
+            if len(lines) == LINES_BATCH or size > BATCH_BYTES:
                 yield decode_json(archive.source, partition, offset, lines, now_us, archive.limits)
-                offset, lines = offset + len(lines), []
+                offset, lines, size = offset + len(lines), [], 0
         if lines:
             yield decode_json(archive.source, partition, offset, lines, now_us, archive.limits)
 
@@ -132,12 +135,12 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _lines(file: Path, stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; of one that is too long, just so much that it is seen to be."""
+    """Lines without their ends; of one that is longer than a dead letter, just so much that it is seen to be."""
     try:
-        while line := stream.readline(EVENT_BYTES_MAX + 2):
+        while line := stream.readline(LETTER_BYTES_MAX + 2):
             rest = line
-            while rest and not rest.endswith(b"\n") and len(line) > EVENT_BYTES_MAX:
-                rest = stream.readline(EVENT_BYTES_MAX)
+            while rest and not rest.endswith(b"\n") and len(line) > LETTER_BYTES_MAX:
+                rest = stream.readline(LETTER_BYTES_MAX)
             yield line.rstrip(b"\r\n")
     except (EOFError, OSError, zlib.error) as error:
         raise RequestError(f"{str(file)!r} cannot be read to its end: {error}. Nothing was loaded") from None

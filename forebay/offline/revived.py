@@ -14,8 +14,9 @@ it was revived). The position `<source>` is the next offset.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,14 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import EVENT_BYTES_MAX, EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch
+from forebay.ingest.batch import EVENT_ID, INSTANT, LETTER_BYTES_MAX, SOURCE_OFFSET, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.instants import day_text
 from forebay.language.source import EventSource
 from forebay.offline.archive import LOAD, REVIVED, SOURCE_PARTITION, Archive
 from forebay.offline.data_files import DATE
-from forebay.offline.dead_letters import DeadLetters
+from forebay.offline.dead_letters import DeadLetters, Kept
 from forebay.offline.lake_table import Commit, LakeTable, Position
 from forebay.offline.location import Location
 
@@ -47,8 +48,8 @@ SCHEMA = pa.schema(
         (DATE, pa.string()),
     ]
 )
-LETTERS_MAX = 1024
-"""Letters judged and committed together; each holds up to EVENT_BYTES_MAX."""
+LETTERS_MAX, BYTES_MAX = 1024, 64 * 1024 * 1024
+"""Letters that are judged and committed together."""
 Place = tuple[str, int]
 """The partition and the offset of a letter."""
 
@@ -80,12 +81,14 @@ class Judge:
 @dataclass(frozen=True)
 class Outcome:
     """What reviving did: letters that are events now, those that the archive holds already (of a source with
-    `dedupe`), and the others by the reason that holds now.
+    `dedupe`), the others by the reason that holds now, and those of them that cannot be judged, because some of their
+    bytes are gone: partition, offset and bytes.
     """
 
     revived: int
     duplicates: int
     left: Counter[str]
+    cut: Sequence[tuple[str, int, int | None]] = field(default_factory=list)
 
 
 class Revived:
@@ -111,29 +114,26 @@ class Revived:
 
     def revive(self, judge: Judge, letters: DeadLetters, archive: Archive, reason: str | None = None) -> Outcome:
         """Judge the letters of a source again, all or those with a reason; it may be interrupted and repeated."""
-        revived, duplicates, left = 0, 0, Counter[str]()
+        revived, duplicates, left, cut = 0, 0, Counter[str](), list[tuple[str, int, int | None]]()
         for partition, group in self._open(letters, judge.source.name, reason):
-            whole = [(offset, raw) for offset, raw, _ in group if len(raw) < EVENT_BYTES_MAX]
-            left.update(why for _, raw, why in group if len(raw) >= EVENT_BYTES_MAX)  # the rest of it is gone
+            cut += [(partition, one.offset, one.size) for one in group if one.is_cut]
+            left.update(one.reason for one in group if one.is_cut)
+            whole = [(one.offset, one.raw) for one in group if not one.is_cut]
             if not whole:
                 continue
             batch, still = judge(partition, whole)
             left += still
             added = self._append(batch, judge.now_us, archive)
             revived, duplicates = revived + added[0], duplicates + added[1]
-        return Outcome(revived, duplicates, left)
+        return Outcome(revived, duplicates, left, cut)
 
-    def _open(
-        self, letters: DeadLetters, source: str, reason: str | None
-    ) -> Iterator[tuple[str, list[tuple[int, bytes, str]]]]:
-        """Offset, bytes and reason of the letters that are still ones, a group of one partition at a time."""
+    def _open(self, letters: DeadLetters, source: str, reason: str | None) -> Iterator[tuple[str, list[Kept]]]:
+        """The letters that are still ones, a group of one partition at a time."""
         settled = {(partition, offset) for _, partition, offset in self.settled(source)}
-        places = [place for place in letters.places(source, reason) if place not in settled]
-        for first in range(0, len(places), LETTERS_MAX):
-            group = places[first : first + LETTERS_MAX]
-            for partition in sorted({name for name, _ in group}):
-                rows = letters.at(source, partition, [offset for name, offset in group if name == partition])
-                yield partition, rows
+        places = [place for place in letters.places(source, reason) if place[:2] not in settled]
+        for partition, group in itertools.groupby(places, lambda place: place[0]):
+            for offsets in _groups((offset, size) for _, offset, size in group):
+                yield partition, letters.at(source, partition, offsets)
 
     def _append(self, batch: EventBatch, now_us: int, archive: Archive) -> tuple[int, int]:
         """Revive the events of some letters that are not yet: how many, and how many of those are duplicates."""
@@ -163,6 +163,20 @@ class Revived:
         if len(offered):
             self.table.append(prepare)
         return added
+
+
+def _groups(letters: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Offsets of letters, of so many as are read together; `letters` are offsets and sizes."""
+    offsets: list[int] = []
+    held = 0
+    for offset, size in letters:
+        if offsets and (len(offsets) == LETTERS_MAX or held + min(size, LETTER_BYTES_MAX) > BYTES_MAX):
+            yield offsets
+            offsets, held = [], 0
+        offsets.append(offset)
+        held += min(size, LETTER_BYTES_MAX)
+    if offsets:
+        yield offsets
 
 
 def _rows(batch: EventBatch, now_us: int) -> pa.Table:

@@ -44,12 +44,24 @@ def test_letters_are_listed_counted_and_replayed_after_a_fix(
     monkeypatch.delitem(sys.modules, module.stem)
     assert cli("apply").code == 0
     done = json.loads(cli("dead-letters", "clicks", "--replay", "--reason", "before_history", "--json").out)
-    assert done == {"source": "clicks", "replayed": 1, "duplicates": 0, "left": {}}
+    assert done == {"source": "clicks", "replayed": 1, "duplicates": 0, "left": {}, "cut": []}
     again = cli("dead-letters", "clicks", "--replay").out
     assert "0 events replayed" in again
     assert "Still dead: 1 malformed, 1 wrong_type" in again
     after = json.loads(cli("dead-letters", "--json").out)
     assert (after["counts"], after["replayed"]) == ({"malformed": 1, "wrong_type": 1}, 1)
+
+
+def test_what_was_cut_is_said_to_be_gone_and_where_it_was(cli: Cli, project: Path, deployment: Deployment) -> None:
+    cli("apply")
+    (project / "long.ndjson").write_bytes(b"x" * 3_000_000 + b"\n{}\n" + b"y" * (1024 * 1024) + b"\n")
+    assert "3 dead letters" in cli("load", "clicks", "long.ndjson").out
+    said = cli("dead-letters", "clicks", "--replay").out
+    assert "Still dead: 1 missing_timestamp, 2 too_large" in said
+    assert "1 letter cannot be replayed, for some of the bytes are gone (load:" in said
+    assert " at 0). Read them from the log at that place" in said
+    (cut,) = json.loads(cli("dead-letters", "clicks", "--replay", "--json").out)["cut"]
+    assert (cut["source_offset"], cut["size"] > 1024 * 1024) == (0, True)
 
 
 def test_what_cannot_be_replayed_is_refused_in_one_line(cli: Cli, project: Path, deployment: Deployment) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from forebay import Bool, Decimal, EventSource, Float64, Int64, String, Timestamp
 from forebay.ingest.arrow import conform
-from forebay.ingest.batch import EVENT_BYTES_MAX, REASONS, event_schema
+from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, REASONS, event_schema
 from forebay.ingest.json import decode_json
 from forebay.instants import instant_text, instant_us
 from forebay.language.source import content_hash
@@ -134,6 +134,7 @@ GARBAGE = [
     b'{"event_id":"\xff","ts":1}', b'{"event_id":["a"],"ts":1}', b'{"event_id":"a","ts":"2024-01-01T00:00:00"}',
     b'{"event_id":"a","ts":1,"cents":"1e9999"}', b'{"event_id":"a","ts":1,"cents":"' + b"9" * 9_999 + b'"}',
     b'{"event_id":"a","ts":1,"cents":"NaN"}', b'{"event_id":"123456789","ts":1}', b"x" * (EVENT_BYTES_MAX + 1),
+    b"y" * (LETTER_BYTES_MAX + 1),
     b'{"event_id":"a","ts":"9999-12-31T23:59:59Z"}', b'{"event_id":"a","ts":1,"seen":"0000-01-01T00:00:00Z"}',
 ]  # fmt: skip
 GOOD = b'{"event_id":"good","ts":"2024-06-01T14:00:00+02:00","cents":12.345,"unknown":[{}],"whole":5.0}'
@@ -145,7 +146,7 @@ def test_a_bad_line_takes_nobody_with_it(line: bytes) -> None:
 
     assert batch.table["source_offset"].to_pylist() == [100, 102]
     assert batch.table["cents"].to_pylist() == [decimal.Decimal("12.34")] * 2
-    assert [(d.offset, d.raw) for d in dead] == [(101, line[:EVENT_BYTES_MAX])]
+    assert [(d.offset, d.raw, d.size) for d in dead] == [(101, line[:LETTER_BYTES_MAX], len(line))]
     assert dead[0].reason in REASONS
     assert dead[0].detail
 

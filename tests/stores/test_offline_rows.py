@@ -79,7 +79,7 @@ def test_rows_outside_of_the_range_are_refused(tmp_path: Any) -> None:
 
 
 def letter(offset: int, partition: str = "p") -> DeadLetter:
-    return DeadLetter("s", partition, offset, "malformed", "not JSON", b"\xff{")
+    return DeadLetter("s", partition, offset, "malformed", "not JSON", b"\xff{", 2)
 
 
 def test_dead_letters_are_there_once(offline_url: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from forebay import Bool, Decimal, EventSource, FileStream, Float64, Int64, String, Timestamp
-from forebay.ingest.batch import EVENT_BYTES_MAX, DeadLetter
+from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, DeadLetter
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
 from forebay.offline import revived
+from forebay.offline.lake_table import Commit
 from forebay.offline.revived import Judge, Outcome
 from forebay.offline.tables import OfflineStore
 from tests.stores.conftest import Killed
@@ -46,7 +48,10 @@ def event(n: int, days: int = 0) -> bytes:
 
 
 def letters(store: OfflineStore, raws: list[bytes], partition: str = "a", reason: str = "future") -> None:
-    found = [DeadLetter("shop", partition, 2 * n, reason, "why", raw) for n, raw in enumerate(raws)]
+    found = [
+        DeadLetter("shop", partition, 2 * n, reason, "why", raw[:LETTER_BYTES_MAX], len(raw))
+        for n, raw in enumerate(raws)
+    ]
     store.dead_letters().append(found, NOW_US)
 
 
@@ -65,15 +70,37 @@ def events(store: OfflineStore, source: str = "shop") -> list[bytes | None]:
 def test_a_letter_is_revived_once_and_the_others_stay(offline_url: str) -> None:
     store = OfflineStore(offline_url)
     assert revive(store) == Outcome(0, 0, {})
-    letters(store, [event(0, days=1), b"not json", event(1, days=3), b" " * EVENT_BYTES_MAX])
+    letters(store, [event(0, days=1), b"not json", event(1, days=3), b" " * (LETTER_BYTES_MAX + 1)])
     letters(store, [event(2)], "b", "wrong_type")
+    cut = [("a", 6, LETTER_BYTES_MAX + 1)]
     assert revive(store, reason="wrong_type") == Outcome(1, 0, {})
-    assert revive(store) == Outcome(0, 0, {"future": 3, "malformed": 1}), "the clock is not there yet; one is cut off"
-    assert revive(store, days=1) == Outcome(1, 0, {"future": 2, "malformed": 1})
-    assert revive(store, days=1) == Outcome(0, 0, {"future": 2, "malformed": 1})
-    assert revive(store, days=5) == Outcome(1, 0, {"future": 1, "malformed": 1})
+    assert revive(store) == Outcome(0, 0, {"future": 3, "malformed": 1}, cut), "the clock is not there yet"
+    assert revive(store, days=1) == Outcome(1, 0, {"future": 2, "malformed": 1}, cut)
+    assert revive(store, days=1) == Outcome(0, 0, {"future": 2, "malformed": 1}, cut)
+    assert revive(store, days=5) == Outcome(1, 0, {"future": 1, "malformed": 1}, cut)
     assert [json.loads(raw or b"")["id"] for raw in events(store)] == ["ü2", "ü0", "ü1"]
     assert store.revived().settled() == {("shop", "b", 0), ("shop", "a", 0), ("shop", "a", 4)}
+
+
+def test_whole_letters_of_any_size_are_judged(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, whole = OfflineStore(str(tmp_path)), event(0)
+    sizes = [EVENT_BYTES_MAX - 1, EVENT_BYTES_MAX, EVENT_BYTES_MAX + 1, LETTER_BYTES_MAX]
+    letters(store, [whole + b" " * (size - len(whole)) for size in sizes])
+    monkeypatch.setattr(revived, "BYTES_MAX", 3 * EVENT_BYTES_MAX)
+    assert revive(store) == Outcome(2, 0, {"too_large": 2})
+    rows = store.dead_letters().scan().sort_by("source_offset")
+    assert [len(raw) for raw in rows["raw"].to_pylist()] == rows["size"].to_pylist() == sizes
+
+
+def test_letters_of_before_that_may_be_cut_are_not_judged(tmp_path: Any) -> None:
+    store = OfflineStore(str(tmp_path))
+    letters(store, [event(0), event(1) + b" " * EVENT_BYTES_MAX])
+    rows = store.dead_letters().table
+    old = rows.read(rows.schema.names)
+    raws = pa.array([raw[:EVENT_BYTES_MAX] for raw in old["raw"].to_pylist()], pa.binary())
+    unsized = old.set_column(5, "raw", raws).set_column(6, "size", pa.nulls(2, pa.int64()))
+    rows.overwrite("true", Commit(unsized))
+    assert revive(store) == Outcome(1, 0, {"future": 1}, [("a", 2, None)])
 
 
 def test_a_revived_event_is_the_event_that_its_letter_is(tmp_path: Any) -> None:

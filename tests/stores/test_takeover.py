@@ -124,7 +124,7 @@ def test_a_file_can_be_loaded_whoever_took_the_table(offline_url: str, tmp_path_
 
 def test_the_letters_of_each_source_are_taken_apart(offline_url: str) -> None:
     def letter(source: str, offset: int) -> DeadLetter:
-        return DeadLetter(source, "p", offset, FUTURE, "", b"")
+        return DeadLetter(source, "p", offset, FUTURE, "", b"", 0)
 
     store = OfflineStore(offline_url)
     first, other, second = store.dead_letters(), store.dead_letters(), store.dead_letters()

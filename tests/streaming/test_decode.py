@@ -50,6 +50,11 @@ def test_duplicates_go_and_are_counted_and_are_not_late() -> None:
     assert again.late.tolist() == [False, True]
 
 
+def test_dead_letters_weigh_what_they_hold() -> None:
+    decoded = fresh()(chunk(0, [line("a", -30), b"not json", b"x" * 3000, line("b", -5)]))
+    assert (len(decoded.batch), decoded.weight) == (2, 2 + 1 + 3)
+
+
 def test_what_comes_from_the_archive_is_not_judged_again() -> None:
     """An event that is archived counts, though by now a clock or the memory of duplicates would say otherwise."""
     judged = fresh()(chunk(0, [line("a", 0), line("b", 1)]))
