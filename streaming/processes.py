@@ -7,7 +7,8 @@
 Lives here: starting them, watching them, adding up what they did. Bytewax carries the pieces (its cluster). Invariants:
 the flow takes over once, before any worker starts; when one worker dies or fails, all end, and the first reason is the
 one said. A worker whose parent has died ends at once. Nothing of this is needed for exactly-once: it is all as if
-killed.
+killed. Workers listen while they connect; what they are sent then and later is unpickled only under the flow's seal
+(`seal.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 
@@ -32,6 +33,7 @@ from streaming.interpreter import prepare_process
 from streaming.logs import configure
 from streaming.parts import Taken, Task, worker_parts
 from streaming.retry import Patience
+from streaming.seal import Seal, new_key
 from streaming.stop import Stop
 from streaming.summary import Summary
 
@@ -51,6 +53,8 @@ class Orders:
     worker: int
     addresses: list[str]
     board: Board
+    key: bytes = field(repr=False)
+    """Of the seal on what the workers send each other."""
     metrics_port: int = 0
     """Worker `n` serves what it counts at this port + 1 + n; 0 where nobody wants it."""
     log_format: str | None = None
@@ -78,7 +82,8 @@ def run_processes(
     addresses = _free_addresses(task.workers)
     stop.join(board)
     task = replace(task, patience=Patience(task.patience.give_up_after_s))
-    orders = [Orders(task, taken, n, addresses, board, metrics_port, log_format) for n in range(task.workers)]
+    key = new_key()
+    orders = [Orders(task, taken, n, addresses, board, key, metrics_port, log_format) for n in range(task.workers)]
     running = [_Running.start(context, one) for one in orders]
     try:
         _watch(running, stop)
@@ -168,6 +173,7 @@ def work(orders: Orders, tell: Connection) -> None:
     _quieten()
     configure(orders.log_format, orders.worker)
     prepare_process()
+    Seal(orders.key).put_on()
     stop, summary = Stop(orders.board), Summary()
     with stop.on_signals():
         try:
