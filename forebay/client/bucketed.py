@@ -151,16 +151,18 @@ class _Passes:
 
     def answer_on(self, session: Any, view: AnyView) -> Results:
         """As `answer`, on Spark."""
-        from forebay.client.spark import Cut, Shard, SparkResults, answered_by_spark
+        from forebay.client.spark import Cut, Lying, Shard, SparkResults, answered_by_spark
 
         mine, names, known = self.buckets[view.entity.name], tuple(self.asked.names[view.key]), self.stored.known
         url, cuts = self.stored.store.location.url, []
         for part, (table, columns, where) in enumerate([] if mine.nobody else self.stored.reading(view, mine)):
-            cut = Cut(url, table.path, view, tuple(columns), table.schema, where, mine.spill.files, part)
+            cut = Cut(url, table.path, view, tuple(columns), table.stored_schema(), where, mine.spill.files, part)
             cuts.append((cut, table))
         schemas = tuple(pa.schema([table.schema.field(name) for name in cut.columns]) for cut, table in cuts)
+        shards = self.stored.shards(view, mine) if cuts and isinstance(view, WindowedView) else None
+        lying = None if shards is None else Lying(cuts.pop()[0], tuple(map(tuple, shards.files())))
         stored = Stored((mine.start_us, mine.end_us), schemas, known, self.stored.row_bytes(view)[0])
-        shard = Shard(view, names, stored, self.range_rows, self.with_statuses)
+        shard = Shard(view, names, stored, self.range_rows, self.with_statuses, lying)
         folder = answered_by_spark(session, self.folder / "spark" / view.key, mine, shard, cuts)
         return SparkResults(folder, self.schema(view))
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.client.archived import LOOKED_UP_MAX
 from forebay.client.keyed import Keyed
 from forebay.core.asof import AsOf
 from forebay.core.events import Column
@@ -28,6 +29,7 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.language.types import FeatureType
 from forebay.language.view import BatchView
+from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.row_groups import ahead
 from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP
 from forebay.offline.tables import OfflineStore
@@ -54,9 +56,10 @@ def answer_rows(
 ) -> list[FeatureColumn]:
     """The features of rows of (entity, instant): as known then, or as of then."""
     table, before = store.rows(view), until(int(instants_us.max(initial=0)))
+    hashes = _hashes(view, keyed.keys)
     with ExitStack() as stack:
-        current = stack.enter_context(table.table.numbered(before))
-        past = stack.enter_context(table.superseded.numbered(before)) if known else None
+        current = stack.enter_context(table.table.numbered(before, hashes))
+        past = stack.enter_context(table.superseded.numbered(before, hashes)) if known else None
         return answer_stored(view, current, past, keyed, instants_us, names)
 
 
@@ -85,7 +88,7 @@ def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: i
     """The instants before `end_us` from which on rows of an entity count, or count no more."""
     table, lookup, found = store.rows(view), KeyLookup(view.entity, [key]), [np.empty(0, np.int64)]
     for lake, superseded in ((table.table, False), *(((table.superseded, True),) if known else ())):
-        with lake.numbered(until(end_us)) as stored_rows:
+        with lake.numbered(until(end_us), _hashes(view, [key])) as stored_rows:
             for rows in _narrow(stored_rows, lookup, superseded=superseded):
                 mine = rows.code == 0
                 counts_us = np.maximum(rows.event_us, rows.created_us) if known else rows.event_us
@@ -96,6 +99,13 @@ def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: i
 def until(end_us: int) -> pc.Expression:
     """The rows that hold at an instant or before it."""
     return pc.field(EVENT_TIMESTAMP) <= pa.scalar(end_us, INSTANT)
+
+
+def _hashes(view: BatchView, keys: list[str]) -> Hashes | None:
+    """Where the rows of a few entities lie; of more, everything is read."""
+    if len(keys) > LOOKED_UP_MAX:
+        return None
+    return Clustering(tuple(view.entity.keys)).of(KeyLookup(view.entity, keys).columns)
 
 
 def _offer(asked: AsOf, lookup: KeyLookup, current: StoredRows, *, known: bool) -> None:

@@ -4,8 +4,10 @@
     files (tasks)   →  shard, rows   ─┴→  shuffle by shard  →  applyInArrow: answers  →  files by range  →  driver
 
 Spark hands out files and shuffles; tasks read the files of the Delta tables with Arrow, and answer a shard by the
-functions that answer a bucket. Rows travel as Arrow streams in one binary column, so no type is translated and no bit
-changes on the way (ADR 0111). The driver reads the spine, as beyond memory, and writes the result in its order.
+functions that answer a bucket. Where the archive is in order by the hash of the entity, events are not shuffled: the
+task of a shard reads its row groups itself. Rows travel as Arrow streams in one binary column, so no type is translated
+and no bit changes on the way (ADR 0111). The driver reads the spine, as beyond memory, and writes the result in its
+order.
 
 May live here: what tasks are given and give back. Invariant: what a shard is, is said by `forebay.core.identity` alone.
 The workers need Forebay, the `AWS_*` variables where the store is on S3, and the scratch folder.
@@ -36,6 +38,7 @@ from forebay.core.identity import buckets_of, entity_keys
 from forebay.core.values import FeatureColumn
 from forebay.errors import ConfigError
 from forebay.language.view import AnyView
+from forebay.offline.clustering import Clustering
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 from forebay.offline.row_groups import read_row_groups
@@ -61,15 +64,39 @@ class Cut:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows of some files, by shard; a row's place is that of its file and its piece."""
-        location = Location.of(self.url, os.environ)
         for batch in batches:
             for number, file in zip(batch["number"].to_pylist(), batch["file"].to_pylist(), strict=True):
-                files = ds.dataset([file], self.schema, format="parquet", filesystem=location.files(self.path))
-                for piece, rows in enumerate(read_row_groups(files, list(self.columns), self.where)):
-                    keys = entity_keys(self.entity_view.entity, {k: rows[k] for k in self.entity_view.entity.keys})
-                    there = np.asarray(keys.is_valid())
-                    shard = np.where(there, buckets_of(keys, self.shards), -1)
+                for piece, (rows, shard) in enumerate(self._read([file], self.where)):
                     yield _by_shard(rows, shard, self.part, (number << 32) + piece)
+
+    def of_shard(self, shard: int, files: Sequence[str]) -> list[pa.Table]:
+        """The rows of one shard, out of the files that may have some."""
+        by = Clustering(tuple(self.entity_view.entity.keys))
+        where = self.where
+        if by.column in self.schema.names:
+            where = where & by.shard(shard, self.shards).where
+        found = self._read(files, where) if files else ()
+        return [rows.filter(pa.array(shards == shard)) for rows, shards in found]
+
+    def _read(self, files: Sequence[str], where: pc.Expression) -> Iterator[tuple[pa.Table, Any]]:
+        """The rows of files, row group by row group, and the shard of each; −1: of no entity."""
+        there = Location.of(self.url, os.environ).files(self.path)
+        dataset = ds.dataset(list(files), self.schema, format="parquet", filesystem=there)
+        for rows in read_row_groups(dataset, list(self.columns), where):
+            keys = entity_keys(self.entity_view.entity, {k: rows[k] for k in self.entity_view.entity.keys})
+            yield rows, np.where(np.asarray(keys.is_valid()), buckets_of(keys, self.shards), -1)
+
+
+@dataclass(frozen=True)
+class Lying:
+    """Rows that each shard reads where they lie, and the files of each."""
+
+    cut: Cut
+    files: tuple[tuple[str, ...], ...]
+
+    def of_shard(self, shard: int) -> list[pa.Table]:
+        """The rows of one shard."""
+        return self.cut.of_shard(shard, self.files[shard])
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,7 @@ class Shard:
     stored: Stored
     range_rows: int
     with_statuses: bool
+    lying: Lying | None = None
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         """The answers, by range of rows."""
@@ -90,6 +118,8 @@ class Shard:
             found.setdefault(part, []).append(pa.ipc.open_stream(data).read_all())
         if SPINE not in found:
             return pa.table({"place": pa.array([], pa.int64()), "data": pa.array([], pa.binary())})
+        if self.lying is not None:
+            found[self.lying.cut.part] = self.lying.of_shard(parts["shard"][0].as_py())
         spine = pa.concat_tables(found.pop(SPINE))
         rows, us = np.asarray(spine[ROW]), np.asarray(spine["instant_us"])
         coded = spine[KEY].combine_chunks().dictionary_encode()

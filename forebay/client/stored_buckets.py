@@ -34,10 +34,13 @@ from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.archive import ARRIVED_AT
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP
+from forebay.offline.shards import ShardRows, Shards
 from forebay.offline.spill import Spill, SpilledRows, TableRows
 from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
+TIMES_READ_MAX = 2.0
+"""What is read more often than this is copied once, by bucket: that is a pass, a copy, and a pass over the copy."""
 Answer = Callable[[int, Keyed, Ints], list[FeatureColumn]]
 """The features of the rows of a bucket: its number, whose they are, their instants."""
 
@@ -112,11 +115,13 @@ class StoredBuckets:
         return [(self.store.archive(view.source).table, self._selector(view).columns, where)]
 
     def _of_events(self, view: WindowedView, mine: SpineBuckets) -> Answer:
-        names, spill = self.asked.names[view.key], self._events(view, mine)
-        within_us, total = (mine.start_us, mine.end_us), int(spill.rows.sum())
+        names, within_us = self.asked.names[view.key], (mine.start_us, mine.end_us)
+        shards = self.shards(view, mine)
+        stored = self._events(view, mine) if shards is None else shards
+        total = int(stored.rows.sum())
 
         def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
-            read = reader_of_spilled(spill.file(number))
+            read = reader_of_spilled(stored.file(number))
             return answer_windowed(read, view, keyed, us, within_us, names, known=self.known, part_of=total)
 
         return answered
@@ -133,13 +138,30 @@ class StoredBuckets:
 
         return answered
 
-    def _events(self, view: WindowedView, mine: SpineBuckets) -> Spill:
-        """The events of a source by entity, with what all views of both need that are asked."""
-        views = [
+    def shards(self, view: WindowedView, mine: SpineBuckets) -> Shards | None:
+        """The events of a view where they lie, if the archive is in such an order that little is read twice."""
+        alike = self._alike(view)
+        if view.sessions is not None or f"{view.entity.name} {view.source.name}" in self._spilled:
+            return None
+        start_us = self._first_us([view], mine)
+        where = within(view.source.timestamp, start_us, mine.end_us)
+        archive = self.store.archive(view.source)
+        width = stored_row_bytes(_fields(archive.table, self._selector(view).columns), {})
+        piece = piece_rows(width, self.left, PIECE_ROWS)
+        shards = archive.shards(view.entity.keys, mine.spill.files, where, start_us, mine.end_us, piece)
+        return shards if shards.times_read() * len(alike) <= TIMES_READ_MAX else None
+
+    def _alike(self, view: WindowedView) -> list[WindowedView]:
+        """The views of the same entity and source that are asked."""
+        return [
             one
             for one in self.asked.views.values()
             if isinstance(one, WindowedView) and (one.entity, one.source) == (view.entity, view.source)
         ]
+
+    def _events(self, view: WindowedView, mine: SpineBuckets) -> Spill:
+        """The events of a source by entity, with what all views of both need that are asked."""
+        views = self._alike(view)
         selectors = [self._selector(one) for one in views]
         start_us = self._first_us(views, mine)
         where = within(view.source.timestamp, start_us, mine.end_us)
@@ -183,7 +205,7 @@ class StoredBuckets:
         return [*view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP, *self.asked.names[view.key]]
 
 
-def reader_of_spilled(stored: SpilledRows | TableRows) -> Reader:
+def reader_of_spilled(stored: SpilledRows | TableRows | ShardRows) -> Reader:
     """Reads the events of one bucket."""
 
     def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:

@@ -34,7 +34,12 @@ SEPARATOR = "|"
 
 def entity_keys(entity: Entity, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Array:
     """The key texts of many rows, as `pa.string()`; null where any key column is null."""
-    parts = [_texts(columns[name]) for name in entity.keys]
+    return key_texts([columns[name] for name in entity.keys])
+
+
+def key_texts(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """The key texts of many rows by the columns of an entity's keys, in their order."""
+    parts = [_texts(column) for column in columns]
     return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, SEPARATOR)
 
 
@@ -105,6 +110,15 @@ def buckets_of(keys: pa.Array, count: int) -> npt.NDArray[np.int64]:
 def cut(crc: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.int64]:
     """The bucket of each hash, as `buckets_of` of its key."""
     return (crc.astype(np.uint64) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
+
+
+def bucket_edges(number: int, count: int) -> tuple[int, int]:
+    """The hashes `[low, high)` of one of `count` buckets.
+
+    >>> bucket_edges(1, 3)
+    (1431655766, 2863311531)
+    """
+    return -(-(number << 32) // count), -(-((number + 1) << 32) // count)
 
 
 def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:

@@ -25,9 +25,11 @@ import pyarrow.compute as pc
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.instants import DAY_US, day_text
 from forebay.language.source import EventSource
+from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.data_files import DATE, in_order
 from forebay.offline.lake_table import Commit, LakeTable, Position, between_dates, shares_of
 from forebay.offline.location import Location
+from forebay.offline.shards import Shards
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
 WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
@@ -172,7 +174,9 @@ class Archive:
         `entities` (a few key columns, one row per entity) leaves out events of others where that spares reading; it may
         leave some in.
         """
-        return self.table.read(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
+        return self.table.read(
+            columns, self._where(start_us, end_us, entities), _dates(start_us, end_us), _hashes(entities)
+        )
 
     def pieces(
         self,
@@ -182,11 +186,22 @@ class Archive:
         entities: pa.Table | None = None,
     ) -> Iterator[pa.Table]:
         """As `scan`, piece by piece."""
-        return self.table.batches(columns, self._where(start_us, end_us, entities), _dates(start_us, end_us))
+        return self.table.batches(
+            columns, self._where(start_us, end_us, entities), _dates(start_us, end_us), _hashes(entities)
+        )
 
     def dates(self, start_us: int | None, end_us: int | None) -> str | None:
         """The predicate of the dates that hold the events in `[start, end)`, for `table`."""
         return _dates(start_us, end_us)
+
+    def shards(
+        self, keys: Iterable[str], count: int, where: pc.Expression, start_us: int | None, end_us: int, piece: int
+    ) -> Shards:
+        """The events that meet a condition, of the dates of `[start, end)`, by shards of the entities of some keys, in
+        pieces of some `piece` rows.
+        """
+        first = "0001-01-01" if start_us is None else _day(start_us)
+        return Shards(self.table, event_order(self.source, keys), where, first, _day(end_us), count, piece)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was archived yet."""
@@ -253,6 +268,11 @@ def archive_schema(source: EventSource) -> pa.Schema:
     return pa.schema([*events, *own])
 
 
+def event_order(source: EventSource, keys: Iterable[str]) -> Clustering:
+    """The order of events of a date, where they are in order for the entity with some keys."""
+    return Clustering(tuple(keys), last=(source.timestamp,))
+
+
 def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: int) -> pa.Table:
     """Batches as rows of the archive, by timestamp (and thereby by date)."""
     tables = [
@@ -294,6 +314,12 @@ def _dates(start_us: int | None, end_us: int | None) -> str | None:
     first = "0001-01-01" if start_us is None else _day(start_us)
     last = "9999-12-31" if end_us is None else _day(end_us)
     return between_dates(first, last)
+
+
+def _hashes(entities: pa.Table | None) -> Hashes | None:
+    if entities is None:
+        return None
+    return Clustering(tuple(entities.column_names)).of({name: entities[name] for name in entities.column_names})
 
 
 def _day(us: int) -> str:

@@ -27,6 +27,7 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transactio
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from forebay.errors import FencedError, StoreError
+from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, Hashes, dataset_of, near
 from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.offline.delta_log import read_transactions
 from forebay.offline.location import Location
@@ -49,8 +50,8 @@ _APPENDER = WriterProperties(
 CPU. Compaction, which sees many rows at once, makes dictionaries."""
 
 _CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
-CLUSTERED = "clustered/"
-"""Positions of upkeep: how many rows a date had when its files were put in order; not handed out as positions."""
+CLUSTERED_FILE_BYTES = 32 * 2**20
+"""About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
 
@@ -158,19 +159,30 @@ class LakeTable:
         return None if commit is None else replace(commit, positions={**commit.positions, **self._taken})
 
     def compact(self) -> None:
-        """Merge small files; rows and positions stay. Left for later where another commit comes in between."""
+        """Merge small files of dates that are in no order; rows and positions stay.
+
+        Left for later where another commit comes in between.
+        """
+        dates = sorted(self.unordered())
+        if not dates:
+            return
         with self._lock, self.location.reached(f"compacting {self.path}"):
             snapshot = self.snapshot()
             if snapshot is not None:
                 with contextlib.suppress(CommitFailedError):
-                    snapshot.optimize.compact(writer_properties=_WRITER)
+                    snapshot.optimize.compact([(DATE, "in", dates)], writer_properties=_WRITER)
 
-    def unordered(self) -> dict[str, int]:
-        """The dates that have got or lost rows since their files were put in order, with the rows that they have."""
-        known = self._transactions()
-        return {date: rows for date, rows in self.rows_by_date().items() if known.get(CLUSTERED + date) != rows}
+    def unordered(self, by: Clustering | None = None) -> dict[str, int]:
+        """The dates that have got or lost rows since their files were put in order (in this one, or in any), with the
+        rows that they have.
+        """
+        known = {name.removeprefix(CLUSTERED): mark for name, mark in self._transactions().items()}
+        dates = self.rows_by_date()
+        if by is None:
+            return {date: rows for date, rows in dates.items() if known.get(date, -1) >> MARK_BITS != rows}
+        return {date: rows for date, rows in dates.items() if known.get(date) != by.mark(rows)}
 
-    def cluster(self, date: str, order: Sequence[str]) -> None:
+    def cluster(self, date: str, by: Clustering) -> None:
         """Write the rows of a date anew, in order; whoever appends to it meanwhile makes it be done again.
 
         Rows are read of the very version that they are replaced in, so none can come in between unseen: Delta refuses
@@ -178,15 +190,17 @@ class LakeTable:
         """
 
         def write(table: DeltaTable) -> None:
-            dataset = table.to_pyarrow_dataset(file_pruning_predicate=f"{DATE} = '{date}'")
-            rows = dataset.to_table(filter=pc.field(DATE) == date).sort_by([(name, "ascending") for name in order])
+            dataset = dataset_of(table, f"{DATE} = '{date}'")
+            rows = by.in_order(dataset.to_table(filter=pc.field(DATE) == date))
             write_deltalake(
                 table,
-                rows,
+                _with_columns(rows, dataset.schema),
                 mode="overwrite",
+                schema_mode=None if by.column in dataset.schema.names else "merge",
                 predicate=f"{DATE} = '{date}'",
+                target_file_size=CLUSTERED_FILE_BYTES,
                 writer_properties=_CLUSTERED_WRITER,
-                commit_properties=Commit(rows, {CLUSTERED + date: len(rows)}).properties,
+                commit_properties=Commit(rows, {CLUSTERED + date: by.mark(len(rows))}).properties,
             )
 
         self._commit(write)
@@ -249,34 +263,53 @@ class LakeTable:
 
         self._commit(write)
 
-    def read(self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None) -> pa.Table:
+    def read(
+        self,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        pruning: str | None = None,
+        hashes: Hashes | None = None,
+    ) -> pa.Table:
         """Some columns of the rows that meet `where`, in declared types, in no particular order.
 
-        `pruning` is a SQL predicate on `date` that spares files from being looked at.
+        `pruning` is a SQL predicate on `date` that spares files from being looked at, `hashes` leaves out row groups of
+        dates that are in order, and their rows: those that may have them are read.
         """
 
         def at_once(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            yield dataset.to_table(columns=_known(dataset, columns), filter=where)
+            yield dataset.to_table(columns=_known(dataset, columns), filter=near(dataset, where, hashes))
 
         nothing = self._declared(columns).empty_table()
         return pa.concat_tables([nothing, *self._pieces(columns, pruning, at_once)])
 
     def batches(
-        self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
+        self,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        pruning: str | None = None,
+        hashes: Hashes | None = None,
     ) -> Iterator[pa.Table]:
         """As `read`, piece by piece, for what may not fit in memory; up to a gigabyte is read ahead."""
 
         def by_batch(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            for batch in dataset.to_batches(columns=_known(dataset, columns), filter=where):
+            for batch in dataset.to_batches(columns=_known(dataset, columns), filter=near(dataset, where, hashes)):
                 yield pa.Table.from_batches([batch])
 
         return self._pieces(columns, pruning, by_batch)
 
     def row_groups(
-        self, columns: Sequence[str], where: pc.Expression | None = None, pruning: str | None = None
+        self,
+        columns: Sequence[str],
+        where: pc.Expression | None = None,
+        pruning: str | None = None,
+        hashes: Hashes | None = None,
     ) -> Iterator[pa.Table]:
         """As `batches`, in the order of the files, with no more in memory than a row group and the next."""
-        return self._pieces(columns, pruning, lambda dataset: ahead(read_row_groups(dataset, columns, where)))
+
+        def by_group(dataset: ds.Dataset) -> Iterator[pa.Table]:
+            return ahead(read_row_groups(dataset, columns, near(dataset, where, hashes)))
+
+        return self._pieces(columns, pruning, by_group)
 
     def _pieces(
         self, columns: Sequence[str], pruning: str | None, read: Callable[[ds.Dataset], Iterator[pa.Table]]
@@ -287,7 +320,7 @@ class LakeTable:
             return
         schema = self._declared(columns)
         with self.location.reached(f"reading {self.path}"):
-            for rows in read(snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning)):
+            for rows in read(dataset_of(snapshot, pruning)):
                 yield _with_columns(rows, schema).select(list(columns)).cast(schema)
 
     def _declared(self, columns: Sequence[str]) -> pa.Schema:
@@ -299,14 +332,36 @@ class LakeTable:
         if snapshot is None:
             return []
         with self.location.reached(f"reading {self.path}"):
-            return [str(fragment.path) for fragment in snapshot.to_pyarrow_dataset().get_fragments(filter=where)]
+            return [str(fragment.path) for fragment in dataset_of(snapshot).get_fragments(filter=where)]
+
+    def files_with(
+        self, hashes: Sequence[Hashes], where: pc.Expression | None = None, pruning: str | None = None
+    ) -> list[list[str]]:
+        """For some hashes each, the files with a row group that may have them, of which the footers are looked at."""
+        snapshot = self.snapshot()
+        if snapshot is None:
+            return [[] for _ in hashes]
+        with self.location.reached(f"reading {self.path}"):
+            dataset = dataset_of(snapshot, pruning)
+            there = list(dataset.get_fragments(filter=where))
+            found = []
+            for some in hashes:
+                condition = near(dataset, where, some)
+                found.append([one.path for one in there if one.subset(condition, schema=dataset.schema).row_groups])
+            return found
+
+    def stored_schema(self) -> pa.Schema:
+        """The columns that it has, which may be more than those declared."""
+        snapshot = self.snapshot()
+        return self.schema if snapshot is None else pa.schema(snapshot.schema())
 
     @contextlib.contextmanager
-    def numbered(self, where: pc.Expression | None = None) -> Iterator[NumberedRows]:
+    def numbered(self, where: pc.Expression | None = None, hashes: Hashes | None = None) -> Iterator[NumberedRows]:
         """The rows of the newest version that may meet `where`, and maybe others: a few columns first, more later."""
         snapshot = self.snapshot()
         with self.location.reached(f"reading {self.path}"):
-            yield NumberedRows(snapshot.to_pyarrow_dataset() if snapshot else None, where, self.schema)
+            dataset = dataset_of(snapshot) if snapshot else None
+            yield NumberedRows(dataset, near(dataset, where, hashes), self.schema)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where there is no table yet."""

@@ -1,7 +1,7 @@
 """Upkeep of the tables: files put in order and merged, garbage removed, logs summed up. No row is ever removed.
 
-    order     a date whose rows have changed is written anew, by entity and instant: a look-up of an entity then reads
-              a few row groups, and neighbours in the order of keys lie in the same file
+    order     a date whose rows have changed is written anew, by the hash of the entity (`forebay.offline.clustering`):
+              a look-up of an entity then reads a row group of it, and a shard of entities only its own
     compact   small files of a date become large ones, where there is no order or a date is too large for memory
     vacuum    files that no version of the last week has (replaced ones, and those of loads that were killed)
     log       a checkpoint, and commits older than Delta keeps are removed; positions live on in the checkpoint
@@ -21,10 +21,12 @@ from forebay.errors import StoreError
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource
 from forebay.language.view import BatchView, WindowedView
+from forebay.offline.archive import event_order
+from forebay.offline.clustering import Clustering
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.rows_table import EVENT_TIMESTAMP, PARTITION_START
 from forebay.offline.tables import OfflineStore
-from forebay.offline.tiles_columns import ENTITY_KEY, HOP_US, START
+from forebay.offline.tiles_columns import HOP_US, START
 
 VACUUM_HOURS = 168
 """Longer than any load, fold, training set or backfill runs."""
@@ -50,38 +52,36 @@ class Kept:
     removed: int
 
 
-def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[LakeTable, list[str]]]:
+def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[LakeTable, Clustering | None]]:
     """All tables of some definitions, each with the order of its rows; none where only time orders them."""
     for source in definitions.sources.values():
         if isinstance(source, EventSource):
             yield store.archive(source).table, _order_of(source, definitions)
     for view in definitions.views.values():
-        keys = list(view.entity.keys)
+        keys = tuple(view.entity.keys)
         if isinstance(view, WindowedView):
-            yield store.tiles(view).table, [HOP_US, ENTITY_KEY, START]
-            yield store.streamed(view).table, [HOP_US, ENTITY_KEY, START]
+            by = Clustering(keys, first=(HOP_US,), last=(START,))
+            yield store.tiles(view).table, by
+            yield store.streamed(view).table, by
         elif isinstance(view, BatchView):
-            rows = store.rows(view)
-            yield rows.table, [PARTITION_START, *keys, EVENT_TIMESTAMP]
-            yield rows.superseded, [PARTITION_START, *keys, EVENT_TIMESTAMP]
-        yield store.history(view).table, []
-    yield store.dead_letters().table, []
-    yield store.repairs().table, []
+            rows, by = store.rows(view), Clustering(keys, last=(EVENT_TIMESTAMP, PARTITION_START))
+            yield rows.table, by
+            yield rows.superseded, by
+        yield store.history(view).table, None
+    yield store.dead_letters().table, None
+    yield store.repairs().table, None
 
 
-def keep_up(table: LakeTable, order: Sequence[str], *, hours: int = VACUUM_HOURS, dry_run: bool = False) -> Kept:
+def keep_up(table: LakeTable, by: Clustering | None, *, hours: int = VACUUM_HOURS, dry_run: bool = False) -> Kept:
     """Put a table in order; with `dry_run` only say what would be done."""
     sizes = table.file_sizes()
     before = sum(map(len, sizes.values()))
-    unordered = [date for date in table.unordered() if sum(sizes.get(date, ())) <= DATE_BYTES_MAX] if order else []
-    crowded = [date for date, found in sizes.items() if _is_crowded(found) and date not in unordered]
+    loose = table.unordered(by)
+    unordered = [date for date in loose if sum(sizes.get(date, ())) <= DATE_BYTES_MAX] if by else []
+    crowded = [date for date in loose if _is_crowded(sizes.get(date, ())) and date not in unordered]
     busy: list[str] = []
     if not dry_run and before:
-        for date in unordered:
-            try:
-                table.cluster(date, order)
-            except StoreError:
-                busy.append(date)
+        busy = [date for date in unordered if by and not _put_in_order(table, date, by)]
         if crowded:
             table.compact()
         table.checkpoint()
@@ -91,13 +91,21 @@ def keep_up(table: LakeTable, order: Sequence[str], *, hours: int = VACUUM_HOURS
     return Kept(table.path, ordered, len(crowded), tuple(busy), before, after, removed)
 
 
+def _put_in_order(table: LakeTable, date: str, by: Clustering) -> bool:
+    try:
+        table.cluster(date, by)
+    except StoreError:
+        return False
+    return True
+
+
 def _is_crowded(sizes: Sequence[int]) -> bool:
     return sum(size < SMALL_BYTES for size in sizes) >= SMALL_FILES
 
 
-def _order_of(source: EventSource, definitions: Definitions) -> list[str]:
-    """By the keys of the entity that most views have, then by instant."""
+def _order_of(source: EventSource, definitions: Definitions) -> Clustering | None:
+    """By the entity that most views have, then by instant."""
     windowed = [view for view in definitions.views.values() if isinstance(view, WindowedView)]
     keys = Counter(tuple(view.entity.keys) for view in windowed if view.source.name == source.name)
     most = max(sorted(keys), key=lambda columns: keys[columns], default=())
-    return [*most, source.timestamp] if most else []
+    return event_order(source, most) if most else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from forebay.client import bucketed, buckets
+from forebay.client import bucketed, buckets, stored_buckets
 from forebay.client.feature_store import FeatureStore
 from forebay.core import ranges
 from forebay.errors import RequestError
 from forebay.instants import DAY_US, MINUTE_US, moment
+from forebay.offline import upkeep
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
-from tests.client.deployed_world import PROFILE_SCHEMA, World
+from forebay.offline.tables import OfflineStore
+from tests.client.deployed_world import DEFINITIONS, PROFILE_SCHEMA, World
 from tests.laws.world import COLUMNS, MIDNIGHT_US, Event
 
 USERS = ["ann", "bob", "eve", "a|b %", "nobody", "sue"]
@@ -119,6 +123,49 @@ def test_it_is_the_training_set_in_memory(store: FeatureStore, tmp_path: Path, w
     assert pq.read_table(out).equals(expected)
     assert (written.rows, written.buckets) == (200, 5)
     assert written.feature_names == store.get_historical_features(spine(1), **asked).feature_names
+
+
+@pytest.mark.parametrize("clock", ["as_of", "as_known"])
+def test_what_is_in_order_is_read_where_it_lies(
+    store: FeatureStore, tmp_path: Path, offline_url: str, monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    names = ["everything@1:Sum_wide_24h", "everything@1:Last_word_lifetime"]
+    if clock == "as_of":  # as known, float sums differ by what the law leaves to them
+        names.append("everything@1:Mean_real_24h")
+    asked: dict[str, Any] = {"features": names, "with_statuses": True, "clock": clock}
+    expected = store.get_historical_features(spine(200), **asked).to_arrow()
+    before = store.write_historical_features(spine(200), out=tmp_path / "before.parquet", memory="10GB", **asked)
+    put_in_order(offline_url, monkeypatch)
+    after = store.write_historical_features(spine(200), out=tmp_path / "after.parquet", memory="10GB", **asked)
+    assert before.buckets == after.buckets == 5
+    for name in ("before", "after"):
+        assert pq.read_table(tmp_path / f"{name}.parquet").equals(expected)
+    monkeypatch.setattr(stored_buckets, "TIMES_READ_MAX", 0.0)
+    copied = store.write_historical_features(spine(200), out=tmp_path / "copied.parquet", memory="10GB", **asked)
+    assert after.spilled_bytes < copied.spilled_bytes == before.spilled_bytes, "no event was copied"
+
+
+def test_what_is_in_no_order_is_not_read_once_for_each_bucket(store: FeatureStore, tmp_path: Path) -> None:
+    read: Counter[str] = Counter()
+    groups = LakeTable.row_groups
+
+    def counted(table: LakeTable, *arguments: Any) -> Iterator[pa.Table]:
+        read[table.path] += 1
+        return groups(table, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LakeTable, "row_groups", counted)
+        out = tmp_path / "set.parquet"
+        store.write_historical_features(spine(20), out=out, memory="10GB", features="everything@1")
+    assert read["events/events"] == 1
+
+
+def put_in_order(offline_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the upkeep of all tables, and take them for large ones."""
+    offline = OfflineStore(offline_url)
+    for table, by in upkeep.tables(offline, DEFINITIONS):
+        upkeep.keep_up(table, by)
+    monkeypatch.setattr(stored_buckets, "TIMES_READ_MAX", 100.0)
 
 
 def test_it_is_what_was_known_then(store: FeatureStore, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from forebay.client.feature_store import FeatureStore
 from forebay.errors import ConfigError
 from forebay.instants import DAY_US
 from tests.client.deployed_world import World
-from tests.client.test_bucketed import events, profiles, spine
+from tests.client.test_bucketed import events, profiles, put_in_order, spine
 from tests.laws.world import MIDNIGHT_US
 
 JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
@@ -50,10 +50,13 @@ def store(tmp_path: Path, online_url: str, namespace: str) -> FeatureStore:
 @needs_java
 @pytest.mark.usefixtures("stopped")
 @pytest.mark.parametrize("clock", ["as_of", "as_known"])
+@pytest.mark.parametrize("in_order", [False, True])
 def test_it_is_the_training_set_in_memory(
-    store: FeatureStore, tmp_path: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+    store: FeatureStore, tmp_path: Path, clock: Any, in_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucketed, "buckets_needed", lambda *_: 3)
+    if in_order:
+        put_in_order(str(tmp_path / "offline"), monkeypatch)
     monkeypatch.setattr(bucketed, "piece_rows", lambda *_: 70)
     asked: dict[str, Any] = {"features": NAMES, "clock": clock, "with_statuses": True}
     expected = store.get_historical_features(spine(150), **asked).to_arrow()

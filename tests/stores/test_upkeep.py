@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
 
-from forebay import Count, Entity, String, WindowedView
+from forebay import Count, Entity, Int64, String, WindowedView
+from forebay.core.identity import buckets_of
 from forebay.errors import StoreError
 from forebay.ingest.arrow import conform
+from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.definitions import Definitions
-from forebay.offline import lake_table, upkeep
+from forebay.offline import lake_table, shards, upkeep
 from forebay.offline.archive import Archive
+from forebay.offline.clustering import Clustering, Hashes, dataset_of, near
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, START_US, batch, items
@@ -27,7 +33,9 @@ VIEW = WindowedView(
     "by_user", 1, Entity("user", keys={"user": String}), SOURCE, features=[Count("n", windows=["1h"], default=0)]
 )
 DEFINITIONS = Definitions.of(VIEW)
-ORDER = ["user", "ts"]
+
+
+USER = Clustering(("user",), last=("ts",))
 
 
 def keep_all(store: OfflineStore, *, dry_run: bool = False) -> dict[str, upkeep.Kept]:
@@ -57,35 +65,167 @@ def archive_of_many(store: OfflineStore, users: int, events: int) -> Archive:
     return archive
 
 
-def row_groups(table: LakeTable, users: list[str]) -> tuple[int, int]:
-    """The row groups that a look-up of some users reads, and all there are."""
+def row_groups(table: LakeTable, hashes: Hashes) -> tuple[int, int]:
+    """The row groups that a read of some hashes touches, and all there are."""
     snapshot = table.snapshot()
     assert snapshot is not None
-    dataset, where = snapshot.to_pyarrow_dataset(), pc.field("user").isin(pa.array(users))
-    read = [part.subset(where, schema=dataset.schema).row_groups for part in dataset.get_fragments(filter=where)]
+    dataset = dataset_of(snapshot)
+    where = near(dataset, None, hashes)
+    assert where is not None
+    read = [part.subset(where, schema=dataset.schema).row_groups for part in dataset.get_fragments()]
     return sum(map(len, read)), sum(len(part.row_groups) for part in dataset.get_fragments())
 
 
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = lake_table.WriterProperties(compression="ZSTD", max_row_group_size=1024)
+    monkeypatch.setattr(lake_table, "_CLUSTERED_WRITER", writer)
+    monkeypatch.setattr(shards, "CLUSTERED_GROUP_ROWS", 1024)
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lake_table, "CLUSTERED_FILE_BYTES", 64 * 1024)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes that were read of each file of a table."""
+    found: Counter[str] = Counter()
+
+    class Counted:
+        def __init__(self, path: str, file: pa.NativeFile) -> None:
+            self.path, self.file = path, file
+            self.closed = False
+
+        def read(self, size: int) -> bytes:
+            data: bytes = self.file.read(size)
+            found[self.path] += len(data)
+            return data
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.file, name)
+
+    def open_counted(handler: DeltaStorageHandler, path: str) -> pa.PythonFile:
+        return pa.PythonFile(Counted(path, handler._handler.open_input_file(path)), mode="r")
+
+    monkeypatch.setattr(DeltaStorageHandler, "open_input_file", open_counted)
+    return found
+
+
+def by_ts(rows: pa.Table) -> pa.Table:
+    return rows.sort_by([("ts", "ascending"), ("item", "ascending")])
+
+
+@pytest.mark.usefixtures("small_groups")
 def test_a_look_up_reads_one_row_group_of_each_date_once_they_are_in_order(
-    offline_url: str, monkeypatch: pytest.MonkeyPatch
+    offline_url: str, reads: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(
-        lake_table,
-        "_CLUSTERED_WRITER",
-        lake_table.WriterProperties(compression="ZSTD", max_row_group_size=1024),
-    )
     store = OfflineStore(offline_url)
-    archive = archive_of_many(store, users=500, events=8_000)
-    before = archive.scan(["user", "ts", "item"], entities=pa.table({"user": ["u00042"]}))
-    assert row_groups(archive.table, ["u00042"]) == (2, 2), "one large row group for each date, read as a whole"
+    archive = archive_of_many(store, users=500, events=40_000)
+    columns, asked = ["user", "ts", "item", "event_id"], pa.table({"user": ["u00042"]})
+
+    def look_up() -> tuple[pa.Table, int]:
+        reads.clear()
+        rows = archive.scan(columns, entities=asked)
+        return by_ts(rows.filter(pc.equal(rows["user"], "u00042"))), sum(reads.values())
+
+    before, bytes_before = look_up()
     keep_all(store)
-    read, there = row_groups(archive.table, ["u00042"])
-    assert (read, there >= 16) == (2, True)
-    assert row_groups(archive.table, ["u00001", "u00002"])[0] <= 4, "neighbours lie together"
-    after = archive.scan(["user", "ts", "item"], entities=pa.table({"user": ["u00042"]}))
-    assert after.sort_by("ts").equals(before.sort_by("ts"))
+    after, bytes_after = look_up()
+    assert after.equals(before)
+    assert len(after) > 100
+    read, there = row_groups(archive.table, USER.of({"user": asked["user"]}))
+    assert (read, there) == (2, 80), "one of each date"
+    assert bytes_after < bytes_before / 2, "of which most are the footers of files"
     assert archive.positions().keys() == {"p0", "p1"}
     assert keep_all(store)["events/shop"].ordered == (), "what is in order is left alone"
+
+
+@pytest.mark.usefixtures("small_groups", "small_files")
+def test_a_shard_of_entities_reads_only_its_files(offline_url: str, reads: dict[str, int]) -> None:
+    store = OfflineStore(offline_url)
+    archive = archive_of_many(store, users=500, events=40_000)
+    keep_all(store)
+    parts = archive.shards(["user"], 8, pc.field("ts") >= pa.scalar(0, INSTANT), None, START_US + 2 * DAY_US, 10_000)
+    every = archive.scan(["user", "event_id"])
+    files = len(archive.table.files_of())
+    assert files >= 16
+    sizes, found, touched = [], [], []
+    for number in range(8):
+        reads.clear()
+        rows = pa.concat_tables([rows for _, rows in parts.file(number).pieces(["user", "event_id"])])
+        assert set(buckets_of(pc.unique(rows["user"]), 8)) == {number}
+        sizes.append(sum(reads.values()))
+        found.append(rows)
+        hashes = USER.shard(number, 8)
+        read, there = row_groups(archive.table, hashes)
+        assert read <= there / 4
+        touched.append(len(parts.files()[number]))
+    assert sum(touched) <= files + 2 * 8, "each file once, and again for each edge of a shard within it"
+    assert pa.concat_tables(found).sort_by("event_id").equals(every.sort_by("event_id")), "each row is in one shard"
+    reads.clear()
+    archive.table.files_with([USER.shard(0, 8)], pc.field("ts") >= pa.scalar(0, INSTANT))
+    footers = sum(reads.values())
+    reads.clear()
+    list(archive.table.row_groups(["user", "event_id"], pc.field("ts") >= pa.scalar(0, INSTANT)))
+    whole = sum(reads.values()) - footers
+    assert max(sizes) - footers < whole / 3, "of eight shards"
+    assert sum(size - footers for size in sizes) < 2 * whole
+    assert parts.times_read() < 1.2
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_rows_that_came_in_since_and_dates_in_no_order_are_found_by_look_ups_and_shards(offline_url: str) -> None:
+    store = OfflineStore(offline_url)
+    store.archive(SOURCE).append([batch(0, 60)], NOW_US)  # three dates
+    archive = store.archive(SOURCE)
+    users = pc.unique(archive.scan(["user"])["user"])
+    archive.table.cluster("2024-01-02", USER)
+    archive.append([batch(60, 75), batch(30, 40, "late")], NOW_US)
+    every = archive.scan(["user", "item", "ts"])
+    assert set(pc.unique(every["ts"].cast(pa.date32())).to_pylist()) == {date(2024, 1, day) for day in (1, 2, 3, 4)}
+    for user in users.to_pylist():
+        rows = archive.scan(["user", "item", "ts"], entities=pa.table({"user": [user]}))
+        mine = by_ts(rows.filter(pc.equal(rows["user"], user)))
+        assert mine.equals(by_ts(every.filter(pc.equal(every["user"], user))))
+    parts = archive.shards(["user"], 3, pc.field("ts") >= pa.scalar(0, INSTANT), None, START_US + 9 * DAY_US, 10)
+    found = [rows for number in range(3) for _, rows in parts.file(number).pieces(["user", "item", "ts"])]
+    assert by_ts(pa.concat_tables(found)).equals(by_ts(every))
+
+
+def test_dates_that_an_older_forebay_put_in_order_are_read_and_put_in_order_anew(offline_url: str) -> None:
+    store = OfflineStore(offline_url)
+    archive = store.archive(SOURCE)
+    archive.append([batch(0, 20)], NOW_US)
+    rows = archive.table.read(archive.table.schema.names).sort_by([("user", "ascending"), ("ts", "ascending")])
+    archive.table.overwrite("date = '2024-01-01'", lake_table.Commit(rows, {"clustered/2024-01-01": len(rows)}))
+    assert items(store) == list(range(20))
+    assert keep_all(store)["events/shop"].ordered == ("2024-01-01",)
+    assert items(store) == list(range(20))
+
+
+def test_an_archive_is_in_order_for_the_entity_of_most_views_and_answers_for_all(offline_url: str) -> None:
+    store, item = OfflineStore(offline_url), Entity("item", keys={"item": Int64})
+    store.archive(SOURCE).append([batch(0, 20)], NOW_US)
+    keep_all(store)
+    views = [
+        WindowedView(f"by_item_{n}", 1, item, SOURCE, features=[Count("n", windows=["1h"], default=0)]) for n in "ab"
+    ]
+    table, by = next(iter(upkeep.tables(store, Definitions.of(VIEW, *views))))
+    assert by == Clustering(("item",), last=("ts",))
+    archive = store.archive(SOURCE)
+    for asked in ({"item": [7]}, {"user": ["u1"]}):
+        rows = archive.scan(["user", "item"], entities=pa.table(asked))
+        ((name, (value,)),) = asked.items()
+        expected = [row for row in archive.scan(["user", "item"]).to_pylist() if row[name] == value]
+        assert sorted(rows.filter(pc.equal(rows[name], value)).to_pylist(), key=str) == sorted(expected, key=str)
+    upkeep.keep_up(table, by)
+    names = {"__hash_of_user", "__hash_of_item"}
+    assert names <= set(pa.schema(table.snapshot().schema()).names)  # type: ignore[union-attr]  # it is there
+    assert items(store) == list(range(20))
+    assert table.unordered(by) == {}
+    assert table.unordered(USER) == {"2024-01-01": 20}
 
 
 def test_no_row_is_lost_or_doubled_while_others_append_and_fold(offline_url: str) -> None:
@@ -138,7 +278,7 @@ def test_a_date_that_others_never_leave_alone_is_left_for_later(
     store = OfflineStore(offline_url)
     store.archive(SOURCE).append([batch(0, 10)], NOW_US)
 
-    def busy(table: LakeTable, date: str, order: list[str]) -> None:
+    def busy(table: LakeTable, day: str, by: Clustering) -> None:
         raise StoreError("10 commits in a row met others")
 
     monkeypatch.setattr(LakeTable, "cluster", busy)
