@@ -112,7 +112,9 @@ def _events(store: OfflineStore, view: BatchView, chunk: Sequence[Partition]) ->
     for source in view.sources:
         if isinstance(source, EventSource):
             start_us = None if view.reach_us is None else chunk[0].end_us - view.reach_us
-            table = store.archive(source).scan(list(source.schema), start_us, end_us)
+            archive = store.archive(source)
+            table = archive.scan(list(source.schema), start_us, end_us)
+            archive.check_retained(start_us, f"View {view.key!r}, partition {chunk[0].name or 'of all time'},")
             found[source.name] = SourceRows.of(source.name, table, source.timestamp)
     return found
 

@@ -121,7 +121,8 @@ def choose_cut(
     behind = tuple(since)
     late = _but_for_late_events(store, tiles, view, present_us, since) if behind else set()
     done = tiles.folded().keys() - (set(behind) - late)
-    gap_us = source.history_start_us
+    retained_us = archive.retained_us()
+    gap_us = source.history_start_us if retained_us is None else max(retained_us, source.history_start_us)
     while day_text(gap_us) in done:
         gap_us += DAY_US
     cut_us, remark = gap_us, f"{day_text(gap_us)} is the first day that is not folded"
@@ -133,11 +134,22 @@ def choose_cut(
     if unknown:
         cut_us = min(cut_us, max(present_us, source.history_start_us))
         remark = f"the stream has begun partition {min(unknown)!r}, of which the archive holds nothing yet"
+    cut_us = max(cut_us, present_us)
+    if retained_us is not None and (lacks := _lacks(view, cut_us, retained_us)):
+        return None, f"nothing to publish: {remark}, and {lacks}", _shown(behind)
     if cut_us <= present_us:
         return present_us, f"{remark}; the cut stays at {instant_text(present_us)}", _shown(behind)
     if cut_us <= source.history_start_us:
         return None, f"nothing to publish: {remark}, and history starts on {source.history_start}", _shown(behind)
     return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
+
+
+def _lacks(view: WindowedView, cut_us: int, retained_us: int) -> str | None:
+    """Why a publication at a cut would be of half a window, if it would."""
+    lookback_us = Layout.of(view).lookback_us
+    if lookback_us is not None and cut_us - lookback_us >= retained_us:
+        return None
+    return f"the archive keeps events from {day_text(retained_us)} on, which windows at {day_text(cut_us)} begin before"
 
 
 def _but_for_late_events(

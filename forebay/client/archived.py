@@ -42,11 +42,14 @@ def reader_of(store: OfflineStore) -> Reader:
     def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:
         view = selector.view
         archive, asked = store.archive(view.source), KeyLookup(view.entity, keys)
+        archive.check_retained(first_us, f"View {view.key!r}")
         entities = pa.table(asked.columns) if len(keys) <= LOOKED_UP_MAX else None
         found = archive.pieces(selector.columns, first_us, end_us, entities)
         nothing = archive.table.schema.empty_table().select(selector.columns)
         others, room = (0.0, 0) if entities is not None else (others_max, min((archive.size() or (0, 0))[0], ROOM_MAX))
-        return selected(selector, asked, chain([nothing], in_pieces(found, PIECE_ROWS)), others, room)
+        events = selected(selector, asked, chain([nothing], in_pieces(found, PIECE_ROWS)), others, room)
+        archive.check_retained(first_us, f"View {view.key!r}")
+        return events
 
     return read
 

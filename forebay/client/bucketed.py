@@ -97,6 +97,7 @@ def write_training_set(
             view.key: work.answer(view) if session is None else work.answer_on(session, view)
             for view in work.in_order()
         }
+        stored.check_retained()
         write_out(*work.merged(results), out)
         titles = tuple(column.title for column in asked.columns)
         buckets = max(mine.spill.files for mine in work.buckets.values())

@@ -60,7 +60,10 @@ def answer_rows(
     with ExitStack() as stack:
         current = stack.enter_context(table.table.numbered(before, hashes))
         past = stack.enter_context(table.superseded.numbered(before, hashes)) if known else None
-        return answer_stored(view, current, past, keyed, instants_us, names)
+        columns = answer_stored(view, current, past, keyed, instants_us, names)
+    if known:
+        table.check_known(int(instants_us.min(initial=2**62)))
+    return columns
 
 
 def answer_stored(

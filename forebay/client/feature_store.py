@@ -19,7 +19,6 @@ from forebay.client.deployed import Deployed, Found
 from forebay.instants import instant_us
 from forebay.language.definitions import Definitions
 from forebay.language.types import AnyType
-from forebay.language.view import AnyView, WindowedView
 from forebay.settings import Settings
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ class FeatureStore:
             offline,
             declared,
             entity,
-            start_us=_first_us(declared) if start is None else instant_us(start),
+            start_us=None if start is None else instant_us(start),
             end_us=_now_us() if end is None else instant_us(end),
             every=every,
             with_statuses=with_statuses,
@@ -226,9 +225,3 @@ class FeatureStore:
 
 def _now_us() -> int:
     return time.time_ns() // 1_000
-
-
-def _first_us(view: AnyView) -> int:
-    if isinstance(view, WindowedView):
-        return view.source.history_start_us
-    return 0 if view.first_day is None else instant_us(f"{view.first_day}T00:00:00Z")

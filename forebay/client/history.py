@@ -28,9 +28,10 @@ from forebay.client.keyed import Keyed
 from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
 from forebay.client.tables import INSTANT
 from forebay.core.identity import KEY_BYTES_MAX, entity_key
+from forebay.core.layout import Layout
 from forebay.core.values import arrow_type
 from forebay.errors import RequestError
-from forebay.instants import duration_us, instant_text
+from forebay.instants import day_us, duration_us, instant_text
 from forebay.language.view import AnyView, BatchView
 from forebay.offline.tables import OfflineStore
 
@@ -44,13 +45,14 @@ def feature_history(
     view: AnyView,
     entity: Mapping[str, Any],
     *,
-    start_us: int,
+    start_us: int | None,
     end_us: int,
     every: str | None,
     with_statuses: bool,
     known: bool,
 ) -> FeatureHistory:
     """The values in `[start_us, end_us)`, at each change or on a grid."""
+    start_us = _first_us(store, view) if start_us is None else start_us
     if start_us >= end_us:
         raise RequestError(
             f"The history of {view.key!r} from {instant_text(start_us)} to {instant_text(end_us)} is empty; "
@@ -74,6 +76,15 @@ def feature_history(
         if with_statuses:
             columns[column.feature.name + STATUS_SUFFIX] = status_array(column)
     return FeatureHistory(pa.table(columns), tuple(view.outputs()))
+
+
+def _first_us(store: OfflineStore, view: AnyView) -> int:
+    """The first instant for which a view can be asked."""
+    if isinstance(view, BatchView):
+        return 0 if view.first_day is None else day_us(view.first_day)
+    retained_us, lookback_us = store.archive(view.source).retained_us(), Layout.of(view).lookback_us
+    start_us = view.source.history_start_us
+    return start_us if retained_us is None else max(start_us, retained_us + (lookback_us or 0))
 
 
 def _changes(store: OfflineStore, view: AnyView, keys: list[str], start_us: int, end_us: int, *, known: bool) -> Ints:

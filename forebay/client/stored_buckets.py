@@ -31,9 +31,9 @@ from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.offline.archive import ARRIVED_AT
+from forebay.offline.archive import ARRIVED_AT, Archive
 from forebay.offline.lake_table import LakeTable
-from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP
+from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP, RowsTable
 from forebay.offline.shards import ShardRows, Shards
 from forebay.offline.spill import Spill, SpilledRows, TableRows
 from forebay.offline.tables import OfflineStore
@@ -88,6 +88,15 @@ class StoredBuckets:
     known: bool
     spilled_bytes: int = 0
     _spilled: dict[str, Spill] = field(default_factory=dict)
+    _known: list[tuple[RowsTable, int]] = field(default_factory=list)
+    _needed: list[tuple[Archive, int | None, str]] = field(default_factory=list)
+
+    def check_retained(self) -> None:
+        """Raise `RequestError` where events that were needed had been removed: then what was read was not whole."""
+        for archive, first_us, key in self._needed:
+            archive.check_retained(first_us, f"View {key!r}")
+        for rows, first_us in self._known:
+            rows.check_known(first_us)
 
     def answering(self, view: AnyView, mine: SpineBuckets) -> Answer:
         """What answers the buckets of a view's entity, for which somebody must be asked about."""
@@ -109,6 +118,7 @@ class StoredBuckets:
         if isinstance(view, BatchView):
             table, columns = self.store.rows(view), self._batch_columns(view)
             where = pc.field(EVENT_TIMESTAMP) <= pa.scalar(mine.end_us, INSTANT)
+            self._known += [(table, mine.start_us)] if self.known else []
             past = [(table.superseded, [*columns, SUPERSEDED_TIMESTAMP], where)] if self.known else []
             return [(table.table, columns, where), *past]
         where = within(view.source.timestamp, self._first_us([view], mine), mine.end_us)
@@ -177,6 +187,9 @@ class StoredBuckets:
     def _first_us(self, views: Sequence[WindowedView], mine: SpineBuckets) -> int | None:
         """The first event that any of some views needs; `None`: all, as for sessions, of which no end is known."""
         starts = [None if view.sessions else first_counted(view, mine.start_us) for view in views]
+        for view, first_us in zip(views, starts, strict=True):
+            self._needed.append((self.store.archive(view.source), first_us, view.key))
+            self._needed[-1][0].check_retained(first_us, f"View {view.key!r}")
         return None if None in starts else min(us for us in starts if us is not None)
 
     def _cut(

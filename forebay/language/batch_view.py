@@ -14,6 +14,7 @@ from forebay.language.code import check_parameters, code_of
 from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
 from forebay.language.feature import Feature, check_features, check_unique
+from forebay.language.keeping import check_reach_kept
 from forebay.language.schedule import check_cron, check_day
 from forebay.language.selection import Selectable, check_head, check_history
 from forebay.language.sessions import Sessionize
@@ -26,7 +27,8 @@ class BatchView(Selectable, frozen=True):
     """Rows that a function computes per partition from its sources. Made by the decorator `batch_view`.
 
     `partitions`: "hourly", "daily" or "none". `refresh`: the cron schedule (UTC). `reach`: how far back before `{end}`
-    its relations hold rows (all of them, if it is not said).
+    its relations hold rows (all of them, if it is not said). `keep`: how long rows that a later computation replaced
+    are kept (for ever, if it is not said).
     """
 
     kind: ClassVar[str] = "batch view"
@@ -39,6 +41,7 @@ class BatchView(Selectable, frozen=True):
     reach: str | None = None
     history_start: str | None = None
     history: str | None = None
+    keep: str | None = None
     code: str = ""
     owner: str = ""
     description: str = ""
@@ -64,7 +67,11 @@ class BatchView(Selectable, frozen=True):
             known = ", ".join(map(repr, PARTITIONS))
             raise DefinitionError(f"{where}: partitions={self.partitions!r}; expected one of {known}")
         declared_us(f"{where}: ttl", self.ttl)
-        declared_us(f"{where}: reach", self.reach)
+        declared_us(f"{where}: keep", self.keep)
+        reach_us = declared_us(f"{where}: reach", self.reach)
+        for source in sources:
+            if isinstance(source, EventSource):
+                check_reach_kept(where, source, reach_us)
         check_cron(where, self.refresh)
         check_history(where, self.history)
         if self.history_start is not None:
@@ -93,6 +100,11 @@ class BatchView(Selectable, frozen=True):
         return declared_us(self.name, self.history)
 
     @property
+    def keep_us(self) -> int | None:
+        """Microseconds of `keep`."""
+        return declared_us(self.name, self.keep)
+
+    @property
     def reach_us(self) -> int | None:
         """Microseconds of `reach`."""
         return declared_us(self.name, self.reach)
@@ -110,6 +122,7 @@ def batch_view(
     reach: str | None = None,
     history_start: str | None = None,
     history: str | None = None,
+    keep: str | None = None,
     owner: str = "",
     description: str = "",
     tags: Mapping[str, str] | None = None,
@@ -135,6 +148,7 @@ def batch_view(
             reach=reach,
             history_start=history_start,
             history=history,
+            keep=keep,
             code=code,
             owner=owner,
             description=description or inspect.getdoc(compute) or "",

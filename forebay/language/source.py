@@ -128,7 +128,8 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     `content_hash`. Events that arrive within `lateness` behind the newest count at once. With `dedupe`, events of one
     partition with the same (event_id, ts) are one, unless they are more than `dedupe` behind its newest; without it
     all count. `max_skew` is how far ahead of the wall clock an event may be dated. `history_start` (a UTC date) is
-    where partitions begin: an event dated before it is a dead letter.
+    where partitions begin: an event dated before it is a dead letter. With `keep`, maintenance removes what is older
+    than that before the newest events; without it all is kept.
     """
 
     name: str
@@ -140,6 +141,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     dedupe: str | None = None
     max_skew: str = "1m"
     history_start: str = "2020-01-01"
+    keep: str | None = None
     owner: str = ""
     description: str = ""
     tags: Mapping[str, str] = {}
@@ -167,6 +169,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
             )
         required_us(f"{where}: max_skew", self.max_skew)
         check_day(where, "history_start", self.history_start)
+        declared_us(f"{where}: keep", self.keep)
 
     def _check_event_id(self, where: str) -> None:
         check_text(where, "event_id", self.event_id)
@@ -195,6 +198,11 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def max_skew_us(self) -> int:
         """Microseconds of `max_skew`."""
         return required_us(self.name, self.max_skew)
+
+    @property
+    def keep_us(self) -> int | None:
+        """Microseconds of `keep`; `None` where everything is kept."""
+        return declared_us(self.name, self.keep)
 
     @property
     def history_start_us(self) -> int:

@@ -15,6 +15,7 @@ from forebay.language.derived import Derived
 from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
 from forebay.language.feature import Feature, check_features, check_unique
+from forebay.language.keeping import check_windows_kept
 from forebay.language.names import check_name
 from forebay.language.schedule import check_cron
 from forebay.language.selection import Selectable, check_head, check_history
@@ -95,7 +96,9 @@ class WindowedView(Selectable, frozen=True, cache_hash=True):
         checked = tuple(self._checked_feature(where, feature) for feature in features)
         msgspec.structs.force_setattr(self, "features", checked)
         check_features(where, self.entity, self.outputs())
-        check_hops(where, [f.window(w) for f in self.features for w in f.windows])
+        windows = [f.window(w) for f in self.features for w in f.windows]
+        check_hops(where, windows)
+        check_windows_kept(where, self.source, windows, sessions=self.sessions is not None)
         check_unique(where, [f.feature_name(w) for f in self.features for w in f.windows])
         for name, text in (("ttl", self.ttl), ("freshness", self.freshness), ("retention", self.retention)):
             declared_us(f"{where}: {name}", text)

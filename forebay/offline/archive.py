@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.errors import RequestError
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
-from forebay.instants import DAY_US, day_text
+from forebay.instants import DAY_US, SECOND_US, day_text, duration_text, instant_text
 from forebay.language.source import EventSource
 from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.data_files import DATE, in_order
@@ -38,6 +39,8 @@ FLOW = "flow"
 LOAD = "load:"
 REVIVED = "revived"
 """The partition of dead letters that became events (`forebay.offline.revived`); its order says nothing of time."""
+RETAINED = "retained"
+"""The first midnight of which events are kept, once some were removed (`forebay.offline.retention`); no partition's."""
 FLOWS = frozenset([FLOW, *shares_of(FLOW)])
 """Positions that are no partition's."""
 _EARLIEST_US = -(2**62)
@@ -123,7 +126,7 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        others = {name for name in found if _LOADED.fullmatch(name) or _is_instant(name, found)}
+        others = {name for name in found if _LOADED.fullmatch(name) or _is_instant(name, found)} | {RETAINED}
         names = [name for name in found if name not in FLOWS | others]
         return {
             name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
@@ -210,6 +213,24 @@ class Archive:
     def events_by_date(self) -> dict[str, int]:
         """Archived events of each UTC date that has any."""
         return self.table.rows_by_date()
+
+    def retained_us(self) -> int | None:
+        """The first instant of which events are kept; `None` where none was ever removed."""
+        return self.table.position(RETAINED)
+
+    def check_retained(self, first_us: int | None, what: str) -> None:
+        """Raise `RequestError` where events from an instant on (`None`: all) are needed and some of them were removed.
+
+        What is read before it is asked is whole where this does not raise, whoever removes events meanwhile.
+        """
+        retained_us = self.retained_us()
+        if retained_us is not None and (first_us is None or first_us < retained_us):
+            needed = "all events" if first_us is None else f"the events from {instant_text(first_us)} on"
+            later = "" if first_us is None else f"; ask for instants that are {_lag(retained_us - first_us)} later"
+            raise RequestError(
+                f"{what} needs {needed} of source {self.source.name!r}, whose archive keeps those from "
+                f"{instant_text(retained_us)} on{later}"
+            )
 
     def days_without_stream(self, start_us: int) -> set[str]:
         """The dates from an instant on that hold events which no stream brought: of loaded files, or revived.
@@ -320,6 +341,10 @@ def _hashes(entities: pa.Table | None) -> Hashes | None:
     if entities is None:
         return None
     return Clustering(tuple(entities.column_names)).of({name: entities[name] for name in entities.column_names})
+
+
+def _lag(us: int) -> str:
+    return duration_text(-(-us // SECOND_US) * SECOND_US)
 
 
 def _day(us: int) -> str:

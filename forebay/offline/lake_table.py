@@ -205,6 +205,14 @@ class LakeTable:
 
         self._commit(write)
 
+    def remove(self, predicate: str, positions: Mapping[str, int]) -> None:
+        """Remove the rows that a SQL predicate is true for, atomically with positions."""
+
+        def write(table: DeltaTable) -> None:
+            table.delete(predicate, commit_properties=Commit(None, positions).properties)
+
+        self._commit(write)
+
     def file_sizes(self) -> dict[str, list[int]]:
         """Bytes of the files of each date."""
         files = self._files([f"partition.{DATE}", "size_bytes"])

@@ -23,7 +23,7 @@ from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, day_text, instant_text, moment
 from forebay.language.types import FeatureType, VectorType
 from forebay.language.view import BatchView
-from forebay.offline.archive import dates_of
+from forebay.offline.archive import RETAINED, dates_of
 from forebay.offline.data_files import DATE
 from forebay.offline.lake_table import Commit, LakeTable, between_dates
 from forebay.offline.location import Location
@@ -69,6 +69,23 @@ class RowsTable:
             before = instant < pa.scalar(end_us, INSTANT)
             where = before if where is None else where & before
         return self.table.read(self.table.schema.names if columns is None else columns, where)
+
+    def remove_superseded(self, before_us: int, *, dry_run: bool) -> int:
+        """Remove the rows that were replaced before an instant; how many there are."""
+        replaced = pc.field(SUPERSEDED_TIMESTAMP) < pa.scalar(before_us, INSTANT)
+        rows = len(self.superseded.read([SUPERSEDED_TIMESTAMP], replaced))
+        if rows and not dry_run:
+            self.superseded.remove(f"{SUPERSEDED_TIMESTAMP} < {_literal(before_us)}", {RETAINED: before_us})
+        return rows
+
+    def check_known(self, first_us: int) -> None:
+        """Raise `RequestError` where what was known at an instant is not kept any more."""
+        retained_us = self.superseded.position(RETAINED)
+        if retained_us is not None and first_us < retained_us:
+            raise RequestError(
+                f"What was known of view {self.view.key!r} at {instant_text(first_us)} is not kept: rows that were "
+                f"replaced before {instant_text(retained_us)} are removed; ask for later instants, or as of then"
+            )
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where nothing was computed yet."""

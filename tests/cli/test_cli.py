@@ -348,11 +348,31 @@ def test_maintain_puts_tables_in_order(cli: Cli, project: Path, deployment: Depl
     cli("load", "clicks", "clicks.ndjson")
     would = json.loads(cli("maintain", "events/clicks", "--dry-run", "--json").out)
     done = json.loads(cli("maintain", "events/clicks", "--json").out)
-    assert [(one["table"], one["ordered"]) for one in (*would, *done)] == [("events/clicks", ["2013-06-01"])] * 2
+    tables = [*would["tables"], *done["tables"]]
+    assert [(one["table"], one["ordered"]) for one in tables] == [("events/clicks", ["2013-06-01"])] * 2
+    assert would["retention"] == done["retention"] == []
     assert "events/clicks" in cli("maintain").out
     refused = cli("maintain", "event/clicks")
     assert (refused.code, "Did you mean 'events/clicks'" in refused.err) == (2, True)
     assert "expected 24 or more" in cli("maintain", "--older-than-hours", "1").err
+
+
+def test_maintain_removes_what_a_source_does_not_keep(cli: Cli, project: Path, deployment: Deployment) -> None:
+    kept = DEFINITIONS.replace('event_id="event_id",', 'event_id="event_id", keep="10d",')
+    (project / f"{os.environ['FOREBAY_DEFINITIONS']}.py").write_text(kept.replace('["1h", None]', '["1h"]'))
+    cli("apply")
+    late = {"event_id": "e9", "user_id": 7, "shop": "c", "ts": "2013-06-20T12:00:00Z", "pages": 3}
+    (project / "more.ndjson").write_text(json.dumps(late))
+    cli("load", "clicks", "clicks.ndjson", "more.ndjson")
+    would = " ".join(cli("maintain", "--dry-run").out.split())
+    assert "clicks is kept from 2013-06-11 on (10d before its newest events)" in would
+    assert "rows would be removed: 3 of events/clicks" in would
+    (done,) = json.loads(cli("maintain", "events/clicks", "--json").out)["retention"]
+    assert (done["kept_from"], done["rows"]) == ("2013-06-11", {"events/clicks": 3})
+    asked = ("user_id=7", "shop=c", "--start", "2013-06-01T00:00:00Z")
+    refused = cli("history", "user_clicks@1", *asked)
+    assert (refused.code, "keeps those from 2013-06-11" in refused.err) == (2, True)
+    assert cli("history", "user_clicks@1", *asked[:2]).code == 0, "from the first instant that there is"
 
 
 def test_rebuild_publishes_again_what_an_online_store_lost(cli: Cli, project: Path, deployment: Deployment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,11 +25,12 @@ from forebay.core import ranges
 from forebay.errors import RequestError
 from forebay.instants import DAY_US, MINUTE_US, moment
 from forebay.offline import upkeep
+from forebay.offline.archive import RETAINED
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 from forebay.offline.tables import OfflineStore
 from tests.client.deployed_world import DEFINITIONS, PROFILE_SCHEMA, World
-from tests.laws.world import COLUMNS, MIDNIGHT_US, Event
+from tests.laws.world import COLUMNS, MIDNIGHT_US, Event, events_source
 
 USERS = ["ann", "bob", "eve", "a|b %", "nobody", "sue"]
 
@@ -158,6 +160,19 @@ def test_what_is_in_no_order_is_not_read_once_for_each_bucket(store: FeatureStor
         out = tmp_path / "set.parquet"
         store.write_historical_features(spine(20), out=out, memory="10GB", features="everything@1")
     assert read["events/events"] == 1
+
+
+def test_what_needs_events_that_were_removed_is_refused_as_in_memory(
+    store: FeatureStore, tmp_path: Path, offline_url: str
+) -> None:
+    table = OfflineStore(offline_url).archive(events_source).table
+    table.remove("date < '1970-01-01'", {RETAINED: MIDNIGHT_US})
+    asked: dict[str, Any] = {"features": ["everything@1:Sum_wide_24h"]}
+    with pytest.raises(RequestError, match="View 'everything@1' needs the events from") as expected:
+        store.get_historical_features(spine(20), **asked)
+    with pytest.raises(RequestError, match=re.escape(str(expected.value))):
+        store.write_historical_features(spine(20), out=tmp_path / "set.parquet", memory="10GB", **asked)
+    assert not (tmp_path / "set.parquet").exists()
 
 
 def put_in_order(offline_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,13 @@ PAID, BUYS = SPEND.features[1], SPEND.features[0]
 SCORED = SCORE.features[0]
 
 
+def spend_kept(keep: str) -> WindowedView:
+    """SPEND on a source that is not kept for ever, which its lifetime forbids."""
+    view = but(SPEND)
+    msgspec.structs.force_setattr(view, "source", but(SHOP, keep=keep))
+    return view
+
+
 def spend_on(source: EventSource) -> WindowedView:
     return but(SPEND, source=source)
 
@@ -108,6 +115,7 @@ OF_ITS_SOURCE: Cases = {
     "dedupe": (spend_on(but(SHOP, dedupe="10m")), True),
     "max_skew": (spend_on(but(SHOP, max_skew="2m")), False),
     "history_start": (spend_on(but(SHOP, history_start="2023-01-01")), False),
+    "keep": (spend_kept("900d"), False),
     "owner": (spend_on(but(SHOP, owner="b")), False),
     "description": (spend_on(but(SHOP, description="b")), False),
     "tags": (spend_on(but(SHOP, tags={"b": "b"})), False),
@@ -151,6 +159,7 @@ OF_A_BATCH_VIEW: Cases = {
     "ttl": (but(SCORE, ttl=None), True),
     "reach": (but(SCORE, reach="8d"), True),
     "history_start": (but(SCORE, history_start="2023-01-01"), False),
+    "keep": (but(SCORE, keep="30d"), False),
     "history": (but(SCORE, history="1h"), False),
     "code": (but(SCORE, code="fedcba9876543210"), True),
     "owner": (but(SCORE, owner="b"), False),
