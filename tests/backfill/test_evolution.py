@@ -16,6 +16,7 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.language.aggregations import Last
 from forebay.language.source import EventSource
+from forebay.offline.archive import event_order
 from forebay.offline.tables import OfflineStore
 from forebay.offline.upkeep import keep_up
 from tests.backfill.shop import user
@@ -93,7 +94,7 @@ def test_old_and_new_columns_are_read_as_one_and_views_of_the_old_ones_go_on(off
         assert found["last_category_30d"] == "board games"
         assert answered(store, BOTH, day(1, 2))["last_category_30d"] == "toy"
         assert str(answered(store, BEFORE, day(5))["spent_30d"]) == "3.75"
-        assert keep_up(store.archive(SECOND).table, ["user_id", "ts"]).busy == ()
+        assert keep_up(store.archive(SECOND).table, event_order(SECOND, ["user_id"])).busy == ()
     folded = fold_dates(store, BOTH, day(0), day(4))
     assert (folded.events, folded.dates) == (4, 4)
     _, tiles = store.tiles(BOTH).read()

@@ -9,7 +9,8 @@ from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.errors import RequestError
 from forebay.instants import DAY_US
-from forebay.offline.tiles_columns import ENTITY_KEY, HOP_US
+from forebay.offline.clustering import Clustering
+from forebay.offline.tiles_columns import HOP_US
 from forebay.offline.tiles_columns import START as START_COLUMN
 from forebay.offline.upkeep import keep_up
 from tests.backfill.shop import counter_sales, user_sales
@@ -97,7 +98,7 @@ def test_only_whole_dates_are_folded(world: World, first: int, last: int) -> Non
 
 
 def test_tiles_in_order_are_the_same_tiles_and_are_folded_again_as_ever(any_world: World) -> None:
-    world, order = any_world, [HOP_US, ENTITY_KEY, START_COLUMN]
+    world, order = any_world, Clustering(("user_id",), first=(HOP_US,), last=(START_COLUMN,))
     world.load(some_sales(300, 4))
     fold_dates(world.store, user_sales, day(0), day(4))
     table = world.store.tiles(user_sales)

@@ -14,6 +14,7 @@ COMMITS, EACH = 8, 3
 CHECKOUT = Path(__file__).parents[2]
 WRITER = f"""
 import sys
+from forebay.offline.archive import event_order
 from forebay.offline.tables import OfflineStore
 from forebay.offline.upkeep import keep_up
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch
@@ -24,7 +25,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range({COMMITS}):
     if partition == "upkeep":
-        keep_up(archive.table, ["user", "ts"])
+        keep_up(archive.table, event_order(SOURCE, ["user"]))
     else:
         archive.append([batch(number * {EACH}, (number + 1) * {EACH} + 1, partition)], NOW_US)
 """
