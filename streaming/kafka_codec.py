@@ -35,6 +35,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from forebay.errors import ConfigError, ForebayError, StoreUnavailableError
 from forebay.ingest.batch import MALFORMED
+from forebay.ingest.former import field_names
 from forebay.ingest.rows import Codec, Row, Unreadable, obstacle
 from forebay.language.source import EventSource, KafkaTopic
 from forebay.settings import REGISTRY
@@ -68,7 +69,7 @@ def _codec(source: EventSource, topic: KafkaTopic, given: Mapping[str, str], pat
     context = SerializationContext(topic.topic, MessageField.VALUE)
     if topic.format == "avro":
         return _Each(_avro(registry, context))
-    return _Each(_Protobuf(registry, context, [*source.schema]))
+    return _Each(_Protobuf(registry, context, [*field_names(source)]))
 
 
 class Registry(SchemaRegistryClient):

@@ -157,7 +157,8 @@ class _Passes:
         mine, names, known = self.buckets[view.entity.name], tuple(self.asked.names[view.key]), self.stored.known
         url, cuts = self.stored.store.location.url, []
         for part, (table, columns, where) in enumerate([] if mine.nobody else self.stored.reading(view, mine)):
-            cut = Cut(url, table.path, view, tuple(columns), table.stored_schema(), where, mine.spill.files, part)
+            schema, shards_count = table.stored_schema(), mine.spill.files
+            cut = Cut(url, table.path, view, tuple(columns), schema, where, shards_count, part, table.names)
             cuts.append((cut, table))
         schemas = tuple(pa.schema([table.schema.field(name) for name in cut.columns]) for cut, table in cuts)
         shards = self.stored.shards(view, mine) if cuts and isinstance(view, WindowedView) else None

@@ -41,7 +41,7 @@ from forebay.language.view import AnyView
 from forebay.offline.clustering import Clustering
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
-from forebay.offline.row_groups import read_row_groups
+from forebay.offline.row_groups import Names, read_row_groups
 
 SPINE = -1
 SHARDS_SCHEMA = "shard int, part int, place long, data binary"
@@ -61,6 +61,7 @@ class Cut:
     where: pc.Expression
     shards: int
     part: int
+    names: Names
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The rows of some files, by shard; a row's place is that of its file and its piece."""
@@ -82,7 +83,7 @@ class Cut:
         """The rows of files, row group by row group, and the shard of each; −1: of no entity."""
         there = Location.of(self.url, os.environ).files(self.path)
         dataset = ds.dataset(list(files), self.schema, format="parquet", filesystem=there)
-        for rows in read_row_groups(dataset, list(self.columns), where):
+        for rows in read_row_groups(dataset, list(self.columns), where, self.names):
             keys = entity_keys(self.entity_view.entity, {k: rows[k] for k in self.entity_view.entity.keys})
             yield rows, np.where(np.asarray(keys.is_valid()), buckets_of(keys, self.shards), -1)
 

@@ -2,7 +2,9 @@
 
     add a column                  fine: it is null in what is stored
     remove a column               fine, unless a view that stays uses it
-    change its type, rename it    refused, with the way: a column beside it, and both read in the views' next version
+    rename a column               fine where no view that stays uses the new name; the former one stays in the schema
+                                  while a view uses it
+    change its type               refused, with the way: a column beside it, and both read in the views' next version
                                   (a String may change its bound, where no view that stays uses it)
     change timestamp, event_id,   refused where something stored or a view that stays relies on it
       dedupe, effective, sql
@@ -54,6 +56,8 @@ def refuse_source(was: AnySource, now: AnySource, staying: Iterable[AnyView]) ->
 
 def _advice(column: str, was: AnySource, now: AnySource) -> str:
     """What to do about a column that cannot be as declared, or about a rule."""
+    if column.startswith("renamed."):
+        return "let a new version of the views read it under the other name, and declare the name when they are gone"
     if column not in was.schema or not isinstance(was, EventSource):
         return ANOTHER
     kind = was.schema[column]
@@ -68,12 +72,14 @@ def _advice(column: str, was: AnySource, now: AnySource) -> str:
     added = [name for name, one in now.schema.items() if name not in was.schema and one == kind]
     new = added[0] if len(added) == 1 else "new"
     return (
-        f"keep {column!r} until no view uses it; if it goes by another name now, keep it beside that and let the next "
-        f'version of the views read both: Derived("coalesce({new}, {column})", {kind})'
+        f"keep {column!r} until no view uses it; if it goes by another name now, declare both and "
+        f'renamed={{"{new}": "{column}"}}: then either name reads what events and the archive have under the other'
     )
 
 
 def _reason(path: str, was: AnySource, now: AnySource, staying: list[AnyView]) -> str | None:
+    if path.startswith("renamed."):
+        return _renaming_reason(path.removeprefix("renamed."), was, now, staying)
     column = path.removeprefix("schema.")
     if column == path:
         return _rule_reason(path, was, staying)
@@ -89,6 +95,17 @@ def _reason(path: str, was: AnySource, now: AnySource, staying: list[AnyView]) -
     return f"column {column!r} is used by {', '.join(users)}" if users else None
 
 
+def _renaming_reason(column: str, was: AnySource, now: AnySource, staying: list[AnyView]) -> str | None:
+    """Why a column cannot get or lose a former name."""
+    assert isinstance(was, EventSource)
+    assert isinstance(now, EventSource)
+    for name in now.names_of(column):
+        if name in was.schema and column in now.schema and not _holds(now.schema[column], was.schema[name]):
+            return f"its archive holds {name!r} as {was.schema[name]}, and {column!r} is {now.schema[column]}"
+    users = [view.key for view in staying if column in _used(view, was)]
+    return f"column {column!r}, whose former names change, is used by {', '.join(users)}" if users else None
+
+
 def _rule_reason(path: str, was: AnySource, staying: list[AnyView]) -> str | None:
     if isinstance(was, EventSource):
         return f"its archive is kept by {path}"
@@ -100,6 +117,13 @@ def _used(view: AnyView, source: AnySource) -> set[str]:
     if isinstance(view, WindowedView):
         return set(used_columns(view)) if view.source.name == source.name else set()
     return set(source.schema) if any(one.name == source.name for one in view.sources) else set()
+
+
+def _holds(kind: AnyType, stored: AnyType) -> bool:
+    """Whether a column can have all values of another one."""
+    if isinstance(kind, StringType) and isinstance(stored, StringType):
+        return kind.max_bytes is None or (stored.max_bytes is not None and stored.max_bytes <= kind.max_bytes)
+    return kind == stored
 
 
 def _stored_alike(one: AnyType, other: AnyType) -> bool:

@@ -6,7 +6,7 @@ Whoever offers a whole file and wants to be told at once asks `mismatches` first
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ import pyarrow as pa
 from forebay.ingest.admit import Clock, Offered, admit
 from forebay.ingest.batch import DeadLetter, EventBatch, stored_type
 from forebay.ingest.convert import Converted, convert
+from forebay.ingest.former import field_names, first_of
 from forebay.language.source import EventSource
 from forebay.language.types import (
     AnyType,
@@ -42,10 +43,14 @@ def conform(
     Columns that the schema does not name are ignored, missing ones are null.
     """
     count = table.num_rows
-    columns = {name: _column(kind, table, name) for name, kind in source.schema.items()}
+    columns = {name: _column(kind, table, source.names_of(name)) for name, kind in source.schema.items()}
     offsets: npt.NDArray[np.int64] = np.arange(first_offset, first_offset + count, dtype=np.int64)
     offered = Offered(
-        source, partition, offsets, lambda row: _raw(source, table, row), lambda row, name: _value(table, row, name)
+        source,
+        partition,
+        offsets,
+        lambda row: _raw(source, table, row),
+        lambda row, name: _found(table, row, source.names_of(name)),
     )
     events, dead = admit(offered, columns, now_us, limits or {})
     return EventBatch(source, partition, events, first_offset, first_offset + count), dead
@@ -55,7 +60,7 @@ def mismatches(source: EventSource, schema: pa.Schema) -> list[str]:
     """What is wrong with a file's columns as a whole: those that are missing or can never be of their type."""
     found = []
     for name, kind in source.schema.items():
-        index = schema.get_field_index(name)
+        index = max(schema.get_field_index(one) for one in source.names_of(name))
         if index < 0:
             found.append(f"{name!r} ({kind}) is missing")
         elif not _possible(kind, schema.field(index).type):
@@ -63,10 +68,17 @@ def mismatches(source: EventSource, schema: pa.Schema) -> list[str]:
     return found
 
 
-def _column(kind: AnyType, table: pa.Table, name: str) -> Converted:
-    if name not in table.schema.names:
+def _column(kind: AnyType, table: pa.Table, names: Sequence[str]) -> Converted:
+    there = [name for name in names if name in table.schema.names]
+    if not there:
         return Converted(pa.nulls(table.num_rows, stored_type(kind)), {})
-    return convert(kind, table.column(table.schema.names.index(name)))
+    return first_of([convert(kind, table.column(table.schema.names.index(name))) for name in there])
+
+
+def _found(table: pa.Table, row: int, names: Sequence[str]) -> Any:
+    """The value of a column that goes by some names."""
+    found = (_value(table, row, name) for name in names if name in table.schema.names)
+    return next((value for value in found if value is not None), None)
 
 
 def _possible(kind: AnyType, given: pa.DataType) -> bool:
@@ -102,5 +114,5 @@ def _value(table: pa.Table, row: int, name: str) -> Any:
 
 def _raw(source: EventSource, table: pa.Table, row: int) -> bytes:
     """A row as JSON, since a columnar file has no bytes of its own for it."""
-    names = [name for name in source.schema if name in table.schema.names]
+    names = [name for name in field_names(source) if name in table.schema.names]
     return msgspec.json.encode({name: _value(table, row, name) for name in names}, enc_hook=repr)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from forebay.ingest.admit import Clock
 from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, MALFORMED, WRONG_TYPE, DeadLetter, EventBatch
+from forebay.ingest.former import either, field_names
 from forebay.ingest.rows import Messages, Unreadable, assembled, obstacle
 from forebay.ingest.scalars import column_of
 from forebay.language.source import EventSource
@@ -45,15 +46,20 @@ def decode_json(
     Never raises for what the lines hold.
     """
     messages = Messages(source, partition, first_offset, lines, offsets)
-    names = tuple(source.schema)
+    names = field_names(source)
     rows, readable, unreadable = _rows(_decoder(names), lines)
+
+    def values(name: str) -> list[Any]:
+        return list(map(operator.attrgetter(f"c{names.index(name)}"), rows))
+
     columns = {
-        name: column_of(kind, list(map(operator.attrgetter(f"c{i}"), rows)))
-        for i, (name, kind) in enumerate(source.schema.items())
+        name: column_of(kind, either([values(one) for one in source.names_of(name)]))
+        for name, kind in source.schema.items()
     }
 
     def value(row: int, name: str) -> Any:
-        return getattr(rows[row], f"c{names.index(name)}")
+        found = (getattr(rows[row], f"c{names.index(one)}") for one in source.names_of(name))
+        return next((one for one in found if one is not None), None)
 
     return assembled(messages, columns, value, readable, unreadable, now_us, limits or {})
 

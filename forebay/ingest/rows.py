@@ -17,6 +17,7 @@ import numpy.typing as npt
 from forebay.ingest.admit import Clock, Offered, admit
 from forebay.ingest.batch import EVENT_BYTES_MAX, TOMBSTONE, TOO_LARGE, DeadLetter, EventBatch
 from forebay.ingest.convert import Converted
+from forebay.ingest.former import either
 from forebay.ingest.scalars import column_of
 from forebay.language.source import EventSource
 
@@ -71,10 +72,16 @@ def decode_rows(
     readable = [number for number, row in enumerate(rows) if not isinstance(row, Unreadable)]
     unreadable = [(number, row) for number, row in enumerate(rows) if isinstance(row, Unreadable)]
     found: list[Row] = [row for row in rows if not isinstance(row, Unreadable)]
-    columns = {name: column_of(kind, [row.get(name) for row in found]) for name, kind in messages.source.schema.items()}
-    return assembled(
-        messages, columns, lambda row, name: found[row].get(name), readable, unreadable, now_us, limits or {}
-    )
+    source = messages.source
+    columns = {
+        name: column_of(kind, either([[row.get(one) for row in found] for one in source.names_of(name)]))
+        for name, kind in source.schema.items()
+    }
+
+    def value(row: int, name: str) -> Any:
+        return either([[found[row].get(one)] for one in source.names_of(name)])[0]
+
+    return assembled(messages, columns, value, readable, unreadable, now_us, limits or {})
 
 
 def assembled(

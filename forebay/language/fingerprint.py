@@ -5,12 +5,13 @@ a fingerprint is its hash. Owners, descriptions, tags, freshness, retention, the
 places where data lie are not in it. Of a batch view's function we know a hash of its code and not which columns it
 reads: the columns of its sources are the business of the plan, which lets them grow and nothing else.
 
-    windowed view   entity keys · source: name, timestamp, event_id, dedupe, types of the columns it uses · sessions:
-                    gap, longest · where · derived · per feature: aggregation, of, window, hop, default · ttl
+    windowed view   entity keys · source: name, timestamp, event_id, dedupe, types and former names of the columns it
+                    uses · sessions: gap, longest · where · derived · per feature: aggregation, of, window, hop,
+                    default · ttl
     batch view      entity keys · per source: name, dedupe, effective column, sql · partitions · refresh · reach · ttl ·
                     per feature: type, default · code
     service         the pinned features, in order
-    source          types of all columns · timestamp, event_id, dedupe (effective, sql)
+    source          types and former names of all columns · timestamp, event_id, dedupe (effective, sql)
     entity          keys, in order
 """
 
@@ -20,13 +21,14 @@ import datetime
 import decimal
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from forebay.instants import duration_text, instant_text, instant_us
 from forebay.language.entity import Entity
+from forebay.language.renaming import former_names
 from forebay.language.service import FeatureService
 from forebay.language.source import AnySource, EventSource
 from forebay.language.statistics import Statistic
@@ -85,6 +87,8 @@ def _facts(definition: AnyView | FeatureService | AnySource | Entity) -> Iterato
         yield from _source_facts(definition)
         for column, kind in definition.schema.items():
             yield f"schema.{column}", str(kind)
+        if isinstance(definition, EventSource):
+            yield from _renaming_facts(definition, "", definition.schema)
     else:
         yield from _batch_facts(definition)
 
@@ -96,6 +100,7 @@ def _windowed_facts(view: WindowedView) -> Iterator[tuple[str, Fact]]:
         yield f"source.{name}", fact
     for column in used_columns(view):
         yield f"source.schema.{column}", str(view.source.schema[column])
+        yield from _renaming_facts(view.source, "source.", [column])
     if view.sessions is not None:
         yield "sessions.gap", _duration(view.sessions.gap_us)
         yield "sessions.longest", _duration(view.sessions.longest_us)
@@ -142,6 +147,13 @@ def _source_facts(source: AnySource) -> Iterator[tuple[str, Fact]]:
     else:
         yield "effective", source.effective
         yield "sql", source.sql
+
+
+def _renaming_facts(source: EventSource, where: str, columns: Iterable[str]) -> Iterator[tuple[str, Fact]]:
+    """What columns were called before; no fact of a column that always was called so."""
+    for column in columns:
+        if formers := former_names(column, source.renamed):
+            yield f"{where}renamed.{column}", ", ".join(formers)
 
 
 def _columns_text(entity: Entity) -> str:

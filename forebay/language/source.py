@@ -18,6 +18,7 @@ from forebay.language.arguments import check_cases, check_labels, check_text, ch
 from forebay.language.durations import declared_us, required_us
 from forebay.language.frozen import Frozen
 from forebay.language.names import check_name
+from forebay.language.renaming import check_renamed, names_of
 from forebay.language.schedule import check_day
 from forebay.language.types import AnyType, StringType, Timestamp, TimestampType
 
@@ -129,7 +130,8 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     partition with the same (event_id, ts) are one, unless they are more than `dedupe` behind its newest; without it
     all count. `max_skew` is how far ahead of the wall clock an event may be dated. `history_start` (a UTC date) is
     where partitions begin: an event dated before it is a dead letter. With `keep`, maintenance removes what is older
-    than that before the newest events; without it all is kept.
+    than that before the newest events; without it all is kept. `renamed` names former names of columns: events that
+    bring a value under either name, and archived ones, are read alike.
     """
 
     name: str
@@ -142,6 +144,7 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     max_skew: str = "1m"
     history_start: str = "2020-01-01"
     keep: str | None = None
+    renamed: Mapping[str, str] = {}
     owner: str = ""
     description: str = ""
     tags: Mapping[str, str] = {}
@@ -170,6 +173,9 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         required_us(f"{where}: max_skew", self.max_skew)
         check_day(where, "history_start", self.history_start)
         declared_us(f"{where}: keep", self.keep)
+        renamed = checked_mapping(where, "renamed", self.renamed, "{'category': 'kind'}, the new name and the former")
+        msgspec.structs.force_setattr(self, "renamed", renamed)
+        check_renamed(where, self.renamed, self.schema, fixed=(self.timestamp, self.event_id))
 
     def _check_event_id(self, where: str) -> None:
         check_text(where, "event_id", self.event_id)
@@ -198,6 +204,10 @@ class EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def max_skew_us(self) -> int:
         """Microseconds of `max_skew`."""
         return required_us(self.name, self.max_skew)
+
+    def names_of(self, column: str) -> tuple[str, ...]:
+        """The names under which a column's values may be found: its own, then others, the newest first."""
+        return names_of(column, self.renamed)
 
     @property
     def keep_us(self) -> int | None:

@@ -199,6 +199,11 @@ def _check_keys(where: str, entity: Entity, source: EventSource) -> None:
                 f"{where}: source {source.name!r} has no column {column!r}, a key of {entity.name!r}. "
                 f"{suggestion(column, source.schema)}"
             )
+        if len(source.names_of(column)) > 1:
+            raise DefinitionError(
+                f"{where}: {column!r}, a key of {entity.name!r}, is renamed in {source.name!r}; keys keep their name, "
+                "since everything stored is found by them"
+            )
         if type(source.schema[column]) is not type(kind):
             raise DefinitionError(
                 f"{where}: {column!r} is {source.schema[column]} in {source.name!r} "

@@ -32,7 +32,7 @@ from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.offline.delta_log import read_transactions
 from forebay.offline.location import Location
 from forebay.offline.numbered import NumberedRows
-from forebay.offline.row_groups import ahead, read_row_groups
+from forebay.offline.row_groups import Names, ahead, read_row_groups, stored_columns
 
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""
@@ -72,10 +72,15 @@ class Commit:
 
 
 class LakeTable:
-    """A Delta table by its path in the offline store. May be used by several threads."""
+    """A Delta table by its path in the offline store. May be used by several threads.
 
-    def __init__(self, location: Location, path: str, schema: pa.Schema, *, statistics: Sequence[str]) -> None:
-        self.location, self.path, self.schema = location, path, schema
+    `names` are those of columns that have several: what is stored under either is read as one.
+    """
+
+    def __init__(
+        self, location: Location, path: str, schema: pa.Schema, *, statistics: Sequence[str], names: Names | None = None
+    ) -> None:
+        self.location, self.path, self.schema, self.names = location, path, schema, names or {}
         self._statistics = [name for name in statistics if name in schema.names]
         self._table: DeltaTable | None = None
         self._lock = threading.RLock()
@@ -285,7 +290,9 @@ class LakeTable:
         """
 
         def at_once(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            yield dataset.to_table(columns=_known(dataset, columns), filter=near(dataset, where, hashes))
+            yield dataset.to_table(
+                columns=stored_columns(dataset.schema, columns, self.names), filter=near(dataset, where, hashes)
+            )
 
         nothing = self._declared(columns).empty_table()
         return pa.concat_tables([nothing, *self._pieces(columns, pruning, at_once)])
@@ -300,7 +307,9 @@ class LakeTable:
         """As `read`, piece by piece, for what may not fit in memory; up to a gigabyte is read ahead."""
 
         def by_batch(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            for batch in dataset.to_batches(columns=_known(dataset, columns), filter=near(dataset, where, hashes)):
+            for batch in dataset.to_batches(
+                columns=stored_columns(dataset.schema, columns, self.names), filter=near(dataset, where, hashes)
+            ):
                 yield pa.Table.from_batches([batch])
 
         return self._pieces(columns, pruning, by_batch)
@@ -315,7 +324,7 @@ class LakeTable:
         """As `batches`, in the order of the files, with no more in memory than a row group and the next."""
 
         def by_group(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            return ahead(read_row_groups(dataset, columns, near(dataset, where, hashes)))
+            return ahead(read_row_groups(dataset, columns, near(dataset, where, hashes), self.names))
 
         return self._pieces(columns, pruning, by_group)
 
@@ -468,11 +477,6 @@ class LakeTable:
             commit_properties=commit.properties,
             **how,
         )
-
-
-def _known(dataset: ds.Dataset, columns: Sequence[str]) -> list[str]:
-    """Those of some columns that the files have."""
-    return [name for name in columns if name in dataset.schema.names]
 
 
 def _with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

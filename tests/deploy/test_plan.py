@@ -332,8 +332,8 @@ def test_what_decides_values_is_refused(before: AnyDefinition, after: AnyDefinit
         (
             {**without(SCHEMA, "kind"), "category": String},
             (
-                "keep 'kind' until no view uses it; if it goes by another name now, keep it beside that and let the "
-                'next version of the views read both: Derived("coalesce(category, kind)", String)'
+                "keep 'kind' until no view uses it; if it goes by another name now, declare both and "
+                'renamed={"category": "kind"}: then either name reads what events and the archive have under the other'
             ),
         ),
         ({**SCHEMA, "note": Int64}, "declare the new shape beside it under another name"),

@@ -116,6 +116,7 @@ OF_ITS_SOURCE: Cases = {
     "max_skew": (spend_on(but(SHOP, max_skew="2m")), False),
     "history_start": (spend_on(but(SHOP, history_start="2023-01-01")), False),
     "keep": (spend_kept("900d"), False),
+    "renamed": (spend_on(but(SHOP, renamed={"amount": "paid"})), True),
     "owner": (spend_on(but(SHOP, owner="b")), False),
     "description": (spend_on(but(SHOP, description="b")), False),
     "tags": (spend_on(but(SHOP, tags={"b": "b"})), False),
