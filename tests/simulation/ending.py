@@ -92,11 +92,11 @@ def _repair(run: Simulation) -> None:
         folded, cut_us = run.store.tiles(view).folded(), read_cut(run.online, run.namespace, view)
         open_ = {day for day in days if day not in folded or day_us(day) >= cut_us}
         for first, last in _runs(days, open_ | marked):
-            run._publish(view, day_us(first), day_us(last) + DAY_US)
+            run.batch.publish(view, day_us(first), day_us(last) + DAY_US)
         since = run.store.tiles(view).behind(archived)
         for day, first in since.items() if view.sessions is not None else ():
             assert any(first <= mark <= day for mark in marked), f"{view.key}: {day} is behind, and nothing marked"
-            run._publish(view, day_us(day), day_us(day) + DAY_US)
+            run.batch.publish(view, day_us(day), day_us(day) + DAY_US)
         behind = set(run.store.tiles(view).behind(archived))
         assert not behind, f"{view.key}: {sorted(behind)} got events after they were folded, and are not marked"
 

@@ -4,57 +4,51 @@
             copy, restore, fail over or wipe Redis · the offline store goes away · trim the log
     within  every send and every commit of a turn may die, lose its reply, or let others take turns in between
 
-Lives here: the turns and the end. What must be so is in `expected.py` and `ending.py`. A seed decides everything; which
-faults a run has is drawn first, so that some runs have few of them and go deep.
+Lives here: the turns. Who writes the log is in `producer.py`, folds and publications in `batch.py`, what must be so in
+`expected.py` and `ending.py`. A seed decides everything; which faults a run has is drawn first, so that some runs have
+few of them and go deep.
 """
 
 from __future__ import annotations
 
 import functools
 import random
-from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-import redis
 
 import forebay.backfill.publication
 import forebay.ingest.select
 import forebay.online.lane
 import forebay.online.pending
 from forebay import FeatureStore, RedisStream
-from forebay.backfill.partitions import days
-from forebay.backfill.publication import choose_cut, publish_view, read_cut
-from forebay.backfill.tiles import fold_dates
+from forebay.backfill.publication import choose_cut, read_cut
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
-from forebay.core.tiles import Tiles
 from forebay.errors import ForebayError
 from forebay.ingest.expressions import Expressions
-from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, floor_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
-from forebay.offline.archive import Archive
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
-from forebay.online.publish import Published
 from forebay.settings import Settings
 from streaming.partials import app_id
 from streaming.parts import Task
-from streaming.redis_log import SEQUENCE_BITS, id_before
 from streaming.routing import LANES
+from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
-from tests.simulation.expected import Attempt, Expected
+from tests.simulation.expected import Expected
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
 from tests.simulation.process import Process, Tries
-from tests.simulation.shop import START_US, Customers, Event, Line, Log, Shop
+from tests.simulation.producer import Producer
+from tests.simulation.shop import START_US, Customers, Event, Log, Shop
 
 HISTORY_DAYS = 2
 TURNS = (25, 45, 75)
@@ -82,30 +76,28 @@ class Simulation:
         self.online = connect_online(self.settings)
         self.store = OfflineStore(self.settings)
         self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
-        self.streams = chance.random() < 0.4
-        stream = RedisStream(f"{self.namespace}log", partitions=PARTITIONS) if self.streams else None
+        stream = RedisStream(f"{self.namespace}log", partitions=PARTITIONS) if chance.random() < 0.4 else None
         self.shop = Shop.make(stream, dedupe=chance.random() < 0.5)
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
             MemoryLake().install(patch)
         self.faults = Faults(chance, saw=self._saw, act=self._others)
         self.faults.install(patch)
-        self._watch_folds(patch)
         patch.setattr(forebay.ingest.select, "expressions_of", _expressions)
         self._choose_faults()
         self._choose_roll_ups(seed, patch)
-        self._open_log()
         self.by_id: dict[str, Event] = {}
+        self.producer = Producer(self.online, self.log, self.by_id, home / "sales", stream)
+        self.producer.open(PARTITIONS)
         self.definitions = Definitions.of(self.shop.service, self.shop.visits)
         features = FeatureStore(self.settings, self.definitions)
         archive = self.store.archive(self.shop.source)
         self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive, self.by_id)
+        self.batch = Batch(self.store, self.faults, self.expected, self.say)
+        self.batch.watch(patch)
         self.process: Process | None = None
         self.zombies: list[Process] = []
         self.copies: list[Copy] = []
-        self.attempts: dict[int, Attempt] = {}
-        self.folds: dict[str, dict[str, list[str]]] = {view.key: {} for view in (*self.shop.views, self.shop.visits)}
-        self._folding: dict[int, dict[str, list[str]]] = {}
         self.starts = {view.key: NO_CUT for view in self.shop.views}
         self.lost = 0
         self.said: list[str] = []
@@ -143,7 +135,8 @@ class Simulation:
         )[0]
         for _ in range(self.chance.randint(1, 6)):
             self.now_us += self.chance.randrange(MINUTE_US)
-            self._append_to(self.chance.choice(list(self.log.lines)))
+            partition = self.chance.choice(list(self.log.lines))
+            self.producer.append(partition, self.customers.line(self.now_us), self.now_us)
 
     def work(self) -> None:
         """Readers and writers of the flow, a few steps."""
@@ -187,7 +180,7 @@ class Simulation:
         today = max(1, (floor_us(self.now_us, DAY_US) - START_US) // DAY_US)
         first = self.chance.choice([0, max(0, today - 1), self.chance.randrange(today)])
         for view in [*views, *([self.shop.visits] if self.chance.random() < 0.5 else [])]:
-            self._publish(view, START_US + first * DAY_US, START_US + today * DAY_US)
+            self.batch.publish(view, START_US + first * DAY_US, START_US + today * DAY_US)
 
     def away(self) -> None:
         """The offline store refuses for a while."""
@@ -214,7 +207,7 @@ class Simulation:
         """The flow has read what is dated ahead, sleeps while it is replaced, and goes on when it is not any more."""
         if self.process is not None:
             for partition in self.log.lines:
-                self._append_line(partition, self.customers.ahead(self.now_us))
+                self.producer.append(partition, self.customers.ahead(self.now_us), self.now_us)
             earlier = self.process
             for n in range(earlier.workers):
                 self._as(earlier, lambda n=n: earlier.read(n))
@@ -241,11 +234,7 @@ class Simulation:
 
     def trim(self) -> None:
         """Redis Streams lose what the archive holds."""
-        if self.streams:
-            for partition in self.log.lines:
-                end = self.store.archive(self.shop.source).next_offset(partition)
-                if end:
-                    self.online.xtrim(partition, minid=id_before(end))
+        self.producer.trim(self.store.archive(self.shop.source))
 
     # ---- what turns are made of --------------------------------------------------------------------------------
 
@@ -267,7 +256,7 @@ class Simulation:
             now_us=lambda: self.now_us,
         )
         starting = object()
-        self._expire_leases()
+        self.batch.expire_leases()
         self._note_starts()
         try:
             with self.faults.as_actor(starting):
@@ -283,7 +272,7 @@ class Simulation:
             self.say("died while starting")
         except ForebayError as error:
             self.say(f"did not start: {error}")
-        self.attempts.pop(id(starting), None)
+        self.batch.forget(starting)
 
     def _provable_losses(self) -> set[tuple[str, str]]:
         """What is in `streamed/` and not online."""
@@ -304,10 +293,6 @@ class Simulation:
             wanted = choose_cut(self.store, view, NO_CUT, set)[0] if view.key in keys else None
             cut_us = read_cut(self.online, self.namespace, view)
             assert wanted is None or cut_us >= wanted, f"{view.key} can be cut at {wanted}, is at {cut_us}"
-
-    def _expire_leases(self) -> None:
-        """The leases of publishers that died, or are paused, have run out."""
-        self.online.delete(*(Keys(self.namespace).lease(view.key) for view in self.definitions.windowed_views()))
 
     def _note_starts(self) -> None:
         """A view of which `streamed/` has no position starts at its cut: it need not hold what lies before."""
@@ -349,22 +334,6 @@ class Simulation:
         self._as(process, process.flush)
         self._dies(process)
 
-    def _publish(self, view: WindowedView, start_us: int, end_us: int) -> None:
-        publisher = object()
-        self._folding[id(publisher)] = {day: [] for day in days(start_us, end_us)}
-        self._expire_leases()
-        try:
-            with self.faults.as_actor(publisher):
-                fold_dates(self.store, view, start_us, end_us)
-                publish_view(self.online, self.namespace, self.store, view, rate=0)
-        except Killed:
-            self.say("publisher died")
-        except ForebayError as error:
-            self.say(f"publisher failed: {error}")
-        finally:
-            self.attempts.pop(id(publisher), None)
-            del self._folding[id(publisher)]
-
     def _others(self) -> None:
         """In the middle of somebody's operation somebody else takes a turn."""
         turns = [self.work, self.flush, self.zombie, self.publish, self.start, self.check_somebody]
@@ -378,90 +347,22 @@ class Simulation:
         if isinstance(actor, Process):
             with self.faults.none():
                 self.expected.note_verdicts(actor.refused)
-        elif what == "online" and id(actor) in self.attempts:
-            with self.faults.none():
-                self.expected.note_blobs(self.attempts[id(actor)])
-        elif what.startswith("tiles/"):
-            self.folds[what.removeprefix("tiles/")].update(self._folding[id(actor)])
+        else:
+            self.batch.saw(what, actor)
 
-    def _watch_folds(self, patch: pytest.MonkeyPatch) -> None:
-        """Remember what each fold read, and what each publication publishes."""
-        scan, publish = Archive.scan, forebay.backfill.publication.publish_tiles
-
-        def watched(archive: Archive, columns: Any, start_us: Any = None, end_us: Any = None, *rest: Any) -> pa.Table:
-            table = scan(archive, columns, start_us, end_us, *rest)
-            read = self._folding.get(id(self.faults.acting[-1])) if self.faults.acting else None
-            for name in table["event_id"].to_pylist() if read is not None and "event_id" in columns else ():
-                read[day_text(self.by_id[name].ts)].append(name)
-            return table
-
-        def published(
-            client: redis.Redis,
-            namespace: str,
-            view: WindowedView,
-            keys: list[str],
-            tiles: Tiles,
-            cut_us: int,
-            **how: int,
-        ) -> Published:
-            self.attempts[id(self.faults.acting[-1])] = self._attempt(view, cut_us)
-            found = self.store.archive(self.shop.source).positions().items()
-            begun = {name for name, position in found if position.newest_us is not None}
-            for name in self.log.lines.keys() - begun:
-                self.expected.excuse(view, name, cut_us)
-            return publish(client, namespace, view, keys, tiles, cut_us, **how)
-
-        patch.setattr(Archive, "scan", watched)
-        patch.setattr(forebay.backfill.publication, "publish_tiles", published)
-
-    def _attempt(self, view: WindowedView, cut_us: int) -> Attempt:
-        ids: dict[str, Counter[str]] = {}
-        for day, names in self.folds[view.key].items():
-            for name in names if day_us(day) < cut_us else ():
-                entity = self.by_id[name].entity(view)
-                if entity is not None:
-                    ids.setdefault(entity, Counter())[name] += 1
-        return Attempt(view, cut_us, ids)
-
-    # ---- the log and history -------------------------------------------------------------------------------------
-
-    def _open_log(self) -> None:
-        if self.streams:
-            self.log.lines = {f"{self.namespace}log:{n}": {} for n in range(PARTITIONS)}
-            return
-        (self.home / "sales").mkdir()
-        for n in range(PARTITIONS):
-            (self.home / "sales" / f"{n}.ndjson").touch()
-            self.log.lines[f"{n}.ndjson"] = {}
-
-    def _append_to(self, partition: str) -> None:
-        self._append_line(partition, self.customers.line(self.now_us))
-
-    def _append_line(self, partition: str, line: Line) -> None:
-        lines = self.log.lines[partition]
-        if line.event is not None:
-            self.by_id[line.event.id] = line.event
-        if not self.streams:
-            lines[len(lines)] = line
-            with (self.home / "sales" / partition).open("ab") as file:
-                file.write(line.raw + b"\n")
-            return
-        last, now_ms = next(reversed(lines), 0), self.now_us // 1000
-        offset = max(last + 1, now_ms << SEQUENCE_BITS)
-        lines[offset] = line
-        self.online.xadd(partition, {"event": line.raw}, id=id_before(offset + 1))
+    # ---- history, and what a run draws ---------------------------------------------------------------------------
 
     def _load_history(self) -> None:
         """Two days are loaded from a file, folded and published before any flow runs."""
         events = self.customers.history(HISTORY_DAYS, 25)
-        self.by_id.update({event.id: event for event in events})
+        self.producer.note(events)
         self.expected.history = events
         file = self.home / "history.ndjson"
         file.write_bytes(b"".join(event.line() + b"\n" for event in events))
         loaded = load(self.store.archive(self.shop.source), file)
         assert (loaded.rows, loaded.dead) == (len(events), 0)
         for view in self.shop.views:
-            self._publish(view, START_US, START_US + HISTORY_DAYS * DAY_US)
+            self.batch.publish(view, START_US, START_US + HISTORY_DAYS * DAY_US)
 
     def _choose_faults(self) -> None:
         """Which faults this run has, and how often."""
