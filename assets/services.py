@@ -22,9 +22,13 @@ from forebay.language.view import AnyView, WindowedView
 
 
 class Spine(Config):
-    """Whose features, and when: a Parquet, CSV or NDJSON file with the service's keys and `event_timestamp`."""
+    """Whose features, and when: a Parquet, CSV or NDJSON file with the service's keys and `event_timestamp`; within how
+    much memory, and where to put what does not fit (by default where TMPDIR says).
+    """
 
     spine: str
+    memory: str = "2GB"
+    scratch: str | None = None
 
 
 def service_spec(service: FeatureService) -> AssetSpec:
@@ -54,11 +58,12 @@ def training_asset(service: FeatureService) -> AssetsDefinition:
     @multi_asset(specs=[described], name=f"training__{service.asset_name}", backfill_policy=BackfillPolicy.single_run())
     def training(context: AssetExecutionContext, config: Spine) -> MaterializeResult:
         from forebay import FeatureStore
-        from forebay.backfill.training import write_training_set
+        from forebay.offline.training_table import TrainingTable
 
         with clear_errors(), FeatureStore.connect() as store:
-            found = store.get_historical_features(config.spine, features=service.key)
-        return reported(write_training_set(offline(), service, found.to_arrow()))
+            out = TrainingTable(offline().location, service).claimed()
+            how = {"memory": config.memory, "scratch": config.scratch}
+            return reported(store.write_historical_features(config.spine, features=service.key, out=out, **how))
 
     return training
 

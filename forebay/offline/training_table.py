@@ -23,10 +23,10 @@ class TrainingTable:
     def __init__(self, location: Location, service: FeatureService) -> None:
         self._location, self._path = location, f"training/{service.key}"
 
-    def overwrite(self, table: pa.Table) -> None:
-        """Replace it, in one commit."""
+    def claimed(self) -> str:
+        """Where `FeatureStore.write_historical_features` is to write it, in a store that is of this namespace."""
         self._location.owner.claim()
-        write_delta(self._location, self._path, table)
+        return self._location.at(self._path)
 
     def read(self) -> pa.Table:
         """All of it."""

@@ -134,10 +134,20 @@ def test_a_training_set_is_built_from_a_spine(world: World, home: Path, defs: dg
     world.load([sale(number, day(number, 5)) for number in range(4)])
     instants = pa.array([day(2), day(3, 6), day(1)], pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"user_id": ["u1", "u1", "u9"], "event_timestamp": instants}), home / "spine.parquet")
-    job = defs.resolve_implicit_global_asset_job_def()
-    config = {"ops": {"training__shop_v1": {"config": {"spine": str(home / "spine.parquet")}}}}
-    result = job.execute_in_process(run_config=config, asset_selection=[dg.AssetKey(["training", "shop_v1"])])
+    job, key = defs.resolve_implicit_global_asset_job_def(), dg.AssetKey(["training", "shop_v1"])
+
+    def built(**config: str) -> dg.ExecuteInProcessResult:
+        ops = {"training__shop_v1": {"config": {"spine": str(home / "spine.parquet"), **config}}}
+        return job.execute_in_process(run_config={"ops": ops}, asset_selection=[key], raise_on_error=False)
+
+    result = built(scratch=str(home))
     assert result.success
+    (made,) = result.get_asset_materialization_events()
+    metadata = {name: value.value for name, value in made.materialization.metadata.items()}
+    assert (metadata["dagster/row_count"], metadata["buckets"]) == (3, 1), "it is written bucket by bucket"
+    (failure,) = [event for event in built(memory="1MB").all_events if event.is_step_failure]
+    assert "memory='1MB' leaves nothing to work with" in failure.step_failure_data.user_failure_data.description
+    assert list(home.glob("forebay-spill-*")) == []
     table = TrainingTable(world.store.location, shop).read()
     assert (table["user_id"].to_pylist(), table["bought_lifetime"].to_pylist()) == (["u1", "u1", "u9"], [2, 4, 0])
 

@@ -16,7 +16,6 @@ from deltalake import DeltaTable
 from forebay import Feature, FeatureService, FeatureStore, Float64, Int64, List, String, Vector, batch_view
 from forebay.backfill.batch_view import compute_batch_view
 from forebay.backfill.publication import publish_view
-from forebay.backfill.training import write_training_set
 from forebay.cli.printing import print_json, text
 from forebay.client.finished import write_history
 from forebay.core.identity import SLOTS
@@ -108,8 +107,9 @@ def test_online_values_are_those_of_the_training_set(store: FeatureStore, settin
     spine = pa.table({"user": ["ann", "bob", "eve"], "event_timestamp": instants})
     training = store.get_historical_features(spine, features="lists@1")
     assert training.to_arrow().select(NAMES) == online.to_arrow().select(NAMES)
-    write_training_set(OfflineStore(settings), service, training.to_arrow())
-    kept = TrainingTable(OfflineStore(settings).location, service).read()
+    table = TrainingTable(OfflineStore(settings).location, service)
+    store.write_historical_features(spine, features="lists@1", out=table.claimed())
+    kept = table.read()
     assert [kept[name].to_pylist() for name in NAMES] == [training.to_arrow()[name].to_pylist() for name in NAMES]
 
 

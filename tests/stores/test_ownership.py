@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from forebay.backfill.training import write_training_set
 from forebay.errors import ConfigError
 from forebay.offline.documents import open_documents
 from forebay.offline.ownership import NAME, Owner
 from forebay.offline.tables import OfflineStore
+from forebay.offline.training_table import TrainingTable
 from forebay.settings import Settings
 from tests.backfill.shop import sales
 from tests.backfill.world import NOW, day, sale
@@ -32,7 +32,7 @@ def test_another_namespace_is_refused_before_anything_is_read_or_written(
         lambda: other.registry.restore(),
         lambda: other.archive(OLD),
         lambda: other.offline.archive(sales).scan(["user_id"]),
-        lambda: write_training_set(other.offline, FIRST, mine.offline.archive(sales).scan(["user_id"])),
+        lambda: TrainingTable(other.offline.location, FIRST).claimed(),
         lambda: other.offline.repairs().append([("sales", "2024-01-01", "late")], NOW),
     ):
         with pytest.raises(ConfigError, match=f"belongs to namespace '{namespace}'.*of its own"):
