@@ -3,12 +3,19 @@
     spend@1   hops   15m, 1h         counts, sums                     donor
     spend@2   hops       1h, 6h      counts, sums (hence means)       each tile is some donor's tiles, merged
 
-The tiles of a donor serve where they are of the same events (source, entity, condition, derived columns), hold every
+The tiles of a donor serve where they are of the same events (source, entity, condition, derived columns), hold some
 partial that the view needs, and have a hop that divides the view's finest. A day is reused if the donor was folded from
-just as many events of it as the archive holds now; another one is folded anew. Whatever lacks a partial is folded anew
-as a whole: keys and instants, most of what a fold reads, would be read for it anyway.
+just as many events of it as the archive holds now; another one is folded anew. What the donor lacks is folded from the
+archive, alone, and laid beside what it has: tiles of the same events are tiles of the same entities and instants, and
+where they are not, somebody added events meanwhile, and the day is folded anew.
 
-Lives here: which tiles can be reused, and reading them. Merging partials is exact but for floats, which round.
+    needed     events  total_amount  present_amount  highest_amount
+    donor         ■          ■              ■                            15m
+    folded        ■                         ■               ■            15m, of the columns that these take
+    together      ■          ■              ■               ■
+
+Lives here: which tiles can be reused, reading and completing them. Merging partials is exact but for floats, which
+round.
 """
 
 from __future__ import annotations
@@ -16,10 +23,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+import pyarrow as pa
 
+from forebay.algebra.partials import Partial
+from forebay.backfill.dates import EventsOfDates
 from forebay.core.layout import Layout
-from forebay.core.tiles import Tiles, roll_up
+from forebay.core.tiles import Tiles, fold, merge, roll_up
+from forebay.instants import duration_text
+from forebay.language.aggregations import Count
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_columns import HOP_US, from_table, tiles_schema
@@ -27,16 +40,17 @@ from forebay.offline.tiles_columns import HOP_US, from_table, tiles_schema
 
 @dataclass(frozen=True)
 class Donor:
-    """A view whose tiles of one hop become another's."""
+    """A view whose tiles of one hop become another's, but for the partials that it lacks."""
 
     view: WindowedView
     hop_us: int
+    lacking: tuple[Partial, ...] = ()
 
 
 def donor_of(view: WindowedView, others: Iterable[WindowedView]) -> Donor | None:
-    """The view among others whose tiles serve best: those of the coarsest hop, which are fewest."""
+    """The view among others whose tiles serve best: it lacks least, and has the coarsest hop, so the fewest tiles."""
     found = [donor for other in others if (donor := _donor(view, other)) is not None]
-    return max(found, key=lambda donor: (donor.hop_us, donor.view.key), default=None)
+    return max(found, key=lambda donor: (-len(donor.lacking), donor.hop_us, donor.view.key), default=None)
 
 
 def reusable_days(
@@ -55,17 +69,72 @@ def reusable_days(
     }
 
 
-def tiles_from(
-    store: OfflineStore, donor: Donor, view: WindowedView, start_us: int, end_us: int
-) -> tuple[list[str], Tiles]:
-    """The entities and the tiles of every ring of a view in `[start, end)`, by the donor's."""
+@dataclass(frozen=True)
+class Taken:
+    """Tiles of a view that were made of a donor's, and how many archived events were read to complete them."""
+
+    keys: list[str]
+    tiles: Tiles
+    events: int = 0
+
+
+def tiles_from(store: OfflineStore, donor: Donor, view: WindowedView, start_us: int, end_us: int) -> Taken | None:
+    """The tiles of every ring of a view in `[start, end)`, by the donor's; `None`: those are of other events by now."""
     layout = Layout.of(view)
+    if not donor.lacking:
+        keys, tiles = _finest(store, donor, layout, start_us, end_us)
+        return Taken(keys, roll_up(layout, tiles))
+    there, lacking = _parts(view, donor.lacking)
+    keys, mine = _finest(store, donor, Layout.of(there), start_us, end_us)
+    reader = EventsOfDates(store.archive(view.source), lacking)
+    events = reader.read(start_us, end_us)
+    if set(keys) != set(events.keys):
+        return None
+    places = {key: code for code, key in enumerate(keys)}
+    codes = np.fromiter((places[key] for key in events.keys), np.int64, len(events.keys))
+    other = fold(Layout.of(lacking), events)
+    together = _together(layout, mine, _sorted(other.recoded(codes[other.code])))
+    return None if together is None else Taken(keys, roll_up(layout, together), reader.events)
+
+
+def _finest(store: OfflineStore, donor: Donor, layout: Layout, start_us: int, end_us: int) -> tuple[list[str], Tiles]:
+    """The donor's tiles as those of the finest ring of a layout, of which it has all partials."""
     rows = store.tiles(donor.view).rows(donor.hop_us, start_us, end_us).select(tiles_schema(layout).names)
-    place = rows.column_names.index(HOP_US)
-    hops = np.full(len(rows), layout.hops_us[0], np.int64)
-    keys, tiles = from_table(layout, rows.set_column(place, HOP_US, [hops]))
-    tiles.records["start"] -= tiles.records["start"] % layout.hops_us[0]
-    return keys, roll_up(layout, tiles)
+    place, hop_us = rows.column_names.index(HOP_US), layout.hops_us[0]
+    keys, tiles = from_table(layout, rows.set_column(place, HOP_US, [np.full(len(rows), hop_us, np.int64)]))
+    tiles.records["start"] -= tiles.records["start"] % hop_us
+    return keys, merge(layout, tiles.code, tiles.records, tiles.cells)
+
+
+def _parts(view: WindowedView, lacking: Iterable[Partial]) -> tuple[WindowedView, WindowedView]:
+    """The view by the features of which a donor has all partials, and by the others; both in the view's finest hop."""
+    missing, hop = set(lacking), duration_text(Layout.of(view).hops_us[0])
+    names = {feature.name for feature in view.features}
+    pace = Count(
+        next(f"hops{n}" for n in range(len(names) + 1) if f"hops{n}" not in names), windows=[hop], hop=hop, default=0
+    )
+    needs = [not missing.isdisjoint(feature.partials(view.column(feature.of))) for feature in view.features]
+    there = [feature for feature, lacks in zip(view.features, needs, strict=True) if not lacks]
+    others = [feature for feature, lacks in zip(view.features, needs, strict=True) if lacks]
+    return (
+        msgspec.structs.replace(view, features=[*there, pace]),
+        msgspec.structs.replace(view, features=[*others, pace]),
+    )
+
+
+def _together(layout: Layout, mine: Tiles, other: Tiles) -> Tiles | None:
+    """Tiles with the fields of both; `None` where they are not of the same events."""
+    same = len(mine) == len(other) and (mine.code == other.code).all()
+    if not same or any((mine.records[name] != other.records[name]).any() for name in ("start", "events", "newest")):
+        return None
+    records = np.zeros(len(mine), layout.record)
+    for name in layout.record.names or ():
+        records[name] = (mine if name in (mine.records.dtype.names or ()) else other).records[name]
+    return Tiles(mine.code, records, {one.name: {**other.cells, **mine.cells}[one.name] for one in layout.ragged})
+
+
+def _sorted(tiles: Tiles) -> Tiles:
+    return tiles.take(np.lexsort((tiles.records["start"], tiles.code)))
 
 
 def _donor(view: WindowedView, other: WindowedView) -> Donor | None:
@@ -74,8 +143,17 @@ def _donor(view: WindowedView, other: WindowedView) -> Donor | None:
     same_events = (view.source, view.entity.keys, view.where) == (other.source, other.entity.keys, other.where)
     if not same_events or any(other.derived.get(name) != one for name, one in view.derived.items()):
         return None
-    mine, theirs = tiles_schema(Layout.of(view)), tiles_schema(Layout.of(other))
-    if any(field not in theirs for field in mine):
+    layout, theirs = Layout.of(view), tiles_schema(Layout.of(other))
+    lacking = tuple(partial for partial in layout.partials if not _has(theirs, layout, partial))
+    there = _parts(view, lacking)[0] if lacking else view
+    hops = [hop_us for hop_us in Layout.of(other).hops_us if layout.hops_us[0] % hop_us == 0]
+    if not hops or (lacking and not Layout.of(there).partials):
         return None
-    hops = [hop_us for hop_us in Layout.of(other).hops_us if Layout.of(view).hops_us[0] % hop_us == 0]
-    return Donor(other, max(hops)) if hops else None
+    return Donor(other, max(hops), lacking)
+
+
+def _has(theirs: pa.Schema, layout: Layout, partial: Partial) -> bool:
+    """Whether tiles have a partial, in the same types."""
+    mine = tiles_schema(layout)
+    names = [partial.name] if partial.is_ragged else layout.fields[partial]
+    return all(name in theirs.names and theirs.field(name) == mine.field(name) for name in names)

@@ -50,7 +50,8 @@ def fold_dates(
 ) -> Folded:
     """Replace a view's tiles of the UTC dates in `[start, end)` by the fold of what the archive holds of them.
 
-    Of days of which one of `others` has tiles that serve, these are taken over (`forebay.backfill.reuse`).
+    Of days of which one of `others` has tiles that serve, these are taken over (`forebay.backfill.reuse`), completed by
+    what they lack.
     One commit: either all of the dates are replaced or none. Raises `RequestError` unless the range is one of whole
     dates.
     """
@@ -67,12 +68,15 @@ def fold_dates(
     taken = _taken_over(store, donor, reader.dates, watermark_us, start_us, end_us) if donor else {}
     entities = Entities()
     parts: list[Tiles] = []
+    completed = 0
     for first_us, last_us, reused in _chunks(reader.dates, taken, start_us, end_us):
-        if reused and donor:
-            keys, tiles = tiles_from(store, donor, view, first_us, last_us)
-        else:
+        made = tiles_from(store, donor, view, first_us, last_us) if reused and donor else None
+        if made is None:
+            taken = {day: count for day, count in taken.items() if day not in set(days(first_us, last_us))}
             events = reader.read(first_us, last_us)
             keys, tiles = events.keys, roll_up(layout, fold(layout, events))
+        else:
+            keys, tiles, completed = made.keys, made.tiles, completed + made.events
         parts.append(tiles.recoded(entities.codes(keys)[tiles.code]))
     tiles = joined(layout, parts)
     folded, since = reader.folded(days(start_us, end_us))
@@ -83,7 +87,7 @@ def fold_dates(
     store.tiles(view).overwrite(start_us, end_us, entities.keys, tiles, folded, seen, since)
     return Folded(
         len(folded),
-        reader.events,
+        reader.events + completed,
         len(tiles),
         len(entities.keys),
         tiles.records.nbytes,

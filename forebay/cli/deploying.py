@@ -82,7 +82,8 @@ def _opened() -> tuple[Registry, Definitions, Any, Any]:
             return None
         archive = deployed.offline.archive(view.source)
         days = reusable_days(deployed.offline, donor, archive.events_by_date(), archive.watermark_us())
-        return Reused(donor.view.key, len(days)) if days else None
+        lacking = tuple(partial.name for partial in donor.lacking)
+        return Reused(donor.view.key, len(days), lacking) if days else None
 
     return Registry.open(settings, deployed.redis), code, size, reusable
 
@@ -124,6 +125,9 @@ def _touched(footprint: Footprint) -> str:
         parts.append(f"{footprint.bytes / 2**20:,.1f} MiB to read")
     if footprint.reused is not None:
         parts.append(f"of which {footprint.reused.days:,} days are made of the tiles of {footprint.reused.view}")
+        parts += (
+            [f"which lack {', '.join(footprint.reused.lacking)}: that is folded"] if footprint.reused.lacking else []
+        )
     if footprint.seconds is not None:
         parts.append(f"about {footprint.seconds:,.0f} s")
     return ", ".join(parts)

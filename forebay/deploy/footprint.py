@@ -29,10 +29,11 @@ Archives = Callable[[EventSource], ArchiveSize | None]
 
 
 class Reused(NamedTuple):
-    """The view whose tiles serve, and of how many days."""
+    """The view whose tiles serve, of how many days, and the partials that it lacks, which are folded."""
 
     view: str
     days: int
+    lacking: tuple[str, ...] = ()
 
 
 Reusable = Callable[[WindowedView], Reused | None]
@@ -89,7 +90,7 @@ def footprint(
     if not isinstance(view, WindowedView):
         return Footprint(unit, count, first, last, rows, size)
     reused = reusable(view) if reusable else None
-    left = 1.0 if reused is None or not count else max(0.0, 1 - reused.days / count)
+    left = 1.0 if reused is None or reused.lacking or not count else max(0.0, 1 - reused.days / count)
     seconds = None if rows is None else round(rows * left / FOLD_EVENTS_S, 1)
     return Footprint(unit, count, first, last, rows, size, seconds, reused)
 

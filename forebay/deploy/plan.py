@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.deploy.difference import Difference, compare, flatten
+from forebay.deploy.difference import FEATURES, Difference, compare, flatten
 from forebay.deploy.footprint import Archives, Footprint, Reusable, footprint
 from forebay.deploy.schema import refuse_source
 from forebay.errors import DefinitionError, PlanRefusedError
@@ -231,9 +231,21 @@ def _refuse_view(was: AnyView, now: AnyView, before: Definitions, code: Definiti
         differences.insert(0, Difference("kind", was.kind, now.kind))
     if not differences:
         return None
-    reason = f"its computation changed under an unchanged version {was.version}"
     advice = _next_version(was.key, before.views, code.views)
+    if isinstance(was, WindowedView) and all(_is_added(one) for one in differences):
+        reason = (
+            f"it got features under an unchanged version {was.version}; the tiles of a version are packed by its "
+            "features, so stream, publisher and readers would have to change in one instant"
+        )
+        advice += f": its backfill takes over the tiles of {was.key}, and folds only what these lack"
+    else:
+        reason = f"its computation changed under an unchanged version {was.version}"
     return Change("view", was.key, tuple(differences), None, reason, advice)
+
+
+def _is_added(difference: Difference) -> bool:
+    """Whether a difference is a feature that was not there."""
+    return difference.path.startswith(FEATURES) and difference.path.count(".") == 1 and difference.deployed is None
 
 
 def _is_upstream(difference: Difference, was: AnyView, now: AnyView) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from forebay import Count, Last, Max, Mean, Sum, WindowedView
+from forebay import Count, CountDistinct, Last, Max, Mean, Sum, WindowedView
 from forebay.backfill.publication import publish_view
 from forebay.backfill.reuse import donor_of
 from forebay.backfill.tiles import fold_dates
@@ -91,6 +91,80 @@ def test_after_a_stream_has_run_a_day_is_taken_over_with_the_watermark_that_it_w
     done = fold_dates(world.store, wider, day(0), day(2), [user_sales])
     assert done.reused == 1, "of the first day nobody knows what a stream had brought"
     assert world.store.tiles(wider).watermarks_us() == {"2024-01-01": day(3, 3), "2024-01-02": seen["2024-01-02"]}
+
+
+MORE = [
+    *user_sales.features,
+    Max("most", of="amount", windows=["7d", None], default=0),
+    CountDistinct("shops", of="shop", windows=["24h"], default=0),
+    Count("hops0", of="weight", windows=["1h"], default=0),
+]
+
+
+def test_what_a_donor_lacks_is_folded_alone_and_laid_beside_what_it_has(
+    any_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    v1     total_amount  present_amount  earliest… latest_amount  moments_weight …
+    v2     the same                                                                highest_amount, hashes of shops
+    """
+    world, more, folded = any_world, version(2, features=MORE), version(3, features=MORE)
+    world.load(some_sales(600, 12))
+    fold_dates(world.store, user_sales, day(0), day(12))
+    donor = donor_of(more, [counter_sales, user_sales])
+    assert donor is not None
+    assert {partial.column for partial in donor.lacking} == {"amount", "shop"}
+    columns: list[str] = []
+    scan = Archive.scan
+
+    def watched(archive: Archive, names: Any, *arguments: Any) -> Any:
+        columns.extend(names)
+        return scan(archive, names, *arguments)
+
+    monkeypatch.setattr(Archive, "scan", watched)
+    done = fold_dates(world.store, more, day(0), day(12), [counter_sales, user_sales])
+    assert (done.dates, done.reused, done.events) == (12, 12, 600)
+    assert "weight" not in columns, "its partials are the donor's"
+    fold_dates(world.store, folded, day(0), day(12))
+    assert same(world, more, folded)
+    assert same_cells(world, more, folded)
+    assert publish_view(world.redis, world.namespace, world.store, more).cut_us == day(12)
+    for hour in (0.0, 5.5, 24.0 * 9):
+        assert world.online(more, KEYS, day(12, hour)) == world.expected(more, KEYS, day(12, hour))
+
+
+def test_events_that_come_while_a_donor_is_completed_make_the_day_be_folded_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, folded = version(2, features=MORE), version(3, features=MORE)
+    world.load([sale(number, day(number // 4, number % 4)) for number in range(12)])
+    fold_dates(world.store, user_sales, day(0), day(3))
+    scan, late = Archive.scan, [sale(98, day(1, 9), "u2"), sale(99, day(1, 2))]
+
+    def meanwhile(archive: Archive, *arguments: Any) -> Any:
+        if late:
+            world.load([late.pop()])
+        return scan(archive, *arguments)
+
+    monkeypatch.setattr(Archive, "scan", meanwhile)
+    done = fold_dates(world.store, more, day(0), day(3), [user_sales])
+    assert (done.dates, done.reused) == (3, 0)
+    fold_dates(world.store, folded, day(0), day(3))
+    assert same(world, more, folded)
+    assert world.store.tiles(more).behind(world.store.archive(more.source).events_by_date()) == {}
+
+
+def same_cells(world: World, one: WindowedView, other: WindowedView) -> bool:
+    """Whether the cells of both are the same, by entity and tile."""
+    return cells(world, one) == cells(world, other)
+
+
+def cells(world: World, view: WindowedView) -> list[Any]:
+    rows = world.store.tiles(view).rows()
+    names = ["entity_key", "hop_us", "tile_start"]
+    ragged = [name for name in rows.column_names if str(rows.schema.field(name).type).startswith("list")]
+    assert ragged
+    return sorted(rows.select([*names, *ragged]).to_pylist(), key=str)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_an_added_view_says_which_partitions_and_bytes_its_backfill_touches() ->
             "rows": 3_000_000,
             "bytes": 900,
             "seconds": 5.0,
-            "reused": {"view": "spend@0", "days": 1},
+            "reused": {"view": "spend@0", "days": 1, "lacking": ()},
         },
         "age@1": {
             "partitions": "hourly",
@@ -206,8 +206,10 @@ REFUSED: list[tuple[str, AnyDefinition, AnyDefinition, str]] = [
         SPEND,
         but(SPEND, features=[*SPEND.features, Count("n", windows=[None], default=None)]),
         (
-            "view spend@1: its computation changed under an unchanged version 1\n"
-            f"    features.n_lifetime: nothing → 'aggregation=Count, hop=1d'\n    {NEXT}"
+            "view spend@1: it got features under an unchanged version 1; the tiles of a version are packed by its "
+            "features, so stream, publisher and readers would have to change in one instant\n"
+            f"    features.n_lifetime: nothing → 'aggregation=Count, hop=1d'\n    {NEXT}: its backfill takes over the "
+            "tiles of spend@1, and folds only what these lack"
         ),
     ),
     (
