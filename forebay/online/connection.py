@@ -40,6 +40,7 @@ def connect_online(settings: Settings) -> redis.Redis:
         client = _client(settings.online_url)
     with translated(client):
         _greet(client)
+        _check_alone(client)
     return client
 
 
@@ -53,6 +54,23 @@ def _greet(client: redis.Redis) -> None:
     except redis.ResponseError as error:
         if not str(error).startswith("MISCONF"):
             raise
+
+
+def _check_alone(client: redis.Redis) -> None:
+    """Raise `ConfigError` where the server is a node of a cluster: most keys would be on other nodes.
+
+    Who may not ask (`INFO` of an ACL) is not refused.
+    """
+    try:
+        found = client.info("cluster")
+    except redis.ResponseError:
+        return
+    if found.get("cluster_enabled"):
+        raise ConfigError(
+            f"Redis at {address(client)} is a node of a Redis Cluster, which is not supported: what one entity's slot "
+            "needs would be on one node, but publications and flows write several slots in one transaction. Name a "
+            "Redis or Valkey without cluster mode (it may have replicas) in FOREBAY_ONLINE_URL"
+        )
 
 
 @contextmanager

@@ -187,6 +187,26 @@ def test_a_home_that_cannot_be_written_is_a_config_error(home: Path) -> None:
         connect_online(settings(FOREBAY_HOME=str(home / "file")))
 
 
+def test_a_node_of_a_cluster_is_refused_before_anything_is_written() -> None:
+    with Valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node:
+        settings = Settings.from_env({"FOREBAY_ONLINE_URL": node.url.replace("redis://", "redis://:secret@")})
+        with pytest.raises(StoreUnavailableError, match="refused the user and password"):
+            connect_online(settings)
+        with pytest.raises(ConfigError, match=rf"127.0.0.1:{node.port} is a node of a Redis Cluster, which is not"):
+            connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": node.url}))
+
+
+def test_who_may_not_ask_a_server_about_itself_is_not_refused(valkey: Valkey) -> None:
+    with valkey.connect() as client:
+        client.acl_setuser(
+            "plain", enabled=True, passwords=["+word"], categories=["+@all"], commands=["-info"], keys=["*"]
+        )
+        url = valkey.url.replace("redis://", "redis://plain:word@")
+        with connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": url})) as asked:
+            assert asked.ping()
+        client.acl_deluser("plain")
+
+
 def test_a_server_that_loads_its_data_is_waited_for() -> None:
     with Valkey("--enable-debug-command", "yes", "--key-load-delay", "100", durable=True) as valkey:
         client = valkey.connect()
