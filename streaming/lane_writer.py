@@ -7,12 +7,11 @@ the flow's first error nothing is written any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from forebay.core.events import Events
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
 from forebay.online.lane import Applied, Lane
@@ -23,6 +22,9 @@ from streaming.metrics import Metrics
 from streaming.partials import Partials
 from streaming.retry import Patience
 from streaming.split import Piece
+
+COMMIT_EVENTS_MAX = 16_384
+"""Events of one transaction: two full chunks. It holds up other clients for some ten milliseconds."""
 
 
 @dataclass
@@ -41,59 +43,94 @@ class LaneWriter:
     _ends: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def write(self, pieces: Sequence[Piece | Heartbeat]) -> None:
-        """Commit pieces and pass on their partials; move watermarks where there is nothing to commit."""
-        for piece in pieces:
-            if isinstance(piece, Heartbeat):
-                self._beat(piece)
+        """Commit pieces, several at once, and pass on their partials; move watermarks where there is nothing to commit.
+
+        What is there at once shares a transaction, and the tiles of an entity that several pieces touch are appended
+        once.
+        """
+        for together in _together(pieces):
+            if isinstance(together, Heartbeat):
+                self._beat(together)
             else:
-                self._write(piece)
-                self.done(piece.size)
+                self._write(together)
+                self.done(sum(piece.size for piece in together))
 
     def _beat(self, heartbeat: Heartbeat) -> None:
         ends = {name: quiet.next_offset for name, quiet in heartbeat.ends.items()}
         self.patience(lambda: self.lane.beat(heartbeat.source.name, ends, heartbeat.seen_us))
         self.metrics.beaten(heartbeat.source.name)
 
-    def _write(self, piece: Piece) -> None:
-        where = (piece.source.name, piece.partition)
-        if piece.first_offset != self._ends.get(where, piece.first_offset):
-            raise StoreError(
-                f"Partition {piece.partition!r} of {piece.source.name!r} continues at offset {piece.first_offset}, "
-                f"but was applied up to {self._ends[where]}: events would be lost. Start the flow again"
-            )
-        newest_us = None if piece.newest_us == INT64_MIN else piece.newest_us
-        stretch = LanePiece(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)
-        applied = self.patience(self.metrics.timed("online", lambda: self.lane.commit([stretch])))
-        self._count(piece)
-        self._ends[where] = piece.next_offset
-        for key, events in piece.events.items():
-            self._pass_on(piece, key, events, applied.get(key))
+    def _write(self, pieces: Sequence[Piece]) -> None:
+        ends = self._continued(pieces)
+        stretches = [_stretch(piece) for piece in pieces]
+        applied = self.patience(self.metrics.timed("online", lambda: self.lane.commit(stretches)))
+        self._count(pieces)
+        self._ends |= ends
+        for key in {key: None for piece in pieces for key in piece.events}:
+            self._pass_on(key, [piece for piece in pieces if key in piece.events], applied.get(key))
 
-    def _count(self, piece: Piece) -> None:
+    def _continued(self, pieces: Sequence[Piece]) -> dict[tuple[str, str], int]:
+        """Where partitions are after these pieces, each of which continues where the one before it ended."""
+        ends: dict[tuple[str, str], int] = {}
+        for piece in pieces:
+            where = (piece.source.name, piece.partition)
+            end = ends.get(where, self._ends.get(where, piece.first_offset))
+            if piece.first_offset != end:
+                raise StoreError(
+                    f"Partition {piece.partition!r} of {piece.source.name!r} continues at offset {piece.first_offset}, "
+                    f"but was applied up to {end}: events would be lost. Start the flow again"
+                )
+            ends[where] = piece.next_offset
+        return ends
+
+    def _count(self, pieces: Sequence[Piece]) -> None:
         self.metrics.rolled_up(self.lane.rolled_up)
         self.lane.rolled_up, now_us = 0, self.now_us()
-        for key, events in piece.events.items():
-            if len(events):
-                self.metrics.ages.observe(key, now_us - events.ts)
+        for piece in pieces:
+            for key, events in piece.events.items():
+                if len(events):
+                    self.metrics.ages.observe(key, now_us - events.ts)
 
-    def _pass_on(self, piece: Piece, key: str, events: Events, applied: Applied | None) -> None:
-        whole = applied is not None and int(np.sum(applied.tiles.records["events"])) == len(events)
+    def _pass_on(self, key: str, pieces: Sequence[Piece], applied: Applied | None) -> None:
         commit = max(known.commit for known in self.lane.progress[key].values())
         self.committed(key, commit)
-        self.streamed(
-            Partials(
-                self.views[key],
-                piece.partition,
-                piece.first_offset,
-                piece.next_offset,
-                self.lanes,
-                events,
-                commit,
-                applied.keys if applied and whole else None,
-                applied.tiles if applied and whole else None,
+        for n, piece in enumerate(pieces):
+            events, folded = piece.events[key], applied.pieces[n] if applied else None
+            whole = folded is not None and int(np.sum(folded.tiles.records["events"])) == len(events)
+            self.streamed(
+                Partials(
+                    self.views[key],
+                    piece.partition,
+                    piece.first_offset,
+                    piece.next_offset,
+                    self.lanes,
+                    events,
+                    commit,
+                    folded.keys if folded and whole else None,
+                    folded.tiles if folded and whole else None,
+                )
             )
-        )
 
     def close(self) -> None:
         """Let go of the connection."""
         self.lane.close()
+
+
+def _together(pieces: Sequence[Piece | Heartbeat]) -> Iterator[list[Piece] | Heartbeat]:
+    """Pieces that follow one another, as many as one commit may hold, and heartbeats where they come."""
+    held: list[Piece] = []
+    for piece in pieces:
+        if held and (isinstance(piece, Heartbeat) or sum(one.size for one in held) + piece.size > COMMIT_EVENTS_MAX):
+            yield held
+            held = []
+        if isinstance(piece, Heartbeat):
+            yield piece
+        else:
+            held.append(piece)
+    if held:
+        yield held
+
+
+def _stretch(piece: Piece) -> LanePiece:
+    newest_us = None if piece.newest_us == INT64_MIN else piece.newest_us
+    return LanePiece(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.events import Events
-from forebay.core.identity import SLOTS, slots_of
+from forebay.core.identity import SLOTS
 
 LANES = 8
 """Groups of slots that have one writer at a time: the most workers that a flow can use."""
@@ -59,7 +59,7 @@ def slots_of_worker(worker: int, workers: int) -> list[int]:
 
 def lane_of_events(events: Events) -> npt.NDArray[np.int64]:
     """The lane of each event."""
-    return (slots_of(events.keys) % LANES)[events.code]
+    return (events.slots % LANES)[events.code]
 
 
 def split(events: Events, workers: int) -> Sequence[Events]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.core.frames import pack_frames, unpack_frames
 from forebay.core.layout import PENDING, Layout
@@ -39,11 +40,15 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
     return [head[i * size : (i + 1) * size] + body for i, body in enumerate(bodies)]
 
 
-def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> list[bytes]:
-    """The bytes to append to each entity's pending blob."""
+def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:
+    """The bytes to append to each entity's pending blob; those of records lie one after another as they are."""
     records = copied(tiles.records)
     records["ring"] = PENDING
-    return list(_bodies(layout, Tiles(tiles.code, records, tiles.cells), entities, records.tobytes()))
+    edges = np.searchsorted(tiles.code, np.arange(entities + 1))
+    if layout.ragged:
+        return pa.array(pack_frames(layout, Tiles(tiles.code, records, tiles.cells), edges), pa.binary())
+    offsets = (edges * layout.record.itemsize).astype(np.int32)
+    return pa.Array.from_buffers(pa.binary(), entities, [None, pa.py_buffer(offsets), pa.py_buffer(_bytes_of(records))])
 
 
 def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra.lifted import Lifted
+from forebay.core.identity import slots_of
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
@@ -51,12 +53,20 @@ class Events:
     def __len__(self) -> int:
         return len(self.code)
 
+    @functools.cached_property
+    def slots(self) -> Ints:
+        """The slot of each entity."""
+        return slots_of(self.keys)
+
     def take(self, rows: npt.NDArray[np.intp]) -> Events:
         """Some events, in the order given; entities without one are dropped from `keys`."""
         used, code = np.unique(self.code[rows], return_inverse=True)
         columns = {name: column.take(rows) for name, column in self.columns.items()}
         keys = [self.keys[i] for i in used.tolist()]
-        return Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
+        taken = Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
+        if "slots" in vars(self):
+            vars(taken)["slots"] = self.slots[used]
+        return taken
 
     @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:

@@ -36,6 +36,11 @@ STOP_TIMEOUT_S = 30.0
 PING_TIMEOUT_S = 2.0
 POLL_S = 0.01
 PORT_TRIES = 5
+TUNABLES = "glibc.malloc.tcache_count=65535:glibc.malloc.trim_threshold=268435456"
+"""What the server's memory is told, unless its environment says otherwise: keep what a transaction of thousands of
+commands frees, piece by piece, for the next one. That is a fifth of the server's CPU time; the binary has no allocator
+but glibc's, and where there is none this is nobody's.
+"""
 
 
 class _Home:
@@ -128,7 +133,10 @@ def _launch(home: _Home, where: list[str]) -> None:
     with home.server_lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         command = [str(_binary()), *where, *storage, *files, "--daemonize", "yes"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[lock.fileno()])
+        environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[lock.fileno()], env=environment
+        )
     if done.returncode:
         raise _failed(home, f"could not be started: {done.stdout.decode(errors='replace').strip()[-300:]}")
 

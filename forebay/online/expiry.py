@@ -11,7 +11,7 @@ missing in every path. Without a ttl it never goes. Each publication gives every
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,19 @@ from forebay.core.rows import REMEMBERED_US
 from forebay.instants import HOUR_US, SECOND_US
 from forebay.language.view import AnyView, BatchView
 
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.intp]
+
 SLACK_US = HOUR_US
 RENEW_S = 15 * 60
 """A key is kept so much longer than it must be, so that it isn't told again with each write within that time."""
-REMEMBERED_MAX = 200_000
-"""Keys whose expiry a writer remembers: some 40 MB."""
+PLACES = 1 << 21
+"""Keys whose expiry a writer remembers, each in a place of its own: a power of two."""
+BYTES = PLACES * 12
+"""What that takes at most: 25 MB, of which only what is used is memory."""
+UNTIL_S_MAX = 2**32 - 1
+"""The year 2106: what is kept longer is told each time."""
 AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 """Older than this, age no longer adds: EXPIRE has a limit of its own."""
 
@@ -41,42 +49,55 @@ def keep_us(view: AnyView) -> int | None:
     return max(lookback_us, view.ttl_us or 0) + over_us + view.source.max_skew_us + SLACK_US
 
 
-def lifetimes_s(view: AnyView, newest_us: npt.NDArray[np.int64], now_us: int) -> list[int] | None:
+def lifetimes_s(view: AnyView, newest_us: Ints, now_us: int) -> Ints | None:
     """Seconds for EXPIRE of values whose newest events are given, written now; `None` where the view never expires."""
     keep = keep_us(view)
     if keep is None:
         return None
     age_us = now_us - np.clip(newest_us, now_us - AGE_US_MAX, now_us)
-    lifetimes: list[int] = ((age_us + keep) // SECOND_US + 1).tolist()
+    lifetimes: Ints = (age_us + keep) // SECOND_US + 1
     return lifetimes
 
 
 class Expiries:
     """Until when keys are kept at least, as far as their one writer remembers.
 
-    Beyond `REMEMBERED_MAX` keys it forgets all: that costs commands and nothing else.
+    A table with one place for each of many keys: a key that takes the place of another makes that one be told again,
+    which costs a command and nothing else. What it takes does not grow with keys (`BYTES`).
     """
 
     def __init__(self) -> None:
-        self._until_s: dict[str, int] = {}
+        self._keys, self._until_s = np.zeros(PLACES, np.uint64), np.zeros(PLACES, np.uint32)
 
-    def due(self, names: Sequence[str], lifetimes: Sequence[int] | None, now_us: int) -> list[tuple[str, int]]:
-        """The keys that would not be kept for their lifetime, and for how long to keep them; they count as told."""
+    def due(self, keys: Words, lifetimes: Ints | None, now_us: int) -> tuple[Rows, Ints]:
+        """Which keys (by a hash of each) would not be kept for their lifetime, and for how many seconds to keep these;
+        they count as told.
+        """
         if lifetimes is None:
-            return []
-        known, now_s, due = self._until_s, now_us // SECOND_US, []
-        for name, lifetime in zip(names, lifetimes, strict=True):
-            if known.get(name, 0) < now_s + lifetime:
-                due.append((name, lifetime + RENEW_S))
-        if len(known) + len(due) > REMEMBERED_MAX:
-            known.clear()
-        known.update((name, now_s + kept) for name, kept in due)
-        return due
+            return np.empty(0, np.intp), np.empty(0, np.int64)
+        now_s, place = now_us // SECOND_US, _places(keys)
+        until_s = np.where(self._keys[place] == keys, self._until_s[place], 0).astype(np.int64)
+        rows = np.flatnonzero(until_s < now_s + lifetimes)
+        kept = lifetimes[rows] + RENEW_S
+        self._keys[place[rows]] = keys[rows]
+        # of two keys with one place the last is remembered, in both columns: NumPy assigns in order
+        self._until_s[place[rows]] = np.minimum(now_s + kept, UNTIL_S_MAX)
+        return rows, kept
 
-    def forget(self, names: Iterable[str] | None = None) -> None:
+    def forget(self, keys: Words | None = None) -> None:
         """Some keys were deleted; or nothing is known any more (`None`)."""
-        if names is None:
-            self._until_s.clear()
+        if keys is None:
+            self._until_s[:] = 0
             return
-        for name in names:
-            self._until_s.pop(name, None)
+        place = _places(keys)
+        self._until_s[place[self._keys[place] == keys]] = 0
+
+
+def key_hashes(view: str, entities: Sequence[str]) -> Words:
+    """A hash of each entity of a view, another one in each process."""
+    salt = np.uint64(hash((view,)) & 2**64 - 1)
+    return np.fromiter(map(hash, entities), np.int64, len(entities)).view(np.uint64) ^ salt
+
+
+def _places(keys: Words) -> Rows:
+    return (keys & np.uint64(PLACES - 1)).astype(np.intp)

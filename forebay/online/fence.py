@@ -70,17 +70,19 @@ class Fence:
         self._look(self._wire.ask([_UNWATCH, self._guard], 3)[1:])
         self.check()
 
-    def commit(self, commands: Sequence[bytes]) -> list[Any]:
-        """Run packed commands as one transaction and return their replies.
+    def commit(self, commands: Sequence[bytes | Chunk]) -> list[Any]:
+        """Run packed commands, and chunks of them, as one transaction and return the reply of each command.
 
         Raises `FencedError`, and has written nothing, where another writer took over; `StoreError` for a command that
         was refused.
         """
         self.check()
-        return self._outcome(len(commands), self._wire.ask([_MULTI, *commands, _EXEC, self._guard], len(commands) + 4))
+        count = sum(one.commands if isinstance(one, Chunk) else 1 for one in commands)
+        parts = [one.data if isinstance(one, Chunk) else one for one in commands]
+        return self._outcome(count, self._wire.ask([_MULTI, *parts, _EXEC, self._guard], count + 4))
 
     def write(self, chunk: Chunk) -> None:
-        """Run a chunk as one transaction. Raises as `commit` does.
+        """Run a chunk of commands that are answered by `+OK` as one transaction. Raises as `commit` does.
 
         What the server answers if all is well is known beforehand, so it is compared and not parsed.
         """

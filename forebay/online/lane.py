@@ -17,30 +17,31 @@ All transactions are fenced (`forebay.online.fence`): a lane whose slots were ta
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import redis
 
 from forebay.core.codec import NO_CUT
 from forebay.core.events import Events
 from forebay.core.identity import SLOTS, slots_of
 from forebay.core.layout import Layout
-from forebay.core.tiles import Tiles
 from forebay.errors import StoreError
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.connection import address
-from forebay.online.expiry import Expiries, lifetimes_s
+from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.fence import Fence
 from forebay.online.keys import PENDING, STREAM, Keys
-from forebay.online.pending import Fresh, pending_of
+from forebay.online.pending import Folded, Fresh, pending_of
 from forebay.online.progress import Cut, PartitionProgress, Progress
 from forebay.online.refusals import refuse_command
+from forebay.online.resp import Chunk, append_commands, expire_commands, whole
 from forebay.online.wire import Wire, pack
 
 ROLL_ENTITIES_MIN = 32
@@ -74,14 +75,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a commit added to a view: tiles of the finest ring, `code` an index into `keys`.
-
-    A view of sessions has entities without tiles: their events are pending.
-    """
+    """What a commit added to a view: what was new in each piece that names the view, in their order."""
 
     commit: int
-    keys: list[str]
-    tiles: Tiles
+    pieces: Sequence[Folded]
 
 
 def wall_clock_us() -> int:
@@ -188,7 +185,7 @@ class Lane:
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
         pending = {view: new for view, new in pending.items() if new.keys}
         self._write(number, progress, pending, self._refusals(pieces))
-        return {view: Applied(number, new.keys, new.tiles) for view, new in pending.items()}
+        return {view: Applied(number, new.folded) for view, new in pending.items()}
 
     def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
         """Move the watermarks of a source's views on: some partitions held nothing behind `ends` at an instant.
@@ -224,19 +221,24 @@ class Lane:
     def _write(
         self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Fresh], refusals: Sequence[bytes]
     ) -> None:
-        names = {view: self._names(view, new.keys, PENDING) for view, new in applied.items()}
-        commands = [self._progress_command(progress)] if progress else []
-        for view, new in applied.items():
-            commands += [pack(("APPEND", name, body)) for name, body in zip(names[view], new.bodies, strict=True)]
-        for view, new in applied.items():
-            now_us = self._clock_us()
-            due = self._expiries.due(names[view], lifetimes_s(self._views[view], new.newest_us, now_us), now_us)
-            commands += [pack(("EXPIRE", name, lifetime)) for name, lifetime in due]
+        commands: list[bytes | Chunk] = [self._progress_command(progress)] if progress else []
+        names = {view: self._column_of_names(view, new.keys, new.slots) for view, new in applied.items()}
+        commands += [whole(append_commands(*names[view], new.bodies)) for view, new in applied.items()]
+        commands += [self._expire_commands(view, new, names[view]) for view, new in applied.items()]
         replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
         self._number = number
         self._progress.update(progress)
         for view, new in applied.items():
-            self._roll_up_long(view, new, list(itertools.islice(replies, len(new.keys))))
+            self._roll_up_long(view, new, np.fromiter(replies, np.int64, len(new.keys)))
+
+    def _expire_commands(self, view: str, new: Fresh, names: tuple[pa.Array, pa.Array, str]) -> Chunk:
+        """What has the pending blobs that are written live long enough, of those not known to."""
+        now_us, (heads, entities, tail) = self._clock_us(), names
+        lifetimes = lifetimes_s(self._views[view], new.newest_us, now_us)
+        rows, kept_s = self._expiries.due(key_hashes(view, new.keys), lifetimes, now_us)
+        if len(rows) < len(new.keys):
+            heads, entities = heads.take(pa.array(rows)), entities.take(pa.array(rows))
+        return whole(expire_commands(heads, entities, tail, kept_s))
 
     def _refusals(self, pieces: Sequence[Piece]) -> list[bytes]:
         """What makes the verdicts of the clock as durable as the progress that passes over them."""
@@ -247,13 +249,11 @@ class Lane:
             for source in {self._views[view].source.name for view in piece.events}
         ]
 
-    def _roll_up_long(self, view: str, new: Fresh, lengths: Sequence[int]) -> None:
+    def _roll_up_long(self, view: str, new: Fresh, lengths: Ints) -> None:
         pending, waiting = self._pending[view], self._long[view]
-        grown = [(length, len(body)) for length, body in zip(lengths, new.bodies, strict=True)]
-        waiting.update(
-            key for key, (length, added) in zip(new.keys, grown, strict=True) if pending.is_long(length, added)
-        )
-        urgent = any(pending.is_urgent(length, added) for length, added in grown)
+        added = np.asarray(pc.binary_length(new.bodies)).astype(np.int64)
+        waiting.update(new.keys[row] for row in np.flatnonzero(pending.are_long(lengths, added)).tolist())
+        urgent = bool(pending.are_urgent(lengths, added).any())
         if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
             return
         long = sorted(waiting)
@@ -275,7 +275,7 @@ class Lane:
         gone = [*_unset(stream, new.stream), *_unset(pending, new.pending)]
         written = _set_commands(stream, new.stream, lifetimes_s(view, new.stream_newest_us, now_us))
         written += _set_commands(pending, new.pending, lifetimes_s(view, new.pending_newest_us, now_us))
-        self._expiries.forget(pending)
+        self._expiries.forget(key_hashes(view.key, keys))
         self._fence.commit([*written, *([pack(("DEL", *gone))] if gone else [])])
         self.rolled_up += len(keys)
 
@@ -295,6 +295,11 @@ class Lane:
     def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
         return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
 
+    def _column_of_names(self, view: str, keys: Sequence[str], slots: Ints) -> tuple[pa.Array, pa.Array, str]:
+        """The names of pending blobs: what stands before each entity, the entities, and what stands behind them."""
+        heads, tail = self._keys.parts(view, PENDING)
+        return pa.array(heads).take(pa.array(slots)), pa.array(keys, pa.string()), tail
+
     def _progress_command(self, progress: Mapping[str, _Slots]) -> bytes:
         encoded: dict[int, bytes] = {}
         parts: list[str | bytes] = ["MSET"]
@@ -306,7 +311,7 @@ class Lane:
 
     def _unapplied(self, view: str, progress: _Slots, piece: Piece, events: Events) -> Events:
         """The events of a piece that their slots have not applied yet."""
-        slots = slots_of(events.keys)
+        slots = events.slots
         if not self._mine[slots].all():
             raise StoreError(
                 f"A lane of slots {self._slots} was given entity {events.keys[int(np.argmin(self._mine[slots]))]!r} "
@@ -376,8 +381,8 @@ def _unset(names: Sequence[str], blobs: Sequence[bytes | None]) -> list[str]:
     return [name for name, blob in zip(names, blobs, strict=True) if blob is None]
 
 
-def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Sequence[int] | None) -> list[bytes]:
+def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Ints | None) -> list[bytes]:
     if lifetimes is None:
         return [pack(("SET", name, blob)) for name, blob in zip(names, blobs, strict=True) if blob is not None]
-    rows = zip(names, blobs, lifetimes, strict=True)
+    rows = zip(names, blobs, lifetimes.tolist(), strict=True)
     return [pack(("SET", name, blob, "EX", lifetime)) for name, blob, lifetime in rows if blob is not None]

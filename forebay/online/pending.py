@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.core.codec import newest_of, pack_pending, unpack_records
 from forebay.core.events import Events
@@ -27,6 +28,7 @@ from forebay.language.view import WindowedView
 from forebay.online.rollup import rolled_up
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 ROLL_BYTES = 2048
 """A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
 ROLL_RECORDS = 16
@@ -34,13 +36,24 @@ ROLL_RECORDS = 16
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """What a commit adds: tiles (none of sessions), what to append to each entity, and the newest event of each."""
+class Folded:
+    """Tiles of the finest ring, `code` an index into `keys`; of sessions there are entities without tiles."""
 
     keys: list[str]
     tiles: Tiles
-    bodies: list[bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Fresh:
+    """What a commit adds: entities, their slots, what to append to each, and the newest event of each; and what each
+    batch of events was folded to.
+    """
+
+    keys: list[str]
+    slots: Ints
+    bodies: pa.BinaryArray
     newest_us: Ints
+    folded: Sequence[Folded]
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,12 @@ class Pending(Protocol):
         """What some batches of events add."""
         ...
 
-    def is_long(self, length: int, added: int) -> bool:
-        """Whether a blob is to be rolled up that has a length since some bytes were added."""
+    def are_long(self, lengths: Ints, added: Ints) -> Mask:
+        """Which blobs are to be rolled up that have these lengths since some bytes were added."""
         ...
 
-    def is_urgent(self, length: int, added: int) -> bool:
-        """Whether it cannot wait for others."""
+    def are_urgent(self, lengths: Ints, added: Ints) -> Mask:
+        """Which of them cannot wait for others."""
         ...
 
     def rolled_up(
@@ -88,16 +101,19 @@ class PendingTiles:
 
     def fresh(self, parts: Sequence[Events]) -> Fresh:
         """Their partials."""
-        keys, tiles = _folded(self._layout, parts)
-        return Fresh(keys, tiles, pack_pending(self._layout, tiles, len(keys)), newest_of(tiles, len(keys)))
+        folded = [Folded(part.keys, fold(self._layout, part)) for part in parts]
+        keys, slots, local = _united(parts)
+        tiles = folded[0].tiles if len(parts) == 1 else _merged(self._layout, [one.tiles for one in folded], local)
+        bodies, newest = pack_pending(self._layout, tiles, len(keys)), newest_of(tiles, len(keys))
+        return Fresh(keys, slots, bodies, newest, folded)
 
-    def is_long(self, length: int, added: int) -> bool:
+    def are_long(self, lengths: Ints, added: Ints) -> Mask:
         """From ROLL_BYTES on, or ROLL_RECORDS where these are longer."""
-        return length >= self._limit()
+        return lengths >= self._limit()
 
-    def is_urgent(self, length: int, added: int) -> bool:
+    def are_urgent(self, lengths: Ints, added: Ints) -> Mask:
         """From twice that on."""
-        return length >= 2 * self._limit()
+        return lengths >= 2 * self._limit()
 
     def _limit(self) -> int:
         return max(ROLL_BYTES, ROLL_RECORDS * self._layout.event_bytes)
@@ -121,20 +137,20 @@ class PendingEvents:
 
     def fresh(self, parts: Sequence[Events]) -> Fresh:
         """Their instants."""
-        entities: dict[str, int] = {}
-        local = [np.array([entities.setdefault(key, len(entities)) for key in part.keys], np.int64) for part in parts]
+        keys, slots, local = _united(parts)
         code = np.concatenate([known[part.code] for known, part in zip(local, parts, strict=True)])
         events = Unsettled(code, np.concatenate([part.ts for part in parts]))
-        bodies, newest = pack_instants(events, len(entities)), events.newest_of(len(entities))
-        return Fresh(list(entities), Tiles.empty(self._layout), bodies, newest)
+        bodies = pa.array(pack_instants(events, len(keys)), pa.binary())
+        nothing = Tiles.empty(self._layout)
+        return Fresh(keys, slots, bodies, events.newest_of(len(keys)), [Folded(part.keys, nothing) for part in parts])
 
-    def is_long(self, length: int, added: int) -> bool:
-        """Each time that it has doubled: nothing may be settled yet, and then it is read for nothing."""
-        return length >= ROLL_BYTES and (length - added).bit_length() < length.bit_length()
+    def are_long(self, lengths: Ints, added: Ints) -> Mask:
+        """Each time that one has doubled: nothing may be settled yet, and then it is read for nothing."""
+        return (lengths >= ROLL_BYTES) & (_bit_lengths(lengths - added) < _bit_lengths(lengths))
 
-    def is_urgent(self, length: int, added: int) -> bool:
+    def are_urgent(self, lengths: Ints, added: Ints) -> Mask:
         """From the second time on."""
-        return length >= 2 * ROLL_BYTES and self.is_long(length, added)
+        return (lengths >= 2 * ROLL_BYTES) & self.are_long(lengths, added)
 
     def rolled_up(
         self, stream: Sequence[bytes | None], pending: Sequence[bytes | None], cuts: Ints, horizons: Ints, commit: int
@@ -148,15 +164,26 @@ class PendingEvents:
         return RolledUp(blobs, newest, [body or None for body in pack_instants(left, count)], left.newest_of(count))
 
 
-def _folded(layout: Layout, parts: Sequence[Events]) -> tuple[list[str], Tiles]:
-    """The tiles of some batches of events, and the entities that they are of."""
+def _united(parts: Sequence[Events]) -> tuple[list[str], Ints, list[Ints]]:
+    """The entities of some batches, each once, and their slots; and the numbers that those of each batch have there."""
     if len(parts) == 1:
-        return parts[0].keys, fold(layout, parts[0])
+        return parts[0].keys, parts[0].slots, [np.arange(len(parts[0].keys))]
     entities: dict[str, int] = {}
-    pieces = [Tiles.empty(layout)]
-    for events in parts:
-        local = np.array([entities.setdefault(key, len(entities)) for key in events.keys], np.int64)
-        tiles = fold(layout, events)
-        pieces.append(tiles.recoded(local[tiles.code]))
-    whole = Tiles.joined(pieces)
-    return list(entities), merge(layout, whole.code, whole.records, whole.cells)
+    local = [
+        np.fromiter((entities.setdefault(key, len(entities)) for key in part.keys), np.int64, len(part.keys))
+        for part in parts
+    ]
+    slots = np.empty(len(entities), np.int64)
+    slots[np.concatenate(local)] = np.concatenate([part.slots for part in parts])
+    return list(entities), slots, local
+
+
+def _merged(layout: Layout, parts: Sequence[Tiles], local: Sequence[Ints]) -> Tiles:
+    """The tiles of some batches as one, whose entities are numbered anew."""
+    whole = Tiles.joined([tiles.recoded(known[tiles.code]) for tiles, known in zip(parts, local, strict=True)])
+    return merge(layout, whole.code, whole.records, whole.cells)
+
+
+def _bit_lengths(numbers: Ints) -> Ints:
+    """Bits of each number, as of `int.bit_length`; exact below 2^53."""
+    return np.frexp(numbers)[1].astype(np.int64)

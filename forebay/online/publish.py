@@ -153,7 +153,7 @@ class _Setting:
         """A SET for each entity; the value goes when nothing can need it."""
         heads, tail = self.keys.parts(self.view.key, self.kind)
         lifetimes = lifetimes_s(self.view, newest_us, wall_clock_us() if self.now_us is None else self.now_us)
-        expires_ms = None if lifetimes is None else self.clock_ms + 1000 * np.array(lifetimes, np.int64)
+        expires_ms = None if lifetimes is None else self.clock_ms + 1000 * lifetimes
         names, values = pa.array(entities, pa.string()), pa.array(blobs, pa.binary())
         return set_commands(pa.array(heads).take(pa.array(slots)), names, tail, values, expires_ms)
 

@@ -86,7 +86,7 @@ def blobs() -> list[bytes]:
     tiles = roll_up(LAYOUT, fold(LAYOUT, EVENTS))
     return [
         *codec.pack(LAYOUT, tiles, 2, kind=codec.STREAM, commit=7, cut_us=1_387_065_600_000_000),
-        *codec.pack_pending(LAYOUT, fold(LAYOUT, EVENTS), 2),
+        *codec.pack_pending(LAYOUT, fold(LAYOUT, EVENTS), 2).to_pylist(),
     ]
 
 

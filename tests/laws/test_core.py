@@ -88,7 +88,7 @@ def test_packed_tiles_come_back(events: list[Event], seed: int) -> None:
     assert back.code.tolist() == tiles.code.tolist()
     same_cells(back, tiles)
     assert headers["commit"].tolist() == [3, 3, 3]
-    pending = codec.unpack_records(LAYOUT, codec.pack_pending(LAYOUT, tiles, len(keys)))
+    pending = codec.unpack_records(LAYOUT, codec.pack_pending(LAYOUT, tiles, len(keys)).to_pylist())
     assert (pending.records["ring"] == PENDING).all()
     assert len(pending) == len(tiles)
     same_cells(pending, tiles)

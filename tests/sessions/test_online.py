@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from forebay.backfill.publication import publish_view
@@ -131,8 +132,8 @@ def arrived(chance: random.Random, days: float, count: int) -> list[list[Visit]]
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Roll up with every commit, and ask the archive each time."""
-    for asked in ("is_long", "is_urgent"):
-        monkeypatch.setattr(pending.PendingEvents, asked, lambda self, length, added: True)
+    for asked in ("are_long", "are_urgent"):
+        monkeypatch.setattr(pending.PendingEvents, asked, lambda self, lengths, added: np.ones(len(lengths), np.bool_))
     monkeypatch.setattr(settling, "ASK_EVERY_S", 0.0)
 
 

@@ -64,10 +64,10 @@ def test_what_is_committed_can_be_read(client: redis.Redis, namespace: str) -> N
     lane = lane_of(client, namespace)
     applied = lane.commit([piece(ORDERS)])
     assert_law(client, namespace, ORDERS)
-    assert {key: (new.commit, sorted(new.keys)) for key, new in applied.items()} == {
-        key: (1, ["ann", "bob", "eve"]) for key in VIEWS
+    assert {key: (new.commit, [sorted(one.keys) for one in new.pieces]) for key, new in applied.items()} == {
+        key: (1, [["ann", "bob", "eve"]]) for key in VIEWS
     }
-    assert int(applied[recent.key].tiles.records["events"].sum()) == len(ORDERS)
+    assert int(applied[recent.key].pieces[0].tiles.records["events"].sum()) == len(ORDERS)
 
 
 def test_progress_covers_every_slot_and_never_moves_back(client: redis.Redis, namespace: str) -> None:
@@ -319,3 +319,19 @@ def test_an_append_prolongs_what_it_grows_where_it_would_go_too_early(client: re
 
 def _calls(client: redis.Redis, command: str) -> int:
     return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def test_what_pieces_share_is_appended_once(client: redis.Redis, namespace: str) -> None:
+    """partition 0   ann 00:00   bob 00:07
+    partition 1   ann 00:00               one partial of ann: 00:00 holds both her orders"""
+    orders, others = ORDERS[:2], [Order("ann", MIDNIGHT_US + 1, 0, 5, partition="1")]
+    lane = lane_of(client, namespace)
+    applied = lane.commit([piece(orders), piece(others, partition="1")])
+    record = Layout.of(recent).record.itemsize
+    assert [client.strlen(Keys(namespace).pending(recent.key, entity)) for entity in ("ann", "bob")] == [record, record]
+    pieces = applied[recent.key].pieces
+    assert [(one.keys, one.tiles.records["events"].tolist()) for one in pieces] == [
+        (["ann", "bob"], [1, 1]),
+        (["ann"], [1]),
+    ]
+    assert_law(client, namespace, [*orders, *others])

@@ -1,0 +1,59 @@
+"""What a writer remembers of the expiry of its keys: bounded, and never believed of another key."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forebay.instants import SECOND_US
+from forebay.online import expiry
+from forebay.online.expiry import RENEW_S, Expiries, key_hashes
+
+KEEP_S = np.array([100, 100, 100])
+HASHES = key_hashes("v@1", ["ann", "bob", "eve"])
+
+
+def test_a_key_is_told_again_once_it_would_go_too_early() -> None:
+    expiries = Expiries()
+    rows, kept_s = expiries.due(HASHES, KEEP_S, 0)
+    assert (rows.tolist(), kept_s.tolist()) == ([0, 1, 2], [100 + RENEW_S] * 3)
+    assert not len(expiries.due(HASHES, KEEP_S, RENEW_S * SECOND_US)[0])
+    assert expiries.due(HASHES, KEEP_S + np.array([0, 1, 0]), RENEW_S * SECOND_US)[0].tolist() == [1]
+    assert expiries.due(HASHES, KEEP_S, (RENEW_S + 1) * SECOND_US)[0].tolist() == [0, 2]
+
+
+def test_what_was_deleted_is_told_again() -> None:
+    expiries = Expiries()
+    expiries.due(HASHES, KEEP_S, 0)
+    expiries.forget(HASHES[1:2])
+    assert expiries.due(HASHES, KEEP_S, 0)[0].tolist() == [1]
+    expiries.forget()
+    assert expiries.due(HASHES, KEEP_S, 0)[0].tolist() == [0, 1, 2]
+
+
+def test_a_key_in_the_place_of_another_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "PLACES", 1)
+    expiries = Expiries()
+    for _ in range(2):
+        assert expiries.due(HASHES[:1], KEEP_S[:1], 0)[0].tolist() == [0]
+        assert expiries.due(HASHES[1:2], KEEP_S[:1], 0)[0].tolist() == [0]
+    assert expiries.due(HASHES, KEEP_S, 0)[0].tolist() == [0, 2]  # bob had the place, until the last of them took it
+    assert not len(expiries.due(HASHES[2:], KEEP_S[:1], 0)[0])
+
+
+def test_memory_does_not_grow_with_keys() -> None:
+    expiries = Expiries()
+    for first in range(0, 3 * expiry.PLACES, expiry.PLACES):
+        expiries.due(np.arange(first, first + expiry.PLACES, dtype=np.uint64), np.full(expiry.PLACES, 9), 0)
+    assert sum(array.nbytes for array in vars(expiries).values()) == expiry.BYTES
+
+
+def test_what_never_expires_is_not_told() -> None:
+    assert not len(Expiries().due(HASHES, None, 0)[0])
+
+
+def test_far_beyond_what_is_remembered_it_is_told_each_time() -> None:
+    expiries, ages_s = Expiries(), KEEP_S + expiry.UNTIL_S_MAX
+    for _ in range(2):
+        rows, kept_s = expiries.due(HASHES, ages_s, 0)
+        assert (rows.tolist(), kept_s.tolist()) == ([0, 1, 2], (ages_s + RENEW_S).tolist())
