@@ -24,7 +24,9 @@ from streaming.retry import Patience
 from streaming.split import Piece
 
 COMMIT_EVENTS_MAX = 16_384
-"""Events of one transaction: two full chunks. It holds up other clients for some ten milliseconds."""
+"""Events of one transaction: two full chunks. It holds up other clients for some tens of milliseconds, if each event is
+of another entity.
+"""
 
 
 @dataclass
