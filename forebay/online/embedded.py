@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -133,12 +133,17 @@ def _launch(home: _Home, where: list[str]) -> None:
     with home.server_lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         command = [str(_binary()), *where, *storage, *files, "--daemonize", "yes"]
-        environment = {"GLIBC_TUNABLES": TUNABLES, **os.environ}
+        environment = server_environment(os.environ)
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[lock.fileno()], env=environment
         )
     if done.returncode:
         raise _failed(home, f"could not be started: {done.stdout.decode(errors='replace').strip()[-300:]}")
+
+
+def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a server that is started in one."""
+    return {"GLIBC_TUNABLES": TUNABLES, **environment}
 
 
 def _binary() -> Path:
