@@ -15,6 +15,8 @@ from rich.console import Console
 from benchmarks.report import Report, print_reports, write_report
 
 NAMES = ("asof", "freshness", "kernel", "lists", "online", "publish", "state", "stream", "training", "workers")
+ALONE = ("millions",)
+"""What runs only when it is named: half an hour."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -44,7 +46,11 @@ def measured(name: str, *, tiny: bool = False, rounds: int | None = None) -> Rep
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Forebay beside named limits.")
     parser.add_argument(
-        "names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=f"{', '.join(NAMES)}; default: all"
+        "names",
+        nargs="*",
+        choices=[*NAMES, *ALONE, []],
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: all); {', '.join(ALONE)}",
     )
     parser.add_argument("--tiny", action="store_true", help="small enough for a test; the figures mean nothing")
     parser.add_argument("--rounds", type=int, help="rounds instead of each benchmark's own number")

@@ -24,6 +24,7 @@ from forebay.online.connection import connect_online
 from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
 
+CHECKOUT = Path(__file__).parents[1]
 ONLY_MINE = ("FOREBAY_", "AWS_", "BYTEWAX_")
 
 

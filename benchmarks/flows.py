@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from benchmarks.deployment import Deployment
+from benchmarks.deployment import CHECKOUT, Deployment
+from benchmarks.live import SETTLE_S, paced
 from benchmarks.per_event import Purchase, check_same
 from benchmarks.purchases import ZIPF, Purchases
 from benchmarks.rounds import Measured
@@ -29,7 +30,6 @@ from benchmarks.shop import HISTORY_START, purchases
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us
 from streaming.routing import reader_of
 
-CHECKOUT = Path(__file__).parents[1]
 FEW_PREFIX = "per-event:few:"
 START_US = day_us(HISTORY_START)
 FEW, FEW_USERS = 1_000, 50
@@ -83,6 +83,13 @@ class Flows:
         """A week of history, so that every window is full."""
         self._stream(self._drawn(count, 7 * DAY_US, zipf=zipf))
 
+    def fill_each(self, *, step: int = 500_000) -> None:
+        """One event of each user, in a week, some at a time so that this process holds no more."""
+        for first in range(0, self.users, step):
+            count = min(step, self.users - first)
+            drawn = self._drawn(count, 7 * DAY_US * count // self.users)
+            self._stream(replace(drawn, users=np.arange(first, first + count)))
+
     def ours(self, count: int, *, workers: int = 1, hot: float = 0.0) -> Measured:
         """Forebay's flow; a share of the events may be of one user."""
         few, check = self._next_few() if workers == 1 and not hot else (self._few_more(), lambda few: None)
@@ -97,6 +104,11 @@ class Flows:
         startup = self._by_event(few, FEW_PREFIX)
         check(few)
         return self._by_event(self._at_speed(count), f"per-event:{self._runs}:").per_event(startup, count - FEW)
+
+    def live(self, per_s: int, seconds: float) -> Measured:
+        """Forebay's flow while events come at a steady rate: CPU time per event once it has settled."""
+        events = self._drawn(int(per_s * (seconds + 2 * SETTLE_S)), int((seconds + 2 * SETTLE_S) * SECOND_US))
+        return paced(self.deployment, self._log(events), per_s, seconds)
 
     def decode(self, count: int) -> Measured:
         """JSON to Python objects, in this process."""

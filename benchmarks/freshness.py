@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.deployment import Deployment, deployed
-from benchmarks.flows import CHECKOUT
+from benchmarks.deployment import CHECKOUT, Deployment, deployed
 from benchmarks.purchases import PARTITION, Purchases
 from benchmarks.report import OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, interleaved

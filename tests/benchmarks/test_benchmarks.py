@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks.__main__ import NAMES, main, measured
+from benchmarks.__main__ import ALONE, NAMES, main, measured
 from benchmarks.report import Comparison
 from benchmarks.training import check_same
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *ALONE])
 def test_every_benchmark_runs(name: str) -> None:
     report = measured(name, tiny=True)
     assert report.comparisons
