@@ -20,14 +20,19 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.deployment import CHECKOUT, Deployment
 from benchmarks.live import SETTLE_S, paced
 from benchmarks.per_event import Purchase, check_same
 from benchmarks.purchases import ZIPF, Purchases
 from benchmarks.rounds import Measured
-from benchmarks.shop import HISTORY_START, purchases
+from benchmarks.shop import HISTORY_START, purchases, user_spend
+from forebay.core.layout import Layout
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us
+from forebay.online.resp import append_commands, whole
+from forebay.online.wire import Wire, pack
+from streaming.lane_writer import COMMIT_EVENTS_MAX
 from streaming.routing import reader_of
 
 FEW_PREFIX = "per-event:few:"
@@ -36,6 +41,8 @@ FEW, FEW_USERS = 1_000, 50
 EVENTS_PER_S = 5_000
 """Of event time, in what is measured."""
 PARTITIONS = 4
+RECORD = bytes(Layout.of(user_spend).event_bytes)
+"""As long as the partial of an event."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,30 @@ class Flows:
         for line in lines:
             decode(line)
         return {"cpu_us": (time.process_time() - began_s) / count * 1e6}
+
+    def appends(self, count: int) -> Measured:
+        """What Redis does for as many events at the least: a record appended to each key that they touch, in
+        transactions of as many events, the bytes ready.
+        """
+        events = self._at_speed(count)
+        commands = [
+            [
+                whole(
+                    append_commands(pa.array(["bench:append:"] * len(some)), some, ":p", pa.array([RECORD] * len(some)))
+                )
+                for keys in (events.users, events.merchants)
+                for some in [pa.array(np.unique(keys[first : first + COMMIT_EVENTS_MAX])).cast(pa.string())]
+            ]
+            for first in range(0, count, COMMIT_EVENTS_MAX)
+        ]
+        wire, redis_s, began_s = Wire(self.deployment.redis), self.deployment.redis_cpu_s(), time.monotonic()
+        wire.open()
+        for chunks in commands:
+            parts = [pack(("MULTI",)), *(chunk.data for chunk in chunks), pack(("EXEC",))]
+            wire.ask(parts, sum(chunk.commands for chunk in chunks) + 2)
+        wall_s, redis_s = time.monotonic() - began_s, self.deployment.redis_cpu_s() - redis_s
+        wire.close()
+        return {"redis_us": redis_s / count * 1e6, "per_s": count / wall_s}
 
     def _next_few(self) -> tuple[Purchases, Callable[[Purchases], None]]:
         """The few events of this round, and what to do after them: whichever flow is second compares."""

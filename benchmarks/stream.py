@@ -1,8 +1,10 @@
-"""The stream into both stores beside a per-event Bytewax flow that computes the same, and beside decoding alone.
+"""The stream into both stores beside a per-event Bytewax flow that computes the same, and beside what nothing can beat.
 
 Both flows are processes of their own and read the same NDJSON. The per-event flow (`benchmarks.per_event`) writes to
 Redis only, has no fence, no archive and no recovery: it is what one writes first. Forebay's is the command that a user
-runs: `python -m streaming --until-end`, with one worker (`workers` has more).
+runs: `python -m streaming --until-end`, with one worker and with two (`workers` times these for longer, and with a hot
+user; `freshness` has delays and restarts, `state` and `millions` have many entities). The raw limits are the least that
+either side of it has to do: making Python objects of the lines, and appending ready-made bytes to as many keys.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from benchmarks.flows import Flows
 from benchmarks.report import MORE, OURS, Comparison, Report
 from benchmarks.rounds import Contender, interleaved
 from benchmarks.shop import LIVE
+from benchmarks.workers import TWO, beside_one
 
 PER_EVENT = "per-event Bytewax flow (Redis only)"
 DECODE = "msgspec decode alone"
+APPENDS = "ready-made APPENDs alone"
 LIVE_SPEED = "20,000 events/s live"
 
 
@@ -42,8 +46,10 @@ def run(size: Size) -> Report:
             flows.fill(size.history)
         contenders: dict[str, Contender] = {
             OURS: lambda: flows.ours(size.timed),
+            TWO: lambda: flows.ours(size.timed, workers=2),
             PER_EVENT: lambda: flows.per_event(size.timed_per_event),
             DECODE: lambda: flows.decode(size.timed_per_event),
+            APPENDS: lambda: flows.appends(size.timed_per_event),
             LIVE_SPEED: lambda: {"per_s": 20_000.0},
         }
         samples = interleaved(contenders, size.rounds, warm_up=False)
@@ -52,6 +58,9 @@ def run(size: Size) -> Report:
         Comparison.of("stream, Redis CPU", samples, PER_EVENT, "redis_us", "µs/event"),
         Comparison.of("stream into both stores, one worker", samples, PER_EVENT, "per_s", "events/s", better=MORE),
         Comparison.of("stream, worker CPU", samples, DECODE, "cpu_us", "µs/event"),
+        Comparison.of("stream, Redis CPU", samples, APPENDS, "redis_us", "µs/event"),
+        Comparison.of("stream into both stores, one worker", samples, APPENDS, "per_s", "events/s", better=MORE),
+        *beside_one(samples, OURS),
         Comparison.of("replay into both stores, one worker", samples, LIVE_SPEED, "per_s", "events/s", better=MORE),
     ]
     setting = (
