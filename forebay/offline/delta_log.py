@@ -50,6 +50,11 @@ def read_transactions(files: Any) -> dict[str, int]:
     return found
 
 
+def transactions_of(files: Any, version: int) -> dict[str, int]:
+    """The app_ids that one commit moved, and where to. Raises `FileNotFoundError` where its file is gone."""
+    return _of_commit(_bytes(files, f"{version:020}.json"))
+
+
 def _bytes(files: Any, name: str) -> bytes:
     with files.open_input_stream(f"{LOG}/{name}") as stream:
         data: bytes = stream.read()

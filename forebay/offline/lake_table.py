@@ -30,6 +30,7 @@ from forebay.errors import FencedError, StoreError
 from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, Hashes, dataset_of, near
 from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.offline.delta_log import read_transactions
+from forebay.offline.known_positions import KnownPositions
 from forebay.offline.location import Location
 from forebay.offline.numbered import NumberedRows
 from forebay.offline.row_groups import Names, ahead, read_row_groups, stored_columns
@@ -85,6 +86,7 @@ class LakeTable:
         self._table: DeltaTable | None = None
         self._lock = threading.RLock()
         self._appends = 0
+        self._known = KnownPositions(lambda: location.files(path))
         self._taken: dict[str, int] = {}
 
     def snapshot(self) -> DeltaTable | None:
@@ -116,10 +118,12 @@ class LakeTable:
         """
 
         def write(table: DeltaTable) -> bool:
-            commit = self.prepared(prepare, table.transaction_version)
+            before = table.version()
+            commit = self.prepared(prepare, lambda app_id: self._known.of(table, app_id))
             if commit is None:
                 return False
             self._write(table, commit, mode="append")
+            self._known.moved(before, table, commit.positions)
             return True
 
         appended = bool(self._commit(write))

@@ -1,0 +1,60 @@
+"""The positions of a table as its one object knows them: asked for once, and kept up with the commits that follow.
+
+deltalake looks through the table's log for each position that it is asked for, and a flow has one for each lane and
+partition: at a flush a second that was a tenth of its CPU time. Between two versions only the commits between them can
+have moved a position, so these are read, and not even they where the only one is the caller's own.
+
+Invariant: what is known of a version is what deltalake would say of it; where that cannot be told, nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deltalake import DeltaTable
+
+from forebay.offline.delta_log import transactions_of
+
+BEHIND_MAX = 16
+"""Commits that are read one by one; beyond, the positions that are needed are asked for anew."""
+
+
+class KnownPositions:
+    """What is known of the positions of one table, whose files `files` opens. Belongs to whoever holds its lock."""
+
+    def __init__(self, files: Callable[[], Any]) -> None:
+        self._files, self._version = files, -1
+        self._found: dict[str, int | None] = {}
+
+    def of(self, table: DeltaTable, app_id: str) -> int | None:
+        """The version that an app_id was brought to in the table as it was read; `None` if it never was."""
+        self._keep_up(table.version())
+        if app_id not in self._found:
+            self._found[app_id] = table.transaction_version(app_id)
+        return self._found[app_id]
+
+    def moved(self, before: int, table: DeltaTable, positions: Mapping[str, int]) -> None:
+        """A commit on top of version `before` has moved positions, and the table was read again."""
+        if self._version == before and table.version() == before + 1:
+            self._found |= positions
+            self._version = before + 1
+
+    def _keep_up(self, version: int) -> None:
+        if version == self._version:
+            return
+        behind = range(self._version + 1, version + 1)
+        if not 0 < len(behind) <= BEHIND_MAX:
+            self._found = {}
+        if self._found:
+            self._follow(behind)
+        self._version = version
+
+    def _follow(self, commits: range) -> None:
+        try:
+            files = self._files()
+            for number in commits:
+                moved = transactions_of(files, number)
+                self._found |= {name: to for name, to in moved.items() if name in self._found}
+        except FileNotFoundError:  # summed up in a checkpoint, and removed
+            self._found = {}
