@@ -14,8 +14,10 @@ from typing import Any
 from streaming.flow import Steps, build
 from streaming.parts import Parts
 
-EPOCH = timedelta(seconds=1)
-"""Bytewax asks its parts for snapshots once an epoch; ours are empty."""
+EPOCH = timedelta(hours=1)
+"""Bytewax asks its parts for snapshots once an epoch, and ours are empty; but at the end of an epoch the readers of all
+workers wait for the slowest writer, and meanwhile they spin (docs/adr/0098).
+"""
 
 
 @dataclass(frozen=True)

@@ -118,13 +118,11 @@ class LakeTable:
         """
 
         def write(table: DeltaTable) -> bool:
-            before = table.version()
-            commit = self.prepared(prepare, lambda app_id: self._known.of(table, app_id))
-            if commit is None:
-                return False
-            self._write(table, commit, mode="append")
-            self._known.moved(before, table, commit.positions)
-            return True
+            before, commit = table.version(), self.prepared(prepare, lambda app_id: self._known.of(table, app_id))
+            if commit is not None:
+                self._write(table, commit, mode="append")
+                self._known.moved(before, table, commit.positions)
+            return commit is not None
 
         appended = bool(self._commit(write))
         self._appends += appended

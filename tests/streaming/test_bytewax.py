@@ -6,6 +6,7 @@ import multiprocessing
 import socket
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,6 +17,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from streaming.engine import EPOCH
 from streaming.routing import part_names
 
 Item = tuple[str, int]
@@ -25,13 +27,14 @@ class Numbers(FixedPartitionedSource[Item, None]):
     """Each part yields its name with 0, 1, … 99."""
 
     def __init__(self, workers: int) -> None:
-        self.workers, self.parts = workers, list[str]()
+        self.workers, self.parts, self.snapshots = workers, list[str](), 0
 
     def list_parts(self) -> list[str]:
         return part_names(self.workers)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> StatefulSourcePartition[Item, None]:
         self.parts.append(for_part)
+        source = self
 
         class Part(StatefulSourcePartition[Item, None]):
             at = 0
@@ -43,7 +46,7 @@ class Numbers(FixedPartitionedSource[Item, None]):
                 return [(for_part, self.at - 1)]
 
             def snapshot(self) -> None:
-                return None
+                source.snapshots += 1
 
         return Part()
 
@@ -76,14 +79,18 @@ class Kept(FixedPartitionedSink[Item, None]):
         return Part()
 
 
+def flowing(source: Numbers, sink: Kept) -> Dataflow:
+    """Each number goes to every part of the sink."""
+    flow = Dataflow("order")
+    numbers = op.input("read", flow, source)
+    op.output("write", op.flat_map("to_all", numbers, lambda item: [(part, item) for part in sink.list_parts()]), sink)
+    return flow
+
+
 def ran(workers: int, cluster: dict[str, Any]) -> tuple[list[str], list[str], dict[tuple[str, str], list[int]]]:
     """The parts of one process, and what came to it."""
     source, sink = Numbers(workers), Kept(workers)
-    flow = Dataflow("order")
-    numbers = op.input("read", flow, source)
-    to_all = op.flat_map("to_all", numbers, lambda item: [(part, item) for part in part_names(workers)])
-    op.output("write", to_all, sink)
-    cli_main(flow, workers_per_process=1, **cluster)
+    cli_main(flowing(source, sink), workers_per_process=1, **cluster)
     return source.parts, sink.parts, dict(sink.items)
 
 
@@ -114,3 +121,14 @@ def test_the_nth_process_gets_the_nth_reader_and_writer_and_items_keep_their_ord
         part = part_names(workers)[n]
         assert (read, written) == ([part], [part])
         assert items == {(part, sender): list(range(100)) for sender in part_names(workers)}
+
+
+def test_readers_wait_at_the_end_of_an_epoch_and_ours_outlasts_what_they_read() -> None:
+    """An epoch ends with a snapshot of each part, once all writers have what was read in it."""
+    counted = {}
+    for epoch in (timedelta(0), EPOCH):
+        source = Numbers(1)
+        cli_main(flowing(source, Kept(1)), workers_per_process=1, epoch_interval=epoch)
+        counted[epoch] = source.snapshots
+    assert counted[timedelta(0)] > 50
+    assert counted[EPOCH] <= 2
