@@ -17,6 +17,7 @@ from typing import Literal
 
 Store = Literal["online", "offline"]
 _CELLS = 5
+_STOPPED, _FAILED = 1, 2
 _PLACES: dict[Store, int] = {"online": 0, "offline": 2}
 _POLLED = 4
 
@@ -33,9 +34,18 @@ class Board:
         """Whether some process wants all of them to end."""
         return self._cells[0] != 0
 
+    @property
+    def failing(self) -> bool:
+        """Whether they are to end because something failed."""
+        return self._cells[0] == _FAILED
+
     def stop(self) -> None:
         """Let all processes end."""
-        self._cells[0] = 1
+        self._cells[0] = self._cells[0] or _STOPPED
+
+    def fail(self) -> None:
+        """Let all processes end, because something failed: nobody waits for another any more."""
+        self._cells[0] = _FAILED
 
     def add(self, worker: int, store: Store, events: int) -> None:
         """A worker has read more. Threads of one worker take turns."""

@@ -2,9 +2,9 @@
 no event online.
 
 Lives here: collecting what the flow hands over and appending it once or twice a second. Order of one flush: dead
-letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials,
-then heartbeats of partitions of which nothing is left to write. Whoever waits for what is archived (`trimming.py`) is
-told how far it is.
+letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials of
+what is archived (by other workers, of their partitions), then heartbeats of partitions of which nothing is left to
+write. Whoever waits for what is archived (`trimming.py`) is told how far it is.
 Invariants: each append is atomic with the offsets it covers, so repeating any of it is harmless; the first error
 stops the flow; `close` returns when all is durable.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -32,6 +32,8 @@ FLUSH_INTERVAL_S = 1.0
 """A commit costs tens of milliseconds and leaves a file: one a second is fresh enough for history."""
 IDLE_INTERVAL_S = 30.0
 """How often the position of a view without events is moved: a restart re-reads at most about that much."""
+OTHERS_WAIT_S = 0.1
+"""How often a worker that ends looks whether the others have archived what it holds of theirs."""
 BEAT_INTERVAL_US = 300 * SECOND_US
 """How often the archive is told that partitions are idle: a commit each, for a cut that moves once a day."""
 
@@ -110,7 +112,7 @@ class DeltaWriter:
             pending, self._pending = self._pending, _Pending()
             closing = self._closing
         self._archive(pending.decoded)
-        for key, partials in pending.partials.items():
+        for key, partials in self._archived_already(pending.partials, closing):
             if closing or any(len(p.events) for p in partials) or self._is_due(key):
                 self._patience(self._timed("streamed", partial(self._offline.append_partials, partials)))
                 self._flushed_s[key] = time.monotonic()
@@ -118,6 +120,36 @@ class DeltaWriter:
                 self._keep(key, partials)
         for beat in pending.beats.values():
             self._beat(beat, closing)
+
+    def _archived_already(
+        self, pending: Mapping[str, list[Partials]], closing: bool
+    ) -> Iterator[tuple[str, list[Partials]]]:
+        """The partials of which the archive has the events; others wait for the worker that archives them.
+
+        So what `streamed/` holds was judged by the archive, whatever the online store forgets (docs/adr/0099).
+        """
+        for key, partials in pending.items():
+            early = self._early(partials)
+            while early and closing and not self._fails:
+                time.sleep(OTHERS_WAIT_S)
+                early = self._early(partials)
+            if self._fails:
+                return
+            if early:
+                with self._wake:
+                    self._pending.partials[key] = [*early, *self._pending.partials[key]]
+            waiting = set(map(id, early))
+            if len(waiting) < len(partials):
+                yield key, [one for one in partials if id(one) not in waiting]
+
+    @property
+    def _fails(self) -> bool:
+        """Whether this worker or another has failed: what is not written is read again by the next flow."""
+        return self._stop.error is not None or self._backlog.board.failing
+
+    def _early(self, partials: Sequence[Partials]) -> list[Partials]:
+        """Those of some partials of a view, in their order, that are not archived yet."""
+        return self._patience(partial(self._offline.not_archived, partials))
 
     def _beat(self, beat: Heartbeat, closing: bool) -> None:
         where = (beat.source.name, beat.reader)

@@ -202,6 +202,24 @@ class Offline:
         instants = [known.watermark_us for known in [*mine, *found.values()]]
         return max((us for us in instants if us is not None), default=INT64_MIN)
 
+    def not_archived(self, partials: Sequence[Partials]) -> list[Partials]:
+        """Those of some partials, in their order, whose events the archive does not have yet.
+
+        Raises `FencedError` where another flow archives them now.
+        """
+        found = dict[tuple[str, str], int]()
+        early = []
+        for one in partials:
+            where = one.view.source.name, one.partition
+            end = max(found.get(where, 0), self._known.get(where, PartitionPosition()).next_offset)
+            if end < one.next_offset and where not in found:
+                archive = self._archive(one.view.source)
+                archive.check_owned()
+                end = found[where] = archive.next_offset(one.partition)
+            if end < one.next_offset:
+                early.append(one)
+        return early
+
     def append_partials(self, partials: Sequence[Partials]) -> None:
         """Append the tiles that a view's table lacks, with the positions that they bring it to."""
         key = partials[0].view.key

@@ -62,6 +62,8 @@ class Stop:
         """End the flow at once; what is not in the stores yet is read again by the next flow."""
         with self._lock:
             self._error = self._error or error
+        if self._board is not None:
+            self._board.fail()
         self.request()
 
     @contextmanager

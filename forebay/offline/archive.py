@@ -120,6 +120,10 @@ class Archive:
         """Append as one of the workers of the flow that took it."""
         self.table.share(FLOW, number, worker)
 
+    def check_owned(self) -> None:
+        """Raise `FencedError` where another flow has taken the table since this one did."""
+        self.table.prepared(lambda position: None, self.table.position)
+
     def next_offset(self, partition: str) -> int:
         """The first offset of a partition that is not archived."""
         return self.table.position(partition) or 0
