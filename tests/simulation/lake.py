@@ -96,7 +96,7 @@ class MemoryLake:
             outside = ~((day >= found[1]) & (day <= found[2]))
             commit(table, lambda _: prepared, lambda: made(table).rows.filter(outside))
 
-        def read(table: LakeTable, columns: Sequence[str], where: Any = None, pruning: str | None = None) -> pa.Table:
+        def read(table: LakeTable, columns: Sequence[str], where: Any = None, *_: Any) -> pa.Table:
             stored = of(table)
             rows = table.schema.empty_table() if stored is None else stored.rows
             return (rows if where is None else rows.filter(where)).select(list(columns))

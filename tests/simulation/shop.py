@@ -252,12 +252,12 @@ class Customers:
 
     def ahead(self, now_us: int) -> Line:
         """An event that is dated too far ahead, but not in two minutes' time."""
-        event = self._event(now_us + SKEW_US + self.chance.randrange(1, MINUTE_US))
+        event = self.event(now_us + SKEW_US + self.chance.randrange(1, MINUTE_US))
         return Line(event.line(), event, now_us)
 
     def history(self, days: int, count: int) -> list[Event]:
         """Events of the first days."""
-        return [self._event(START_US + self.chance.randrange(days * DAY_US)) for _ in range(count)]
+        return [self.event(START_US + self.chance.randrange(days * DAY_US)) for _ in range(count)]
 
     def _new(self, now_us: int) -> Line:
         chance = self.chance
@@ -277,10 +277,11 @@ class Customers:
             ts = floor_us(ts, chance.choice([MINUTE_US, HOUR_US])) - chance.randint(0, 1)
         elif edge < 0.2 and self.recent and (known := chance.choice(self.recent).event) is not None:
             ts = known.ts
-        event = self._event(max(ts, START_US))
+        event = self.event(max(ts, START_US))
         return Line(event.line(), event, now_us)
 
-    def _event(self, ts: int) -> Event:
+    def event(self, ts: int) -> Event:
+        """The next event, dated so."""
         chance = self.chance
         self.made += 1
         cents: Any = chance.choice([None, 0, 5, -300, chance.randrange(10_000)])

@@ -76,7 +76,7 @@ class Simulation:
         self.online = connect_online(self.settings)
         self.store = OfflineStore(self.settings)
         self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
-        stream = RedisStream(f"{self.namespace}log", partitions=PARTITIONS) if chance.random() < 0.4 else None
+        stream = self._choose_stream(seed) if chance.random() < 0.4 else None
         self.shop = Shop.make(stream, dedupe=chance.random() < 0.5)
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
@@ -137,6 +137,7 @@ class Simulation:
             self.now_us += self.chance.randrange(MINUTE_US)
             partition = self.chance.choice(list(self.log.lines))
             self.producer.append(partition, self.customers.line(self.now_us), self.now_us)
+        self.producer.send_chunks(self.now_us)
 
     def work(self) -> None:
         """Readers and writers of the flow, a few steps."""
@@ -208,6 +209,7 @@ class Simulation:
         if self.process is not None:
             for partition in self.log.lines:
                 self.producer.append(partition, self.customers.ahead(self.now_us), self.now_us)
+            self.producer.send_chunks(self.now_us)
             earlier = self.process
             for n in range(earlier.workers):
                 self._as(earlier, lambda n=n: earlier.read(n))
@@ -371,6 +373,12 @@ class Simulation:
         turns += [(self.fail_over, 2), (self.overtake, 2)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
         self.chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+
+    def _choose_stream(self, seed: int) -> RedisStream:
+        """Redis Streams of single events or of chunks, which the flow trims or does not."""
+        chance = random.Random(f"{seed}: streams")
+        chunked, trim = chance.random() < 0.5, chance.random() < 0.5
+        return RedisStream(f"{self.namespace}log", partitions=PARTITIONS, chunked=chunked, trim=trim)
 
     def _choose_roll_ups(self, seed: int, patch: pytest.MonkeyPatch) -> None:
         """Three runs in four roll up early: a shop is too small to get to what a deployment rolls up at."""

@@ -1,13 +1,17 @@
-"""What the torture stands on: a broker, an online and an offline store, each a process that may be hit.
+"""What the torture stands on: two logs, an online and an offline store, each a process that may be hit.
 
-Lives here: the servers, the definitions and the settings that make one deployment of them. The broker keeps its log on
-the same S3 as the offline store keeps its tables, in a bucket of its own: where S3 refuses, nothing can be produced.
+    sales    a Kafka topic           on the same S3 as the offline store: where it refuses, nothing can be produced
+    tills    chunked Redis Streams   in a Valkey of their own, trimmed behind the archive
+
+Lives here: the servers, the definitions and the settings that make one deployment of them. Both logs have the same
+views, one of sessions among them, and one flow reads both.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,23 +19,30 @@ from unittest import mock
 
 import redis
 
-from forebay import KafkaTopic
+from forebay import KafkaTopic, RedisStream
 from forebay.client.feature_store import FeatureStore
 from forebay.core.identity import SLOTS
 from forebay.deploy.registry import Registry
+from forebay.instants import DAY_US, day_text
+from forebay.language.definitions import Definitions
+from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.settings import Settings
+from streaming.redis_log import partition_name
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.tansu import Tansu
 from tests.infra.valkey import Valkey
 from tests.simulation.shop import Shop
 
 TOPIC, PARTITIONS = "sales", 3
+STREAM, STREAMS = "tills", 2
 FETCH_WAIT_MS = 1000
 """Within it Tansu has to list a partition's batches (tests/infra/tansu.py): at 100 ms a loaded machine got nothing."""
+HISTORY_DAYS = 4
+"""Days before today on which history starts: events are dated up to two days back."""
 OF_THE_MACHINE = ("FOREBAY_", "AWS_", "BYTEWAX_")
 
 
@@ -42,38 +53,64 @@ class Ground:
     s3: SeaweedFs
     valkey: Valkey
     broker: Tansu
+    streams: Valkey
     settings: Settings
-    shop: Shop
+    sales: Shop
+    tills: Shop
     online: redis.Redis
     store: OfflineStore
     environment: Mapping[str, str]
 
     @property
-    def partitions(self) -> list[str]:
-        """The partitions of the log, as the stores name them."""
-        return [f"{TOPIC}:{n}" for n in range(PARTITIONS)]
+    def shops(self) -> tuple[Shop, Shop]:
+        """Both."""
+        return self.sales, self.tills
+
+    @property
+    def views(self) -> list[WindowedView]:
+        """All views of both, those of sessions too."""
+        return [view for shop in self.shops for view in shop.all_views]
+
+    @property
+    def partitions(self) -> dict[str, list[str]]:
+        """The partitions of each source, as the stores name them."""
+        stream = self.tills.source.stream
+        assert isinstance(stream, RedisStream)
+        return {
+            self.sales.source.name: [f"{TOPIC}:{n}" for n in range(PARTITIONS)],
+            self.tills.source.name: [partition_name(stream, n) for n in range(STREAMS)],
+        }
 
     def applied(self) -> dict[str, int]:
         """How far each partition is online: the least over views and slots."""
-        keys = Keys(self.settings.namespace)
-        names = [name for view in self.shop.views for name in keys.slots("progress", view.key, range(SLOTS))]
-        blobs: list[bytes | None] = list(self.online.mget(names))
-        progress = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
-        return {name: min(slot.next_offset(name) for slot in progress) for name in self.partitions}
+        keys, found = Keys(self.settings.namespace), dict[str, int]()
+        for shop in self.shops:
+            names = [name for view in shop.all_views for name in keys.slots("progress", view.key, range(SLOTS))]
+            blobs: list[bytes | None] = list(self.online.mget(names))
+            progress = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+            for name in self.partitions[shop.source.name]:
+                found[name] = min(slot.next_offset(name) for slot in progress)
+        return found
 
     def archived(self) -> dict[str, int]:
         """How far each partition is in the archive."""
-        archive = self.store.archive(self.shop.source)
-        return {name: archive.next_offset(name) for name in self.partitions}
+        archives = {shop.source.name: self.store.archive(shop.source) for shop in self.shops}
+        return {name: archives[source].next_offset(name) for source, names in self.partitions.items() for name in names}
 
     def tokens(self) -> set[bytes | None]:
         """The tokens of the flow that may write."""
         keys = Keys(self.settings.namespace)
-        return set(self.online.mget([keys.fence(slot, self.shop.source.name) for slot in range(SLOTS)]))
+        names = [keys.fence(slot, shop.source.name) for shop in self.shops for slot in range(SLOTS)]
+        return set(self.online.mget(names))
 
     def features(self) -> FeatureStore:
         """A client."""
-        return FeatureStore(self.settings, self.shop.definitions)
+        return FeatureStore(self.settings, definitions(*self.shops))
+
+
+def definitions(*shops: Shop) -> Definitions:
+    """What is deployed: views, services, and the views of sessions that no service has."""
+    return Definitions.of(*(one for shop in shops for one in (shop.service, shop.visits)))
 
 
 @contextmanager
@@ -83,6 +120,7 @@ def ground(*, dedupe: bool) -> Iterator[Ground]:
         tempfile.TemporaryDirectory(prefix="forebay-") as home,
         SeaweedFs() as s3,
         Valkey(durable=True) as valkey,
+        Valkey(durable=True) as streams,
         Tansu(s3.bucket("log"), s3.environment) as broker,
     ):
         told = dict(s3.environment) | {
@@ -97,7 +135,12 @@ def ground(*, dedupe: bool) -> Iterator[Ground]:
         with mock.patch.dict(os.environ, {**kept, **told}, clear=True):
             broker.create(TOPIC, PARTITIONS)
             settings = Settings.from_env()
-            online, shop = connect_online(settings), Shop.make(KafkaTopic(TOPIC), dedupe)
-            Registry.open(settings, online).apply(shop.definitions)
-            yield Ground(s3, valkey, broker, settings, shop, online, OfflineStore(settings), dict(os.environ))
+            since = day_text(time.time_ns() // 1000 - HISTORY_DAYS * DAY_US)
+            sales = Shop.make(KafkaTopic(TOPIC), dedupe, history_start=since)
+            chunked = RedisStream(STREAM, partitions=STREAMS, url=streams.url, chunked=True, trim=True)
+            tills = Shop.make(chunked, dedupe, "_tills", since)
+            online = connect_online(settings)
+            Registry.open(settings, online).apply(definitions(sales, tills))
+            store = OfflineStore(settings)
+            yield Ground(s3, valkey, broker, streams, settings, sales, tills, online, store, dict(os.environ))
             online.close()

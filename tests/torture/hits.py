@@ -8,6 +8,7 @@
     s3           the offline store refuses, for seconds up to a minute
     lose         the online store comes back as it was some seconds ago, or empty
     broker       kill -9 of the broker
+    streams      kill -9 of the Valkey that holds the Redis Streams
 
 Lives here: one function a hit. Each leaves a flow that runs, or none; it is for the run to start the next. A hit counts
 as one of a working process when the flow had committed something since its start and the stores lacked what was
@@ -25,9 +26,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from tests.torture.batch import Batch
 from tests.torture.flows import Flow, await_that
 from tests.torture.ground import Ground
-from tests.torture.producer import Production
 from tests.torture.watch import Watch
 
 WORKERS = (1, 2, 4, 2)
@@ -43,8 +44,10 @@ class Hits:
     """The flow, what it stands on, and what was hit."""
 
     ground: Ground
-    production: Production
+    produced: Callable[[], Mapping[str, int]]
+    """By partition of both logs, the offset behind the newest line that was acknowledged."""
     watch: Watch
+    batch: Batch
     chance: random.Random
     folder: Path
     say: Callable[[str], None]
@@ -135,8 +138,9 @@ class Hits:
     def lose(self) -> None:
         """The online store comes back without its last seconds, or without anything: the flow finds out and ends."""
         flow = self.working()
-        copy = self.ground.valkey.copy() if self.chance.random() < 0.6 else None
+        copy, before = self.ground.valkey.copy() if self.chance.random() < 0.6 else None, self.ground.applied()
         self.wait(self.chance.uniform(2, 4))
+        await_that(lambda: any(now > before[name] for name, now in self.ground.applied().items()), "something is lost")
         self.ground.valkey.kill()
         self.watch.forget()
         self.ground.valkey.replace(copy)
@@ -151,6 +155,11 @@ class Hits:
         """The broker dies and comes back."""
         self._away("broker killed", self.ground.broker.kill, self.ground.broker.restart, self.chance.uniform(0, 3))
 
+    def streams(self) -> None:
+        """The Valkey that holds the Redis Streams dies and comes back."""
+        streams = self.ground.streams
+        self._away("Redis Streams killed", streams.kill, streams.restart, self.chance.uniform(0, 3))
+
     def s3(self) -> None:
         """The offline store refuses for some seconds."""
         self._away("S3 refused", self.ground.s3.kill, self.ground.s3.restart, self.chance.uniform(0.5, S3_AWAY_S))
@@ -164,6 +173,7 @@ class Hits:
         """Let things run."""
         self._pause.wait(seconds)
         self.watch.check()
+        self.batch.check()
 
     def _away(self, what: str, kill: Callable[[], None], restart: Callable[[], None], seconds: float) -> None:
         flow = self.working()
@@ -182,7 +192,7 @@ class Hits:
         self._began = self.ground.applied()
 
     def _kill(self, flow: Flow, worked: bool) -> None:
-        produced = dict(self.production.acknowledged)
+        produced = self.produced()
         what = flow.kill(self.chance)
         flow.await_end()
         self.flow = None

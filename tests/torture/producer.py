@@ -1,4 +1,4 @@
-"""Who writes the log, and what is in it: late, early, tied, repeated and broken lines, without a pause.
+"""Who writes the topic, and what is in it: late, early, tied, repeated and broken lines, without a pause.
 
 Lives here: a thread that produces, and the reading of the whole log by a client of its own at the end. What was
 produced is what the broker then has: all that it acknowledged, and maybe more (a message whose acknowledgement was
@@ -21,7 +21,7 @@ from tests.simulation.shop import Customers, Line, Log
 from tests.torture.ground import FETCH_WAIT_MS, PARTITIONS, TOPIC, Ground
 
 BUYERS, SHOPS = tuple(f"b{n}" for n in range(40)), tuple(f"s|{n}" for n in range(9))
-RATE = 100
+RATE = 50
 """Lines a second: enough that a flow always has work, little enough that nested loops can check them."""
 TURN_S = 0.02
 LINGER_MS = 700
@@ -42,7 +42,8 @@ class Production(threading.Thread):
         self._enough = threading.Event()
         self._producer = Producer(ground.broker.client | {"linger.ms": LINGER_MS, "acks": "all"})
         self.lines: dict[bytes, Line] = {}
-        self.acknowledged: dict[str, int] = dict.fromkeys(ground.partitions, 0)
+        self._partitions = ground.partitions[ground.sales.source.name]
+        self.acknowledged: dict[str, int] = dict.fromkeys(self._partitions, 0)
         """By partition, the offset behind the newest message that the broker has."""
         self.made = 0
         self.refused = 0
@@ -83,7 +84,7 @@ class Production(threading.Thread):
 
     def log(self) -> Log:
         """All that the broker has, read from the beginning."""
-        log = Log(self._ground.shop.source.dedupe is not None, {name: {} for name in self._ground.partitions})
+        log = Log(self._ground.sales.source.dedupe is not None, {name: {} for name in self._partitions})
         read_s = time.monotonic()
         with self._reader() as consumer:
             while time.monotonic() - read_s < QUIET_S or not self._has_all(log):

@@ -1,8 +1,8 @@
 """One run: a seed decides what is hit in which order; at the end both stores are reckoned, whole.
 
-    producer   ──▶ broker ──▶ flow ──▶ Valkey ──▶ reader: nothing moves back
-                               │ └───▶ SeaweedFS
-                  the hits ────┴─ and on each of the others
+    producer   ──▶ topic ────▶ flow ──▶ Valkey ──▶ reader: nothing moves back
+    tills      ──▶ streams ──▶  │ └───▶ SeaweedFS ──▶ batch ──▶ Valkey
+                   the hits ────┴─ and on each of the others
 
 Lives here: the order of things, and what is said. Real processes do not run the same way twice: a seed repeats what is
 hit and what is produced, not the instants.
@@ -15,10 +15,13 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from forebay.backfill.publication import read_cut
+from forebay.client.feature_store import FeatureStore
 from forebay.instants import DAY_US, HOUR_US
+from forebay.language.view import WindowedView
 from tests.simulation.reckoning import (
     check_archive,
     check_dead_letters,
@@ -28,11 +31,13 @@ from tests.simulation.reckoning import (
     check_training,
     counted,
 )
-from tests.simulation.shop import Log
+from tests.simulation.shop import Event, Log
+from tests.torture.batch import Batch
 from tests.torture.flows import Flow
-from tests.torture.ground import Ground, ground
+from tests.torture.ground import STREAM, TOPIC, Ground, ground
 from tests.torture.hits import Hits
 from tests.torture.producer import BUYERS, SHOPS, Production
+from tests.torture.streams import Tills
 from tests.torture.watch import Watch
 
 KILLS_PER_HIT = 5
@@ -66,26 +71,36 @@ class Torture:
             tempfile.TemporaryDirectory(prefix="torture-") as folder,
             ground(dedupe=self._chance.random() < 0.5) as on,
         ):
-            production, watch = Production(on, self.seed), Watch(on)
-            hits = Hits(on, production, watch, self._chance, Path(folder), self._say, self.counts)
-            production.start()
-            watch.start()
+            sales, tills, watch = Production(on, self.seed), Tills(on, self.seed), Watch(on)
+            batch = Batch(on, watch, self.seed, self.counts)
+
+            def produced() -> dict[str, int]:
+                return sales.acknowledged | tills.acknowledged
+
+            hits = Hits(on, produced, watch, batch, self._chance, Path(folder), self._say, self.counts)
+            batch.load()
+            for one in (sales, tills, watch, batch):
+                one.start()
             try:
                 self._hit(hits)
-                production.stop()
+                for one in (sales, tills, batch):
+                    one.stop()
                 said = self._to_the_end(hits)
+                batch.repair()
                 watch.stop()
-                self._reckon(on, production.log(), said)
+                self._reckon(on, {TOPIC: sales.log(), STREAM: tills.log}, batch)
+                assert said["unfinished"] == []
             except BaseException:
-                self._say(f"applied {on.applied()}, archived {on.archived()}, produced {production.acknowledged}")
-                self._say(f"given to another client: {production.given()}")
+                self._say(f"applied {on.applied()}, archived {on.archived()}, produced {produced()}")
+                self._say(f"given to another client: {sales.given()}")
                 if hits.flow is not None:
                     self._say(hits.flow.stacks())
                 raise
             finally:
                 if hits.flow is not None:
                     hits.flow.close()
-            self.counts["lines that were not acknowledged"] = production.refused
+            self.counts["lines that were not acknowledged"] = sales.refused
+            self.counts["entries appended"], self.counts["entries trimmed"] = tills.entries, tills.trimmed()
             self.counts["reads"], self.counts["reads refused while Valkey was away"] = watch.reads, watch.refused
 
     def _hit(self, hits: Hits) -> None:
@@ -106,7 +121,7 @@ class Torture:
         return script
 
     def _kinds(self, hits: Hits) -> list[Callable[[], None]]:
-        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.lose, hits.s3, hits.broker]
+        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.lose, hits.s3, hits.broker, hits.streams]
 
     def _to_the_end(self, hits: Hits) -> dict[str, object]:
         """What runs drains; one more flow reads what is left and says what it did."""
@@ -120,31 +135,38 @@ class Torture:
         self._say(ended.said.strip())
         return summary
 
-    def _reckon(self, on: Ground, log: Log, said: dict[str, object]) -> None:
-        """Both stores, whole, against the log as the broker has it."""
-        refused = check_dead_letters(on.store, log)
-        counts = counted(log, refused)
-        check_archive(on.store, on.shop.source, counts, 0)
-        check_repairs(on.store, log, refused)
-        events = list(counts.values())
-        newest_us = max(event.ts for event in events)
+    def _reckon(self, on: Ground, logs: Mapping[str, Log], batch: Batch) -> None:
+        """Both stores, whole, against the logs as those have them that hold or made them."""
         features = on.features()
-        for view, entities in zip(on.shop.views, (BUYERS, SHOPS), strict=True):
-            check_streamed(on.store, on.shop.source, view)
-            for at_us in (newest_us + 1, newest_us + 7 * HOUR_US):
-                check_online(features, view, [*entities, "nobody"], events, at_us)
-            ats = [newest_us - self._chance.randrange(DAY_US) for _ in range(SPINE_ROWS)]
-            check_training(features, view, [(self._chance.choice(entities), at) for at in ats], events)
+        for shop, log in zip(on.shops, logs.values(), strict=True):
+            source, history = shop.source, batch.history[shop.source.name]
+            refused = check_dead_letters(on.store, source, log)
+            counts = counted(log, refused)
+            check_archive(on.store, source, counts, len(history))
+            check_repairs(on.store, source, log, refused)
+            for view in shop.views:
+                cut_us = read_cut(on.online, on.settings.namespace, view)
+                check_streamed(on.store, source, view, cut_us)
+            for view in shop.all_views:
+                self._ask(features, view, [*history, *counts.values()])
+            self._count(source.name, log, counts, len(refused))
         features.close()
-        self._count(log, counts, len(refused))
-        assert said["unfinished"] == []
 
-    def _count(self, log: Log, counts: dict[tuple[str, int], object], refused: int) -> None:
+    def _ask(self, features: FeatureStore, view: WindowedView, events: list[Event]) -> None:
+        """What a client and a training set are given."""
+        entities = SHOPS if view.entity.name == "shop" else BUYERS
+        newest_us = max(event.ts for event in events)
+        for at_us in (newest_us + 1, newest_us + 7 * HOUR_US):
+            check_online(features, view, [*entities, "nobody"], events, at_us)
+        ats = [newest_us - self._chance.randrange(DAY_US) for _ in range(SPINE_ROWS)]
+        check_training(features, view, [(self._chance.choice(entities), at) for at in ats], events)
+
+    def _count(self, source: str, log: Log, counts: dict[tuple[str, int], Event], refused: int) -> None:
         lines = [line for _, line in log.places()]
         judged = [one for name in log.lines for one in [log.judge(name, frozenset())]]
-        self.counts["lines produced"] = len(lines)
-        self.counts["events in both stores"] = len(counts)
-        self.counts["late beyond lateness"] = sum(len(one.late) for one in judged)
-        self.counts["duplicates dropped"] = sum(len(one.duplicates) for one in judged)
-        self.counts["broken lines"] = sum(line.broken is not None for line in lines)
-        self.counts["dated ahead and refused"] = refused
+        self.counts[f"{source}: lines"] = len(lines)
+        self.counts[f"{source}: events in both stores"] = len(counts)
+        self.counts[f"{source}: late beyond lateness"] = sum(len(one.late) for one in judged)
+        self.counts[f"{source}: duplicates dropped"] = sum(len(one.duplicates) for one in judged)
+        self.counts[f"{source}: broken lines"] = sum(line.broken is not None for line in lines)
+        self.counts[f"{source}: dated ahead and refused"] = refused
