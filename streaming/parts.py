@@ -167,6 +167,8 @@ def _take(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lan
     losses = positions.losses
     if patience(lambda: _give_back(task, online, offline, losses)):
         positions = patience(read)
+    for lane in lanes:
+        _mark(task, positions, lane)
     return Taken(number, [lane.token for lane in lanes], positions.found, losses)
 
 
@@ -227,6 +229,14 @@ def _offline(task: Task, online: redis.Redis) -> Offline:
     offline = Offline(OfflineStore(settings), published_cut(online, settings.namespace, views), task.now_us)
     offline.refusals = Refusals(online, settings.namespace) if views else None
     return offline
+
+
+def _mark(task: Task, positions: Positions, lane: Lane) -> None:
+    """Let slots that are new, or were being filled, answer once they have what is archived."""
+    for view in task.views:
+        if any(not slot.partitions or slot.targets for slot in positions.found.progress[view.key]):
+            lacking = task.patience(partial(positions.lacking, view))
+            task.patience(partial(lane.mark, view.key, lacking))
 
 
 def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:

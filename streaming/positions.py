@@ -98,6 +98,11 @@ class Positions:
             for loss in losses_of(view, self.found.streamed[view.key], self.found.progress[view.key])
         ]
 
+    def lacking(self, view: WindowedView) -> dict[str, int]:
+        """How far each partition is archived of which a view that starts now has to be given something."""
+        ends = {name: one.next_offset for (of, name), one in self.found.archived.items() if of == view.source.name}
+        return {name: end for name, end in ends.items() if min(self._of_view(view, name)) < end}
+
     def _settled(self, source: EventSource) -> dict[str, Settled]:
         """What the online store or the dead letters have settled of each partition before the archive."""
         slots = [

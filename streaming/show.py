@@ -57,6 +57,13 @@ def _print(status: SourceStatus, now_us: int) -> None:
     say(f"dead letters: {dead or 'none'}")
     for view in [view for view in status.views if view.overdue]:
         say(f"{view.view}: its cut is longer ago than its retention; publish it: until then its values are STALE")
+    for view in status.views:
+        if view.streamed is False:
+            say(f"{view.view}: the running flow began before it was applied and does not stream it; start it again")
+        if view.filling:
+            say(f"{view.view}: UNAVAILABLE until it has what is archived: the stream fills it when it is started")
+        if view.missing:
+            say(f"{view.view}: {view.missing}")
     for loss in [loss for view in status.views for loss in view.losses]:
         say(f"the online store has lost writes: {loss}")
 

@@ -19,8 +19,10 @@ from typing import Any
 
 import redis
 
+from forebay.backfill.gaps import gap
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
+from forebay.deploy.unstreamed import SILENT_AFTER_US, is_unknown
 from forebay.errors import ForebayError
 from forebay.instants import SECOND_US, day_us, instant_text
 from forebay.language.definitions import Definitions
@@ -38,8 +40,6 @@ from streaming.log_ends import LogEnd, LogEnds
 from streaming.losses import losses_of
 from streaming.positions import cuts_of
 
-SILENT_AFTER_US = 15 * SECOND_US
-"""Several signs missing in a row."""
 QUIET, BEHIND, STOPPED, DEAD = "quiet", "behind", "stopped", "dead"
 
 
@@ -62,8 +62,9 @@ class PartitionStatus:
 @dataclass(frozen=True)
 class ViewStatus:
     """One view: the newest commit of its slots, its published cut, the watermark of the slowest slot, the dates marked
-    for repair that its batch tiles lack events of, what the online store has lost of it, and whether it is being filled
-    (some slot answers `UNAVAILABLE`) or its cut is overdue (beyond its `retention`: its values are `STALE`).
+    for repair that its batch tiles lack events of, what the online store has lost of it, whether it is being filled or
+    waits for that (some slot answers `UNAVAILABLE`), whether its cut is overdue (beyond its `retention`: its values are
+    `STALE`), whether the running flow streams it (`None`: none runs), and what is archived of it and not online.
     """
 
     view: str
@@ -74,6 +75,8 @@ class ViewStatus:
     losses: Sequence[str]
     filling: bool = False
     overdue: bool = False
+    streamed: bool | None = None
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,17 +136,18 @@ class Status:
             _worst(state_of(signs, now_us), partitions),
             signs,
             partitions,
-            [self._view(view, marked, now_us) for view in views],
+            [self._view(view, marked, signs, now_us) for view in views],
             dict(sorted(dead.items())),
             error,
         )
 
-    def _view(self, view: WindowedView, marked: set[str], now_us: int) -> ViewStatus:
+    def _view(self, view: WindowedView, marked: set[str], signs: Sequence[Sign], now_us: int) -> ViewStatus:
         streamed = self.offline.streamed(view).positions()  # before the progress that must be ahead of it
         progress = self._progress(view)
         cut_us = min(cuts_of(self.online, Keys(self.namespace), view))
         watermark_us = min((slot.watermark_us for slot in progress), default=NO_CUT)
-        losses = losses_of(view, streamed, progress)
+        losses, runs = losses_of(view, streamed, progress), state_of(signs, now_us) == QUIET
+        missing = gap(self.offline, view, cut_us)
         return ViewStatus(
             view.key,
             max((slot.commit for slot in progress), default=0),
@@ -153,6 +157,8 @@ class Status:
             [str(loss) for loss in losses],
             any(slot.targets for slot in progress),
             is_overdue(view, cut_us, now_us),
+            not is_unknown(view, signs, now_us) if runs else None,
+            str(missing) if missing else "",
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:
@@ -273,6 +279,8 @@ def to_dict(status: SourceStatus) -> dict[str, Any]:
                 "watermark": when(view.watermark_us),
                 "filling": view.filling,
                 "overdue": view.overdue,
+                "streamed": view.streamed,
+                "missing": view.missing,
                 "repair": list(view.repair),
                 "losses": list(view.losses),
             }

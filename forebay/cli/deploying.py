@@ -11,6 +11,7 @@ import typer
 from forebay.errors import PlanRefusedError
 
 if TYPE_CHECKING:
+    from forebay.client.deployed import Deployed
     from forebay.deploy.footprint import ArchiveSize, Footprint
     from forebay.deploy.plan import Change, Plan
     from forebay.deploy.registry import Registry
@@ -26,7 +27,7 @@ def plan(as_json: Json = False) -> None:
     """Show what `apply` would change, and what a backfill of it will touch; exit code 3 if it would be refused."""
     from forebay.cli.printing import print_json
 
-    registry, code, sizes, reusable = _opened()
+    registry, code, sizes, reusable, _ = _opened()
     planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes, reusable=reusable)
     if as_json:
         print_json(planned.to_dict())
@@ -40,7 +41,7 @@ def apply(as_json: Json = False) -> None:
     """Deploy the definitions, unless they contradict what is deployed (exit code 3)."""
     from forebay.cli.printing import fail, print_json, say
 
-    registry, code, sizes, _ = _opened()
+    registry, code, sizes, _, deployed = _opened()
     try:
         applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes)
     except PlanRefusedError:
@@ -51,14 +52,31 @@ def apply(as_json: Json = False) -> None:
             _print(planned, "")
         fail("Nothing was applied: the plan is refused.")
         raise typer.Exit(PLAN_REFUSED) from None
+    unavailable, unstreamed = _waiting(deployed, code, applied.plan)
     if as_json:
-        print_json(applied.to_dict())
-    else:
-        _print(applied.plan, "Nothing to do: what is declared is deployed.")
-        say(f"Deployed: manifest {applied.number}.")
+        print_json(applied.to_dict() | {"unavailable": unavailable, "unstreamed": unstreamed})
+        return
+    _print(applied.plan, "Nothing to do: what is declared is deployed.")
+    say(f"Deployed: manifest {applied.number}.")
+    if unavailable:
+        say(f"UNAVAILABLE until the stream has filled them with what is archived: {', '.join(unavailable)}.")
+    if unstreamed:
+        say(
+            f"The running stream does not know {', '.join(unstreamed)}: start it again, or fill a view first: --replay."
+        )
 
 
-def _opened() -> tuple[Registry, Definitions, Any, Any]:
+def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> tuple[list[str], list[str]]:
+    """The new views that have to be filled, and all views that the running flow does not stream."""
+    from forebay.deploy.unstreamed import mark_unstreamed, unknown_views
+
+    online, namespace = deployed.redis, deployed.settings.namespace
+    added = [code.view(change.key) for change in planned.added if change.kind == "view"]
+    unavailable = mark_unstreamed(online, namespace, deployed.offline, added)
+    return unavailable, unknown_views(online, namespace, code.views.values(), time.time_ns() // 1_000)
+
+
+def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:
     from forebay.client.deployed import Deployed
     from forebay.deploy.footprint import ArchiveSize, Reused
     from forebay.deploy.registry import Registry
@@ -85,7 +103,7 @@ def _opened() -> tuple[Registry, Definitions, Any, Any]:
         lacking = tuple(partial.name for partial in donor.lacking)
         return Reused(donor.view.key, len(days), lacking) if days else None
 
-    return Registry.open(settings, deployed.redis), code, size, reusable
+    return Registry.open(settings, deployed.redis), code, size, reusable, deployed
 
 
 def _print(planned: Plan, otherwise: str) -> None:

@@ -27,6 +27,9 @@ EXTRAS = {
 }
 
 
+UNKNOWN_TEXT = "the running flow began before this view was applied, and does not stream it; start it again"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at: `ok` is `None` where it is missing but optional, or to be noted and no fault."""
@@ -96,11 +99,15 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     from forebay.backfill.gaps import gap
     from forebay.backfill.publication import read_cut
     from forebay.client.deployed import Deployed
+    from forebay.deploy.unstreamed import unknown_views
     from forebay.language.view import WindowedView
     from forebay.online.seam import is_overdue
 
     try:
         deployed = Deployed(settings)
+        views = deployed.definitions.views.values()
+        for key in unknown_views(deployed.redis, settings.namespace, views, now_us):
+            yield Finding(f"stream of {key}", None, UNKNOWN_TEXT, note=True)
         for view in deployed.definitions.views.values():
             if isinstance(view, WindowedView):
                 cut_us = read_cut(deployed.redis, settings.namespace, view)

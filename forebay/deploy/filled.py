@@ -6,6 +6,7 @@ May live here: looking at what stands beside the tiles (progress, cut, published
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import redis
 
@@ -15,6 +16,7 @@ from forebay.language.definitions import Definitions
 from forebay.language.view import AnyView, BatchView
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
+from forebay.online.progress import Progress
 
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
@@ -34,7 +36,10 @@ def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, 
 
 
 def _filled(client: redis.Redis, keys: Keys, view: AnyView) -> bool:
-    kinds = ("published",) if isinstance(view, BatchView) else ("published", "cut", "progress")
+    kinds = ("published",) if isinstance(view, BatchView) else ("published", "cut")
     names = [name for kind in kinds for name in keys.slots(kind, view.key, range(SLOTS))]
     with translated(client):
-        return bool(client.exists(*names))
+        blobs: Any = client.mget(keys.slots("progress", view.key, range(SLOTS)))
+        if client.exists(*names):
+            return True
+    return any(Progress.decode(blob).partitions for blob in blobs if blob is not None)

@@ -7,8 +7,7 @@ already, and prepared anew after a conflict. What is prepared must depend on not
 caller holds.
 
 Invariants: a table is partitioned by the column `date` (text, `YYYY-MM-DD`, UTC). Statistics are kept of integers and
-instants only, because deltalake rounds those of wide decimals. A column that was added to a schema is null in older
-files.
+instants only: deltalake rounds those of wide decimals. A column that was added to a schema is null in older files.
 """
 
 from __future__ import annotations

@@ -214,6 +214,18 @@ class Lane:
         self._fence.commit([self._progress_command({view: slots})])
         self._progress[view] = slots
 
+    def mark(self, view: str, lacking: Mapping[str, int]) -> None:
+        """Let those slots of a view that are new, or were being filled, answer when they have what they lack of the
+        archive: partitions up to some offsets. Raises as `commit`.
+        """
+        self._ready()
+        known = self._progress.setdefault(view, {})
+        marked = {slot: known.get(slot, Progress()).marked(lacking) for slot in self._slots}
+        changed = {slot: now for slot, now in marked.items() if now != known.get(slot, Progress())}
+        if changed:
+            self._fence.commit([self._progress_command({view: changed})])
+            known |= changed
+
     def close(self) -> None:
         """Disconnect. The fence stays: whoever comes next takes it."""
         self._wire.close()

@@ -64,6 +64,15 @@ class Progress:
         targets = {name: end for name, end in self.targets.items() if not _reached(partitions.get(name), end)}
         return Progress(commit, partitions, targets)
 
+    def marked(self, lacking: Mapping[str, int]) -> Progress:
+        """This progress, which has to wait for what it lacks of the archive if nothing was ever applied to it; if it
+        was being filled, for no more than that.
+        """
+        if not self.partitions:
+            return Progress(self.commit, {}, dict(lacking))
+        targets = {name: end for name, end in self.targets.items() if name in lacking}
+        return Progress(self.commit, self.partitions, targets)
+
     def aimed(self, targets: Mapping[str, int]) -> Progress:
         """This progress, of a slot that answers once it has applied partitions up to some offsets."""
         missing = {name: end for name, end in targets.items() if not _reached(self.partitions.get(name), end)}

@@ -4,8 +4,8 @@
     applied = events of the log below the entity's slot's progress, as the reference judges them
 
 Lives here: the model, which looks at positions and at whether blobs changed, never at what they hold. Invariants that
-are checked after every step: served == oracle over `counted`; no applied event that was on time is left out; the newest
-of these never goes back, but across a loss.
+are checked after every step: served == oracle over `counted`, or UNAVAILABLE while a new slot is filled; no applied
+event that was on time is left out; the newest of these never goes back, but across a loss.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Seen:
     applied: list[tuple[Place, Event, bool]]
     cut_us: int
     before: Ids
+    filling: bool = False
+    """Whether its slot has not yet got what was archived when the view was new."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ class Expected:
         cut_us, before = Cut.decode(found[1]).cut_us, Counter[str]()
         if batch is not None and batch.cut_us >= cut_us:
             cut_us, before = batch.cut_us, batch.ids
-        return Seen(self._applied(progress, view, entity), cut_us, before)
+        return Seen(self._applied(progress, view, entity), cut_us, before, bool(progress.targets))
 
     def _applied(self, progress: Progress, view: WindowedView, entity: str) -> list[tuple[Place, Event, bool]]:
         """The events of an entity that its slot has passed: where, what, and whether late."""
@@ -176,6 +178,10 @@ class Expected:
         names = [f"{view.key}:{output}" for output in view.outputs()]
         key = next(iter(view.entity.keys))
         answer = self.features.get_online_features(names, entity_rows=[{key: entity}], at=moment(at_us))
+        if seen.filling:
+            statuses = {str(status) for name in view.outputs() for status in answer.statuses[name]}
+            assert statuses == {"UNAVAILABLE"}, f"{entity} of {view.key} is not filled, and answers {statuses}"
+            return
         check_answer(view, counted, entity, at_us, answer.to_dict(), answer.statuses, 0)
         known = {event.id for event in on_time} | {event.id for event in self.history}
         settled = max((event.ts for event in counted if event.id in known), default=START_US)
