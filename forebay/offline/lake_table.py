@@ -103,8 +103,10 @@ class LakeTable:
 
     def position(self, app_id: str) -> int | None:
         """The version that an app_id was brought to; `None` if it never was."""
-        snapshot = self.snapshot()
-        return None if snapshot is None else snapshot.transaction_version(app_id)
+        if (snapshot := self.snapshot()) is None:
+            return None
+        with self.location.reached(f"reading the log of {self.path}"):
+            return snapshot.transaction_version(app_id)
 
     def positions(self) -> dict[str, int]:
         """The versions of all app_ids, but for those of upkeep."""
