@@ -1,7 +1,7 @@
 """What the benchmarks declare: a shop's purchases, as features of users and of merchants.
 
 Declarations only. The streamed views are those of the issue on the stream: 2 views × 3 windows × 6 aggregates. The
-training view has what cumulative sums can compute by hand, and `all_spend` what they can't.
+training view has the nine that cumulative sums can compute by hand, and `all_spend` the two more that they can't.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ past_spend = WindowedView(
         Mean("mean", of="amount", windows=TRAINING_WINDOWS, default=0.0),
         StdDev("stddev", of="amount", windows=TRAINING_WINDOWS, default=0.0),
         Sum("items_total", of="items", windows=TRAINING_WINDOWS, default=0),
+        Mean("items_mean", of="items", windows=TRAINING_WINDOWS, default=0.0),
+        StdDev("items_stddev", of="items", windows=TRAINING_WINDOWS, default=0.0),
+        First("first", of="amount", windows=TRAINING_WINDOWS, default=0),
+        Last("last", of="amount", windows=TRAINING_WINDOWS, default=0),
     ],
 )
 all_spend = WindowedView(
@@ -96,8 +100,6 @@ all_spend = WindowedView(
         *past_spend.features,
         Min("least", of="amount", windows=TRAINING_WINDOWS, default=0),
         Max("most", of="amount", windows=TRAINING_WINDOWS, default=0),
-        First("first", of="amount", windows=TRAINING_WINDOWS, default=0),
-        Last("last", of="amount", windows=TRAINING_WINDOWS, default=0),
     ],
 )
 past = FeatureService("past", version=1, features=[past_spend])

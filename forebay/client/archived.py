@@ -20,6 +20,7 @@ from forebay.ingest.sessions import Sessionizer, rule_of
 from forebay.language.view import WindowedView
 from forebay.offline.archive import ARRIVED_AT
 from forebay.offline.rooted import read_rooted
+from forebay.offline.row_groups import worked_ahead
 from forebay.offline.tables import OfflineStore
 
 LOOKED_UP_MAX = 1_000
@@ -28,7 +29,9 @@ OTHERS_MAX = 0.25
 """A smaller share of events of other entities is sooner carried along than left out."""
 ROOM_MAX = 2**26
 """Events for which room is made at once."""
-PIECE_ROWS = 1_000_000
+THREADS_MAX = 4
+"""Threads that look keys up and make columns, a piece each: with more, reading them in is what takes the time."""
+PIECE_ROWS = 2_000_000
 """Rows that become columns at a time: enough for matching their keys with those asked to cost little."""
 
 
@@ -47,7 +50,8 @@ def reader_of(store: OfflineStore) -> Reader:
         found = archive.pieces(selector.columns, first_us, end_us, entities)
         nothing = archive.table.schema.empty_table().select(selector.columns)
         others, room = (0.0, 0) if entities is not None else (others_max, min((archive.size() or (0, 0))[0], ROOM_MAX))
-        events = selected(selector, asked, chain([nothing], in_pieces(found, PIECE_ROWS)), others, room)
+        tables, threads = chain([nothing], in_pieces(found, PIECE_ROWS)), min(pa.cpu_count(), THREADS_MAX)
+        events = selected(selector, asked, tables, others, room, threads)
         archive.check_retained(first_us, f"View {view.key!r}")
         return events
 
@@ -100,7 +104,20 @@ def first_counted(view: WindowedView, start_us: int) -> int | None:
 
 
 def selected(
-    selector: Selector, asked: KeyLookup, tables: Iterator[pa.Table], others: float = 0.0, room: int = 0
+    selector: Selector,
+    asked: KeyLookup,
+    tables: Iterator[pa.Table],
+    others: float = 0.0,
+    room: int = 0,
+    threads: int = 1,
 ) -> Events:
-    """The events of some entities in tables (at least one, which may be empty), as `Selector.select_of` finds them."""
-    return Events.joined((piece for rows in tables for piece in selector.select_of(asked, rows, others)), room)
+    """The events of some entities in tables (at least one, which may be empty), as `Selector.select_of` finds them.
+
+    Expressions are computed one table after another; so many threads do the rest, on a table each.
+    """
+
+    def select(rows: pa.Table) -> list[Events]:
+        return list(selector.select_of(asked, rows, others))
+
+    found = worked_ahead(select, map(selector.computed, tables), threads)
+    return Events.joined(chain.from_iterable(found), room)

@@ -52,7 +52,14 @@ class StoredRows(Protocol):
 
 
 def answer_rows(
-    store: OfflineStore, view: BatchView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
+    store: OfflineStore,
+    view: BatchView,
+    keyed: Keyed,
+    instants_us: Ints,
+    names: Sequence[str],
+    *,
+    known: bool,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of rows of (entity, instant): as known then, or as of then."""
     table, before = store.rows(view), until(int(instants_us.max(initial=0)))
@@ -60,7 +67,7 @@ def answer_rows(
     with ExitStack() as stack:
         current = stack.enter_context(table.table.numbered(before, hashes))
         past = stack.enter_context(table.superseded.numbered(before, hashes)) if known else None
-        columns = answer_stored(view, current, past, keyed, instants_us, names)
+        columns = answer_stored(view, current, past, keyed, instants_us, names, bare=bare)
     if known:
         table.check_known(int(instants_us.min(initial=2**62)))
     return columns
@@ -73,6 +80,8 @@ def answer_stored(
     keyed: Keyed,
     instants_us: Ints,
     names: Sequence[str],
+    *,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of rows of (entity, instant), out of stored rows and, for what was known, those superseded."""
     asked, lookup, known = AsOf(keyed.code, instants_us), KeyLookup(view.entity, keyed.keys), past is not None
@@ -84,7 +93,7 @@ def answer_stored(
     payload = _payload(current, past, holding, names)
     places = np.searchsorted(holding, rows)
     columns = {name: _placed(payload[name], places, rows >= 0, view.outputs()[name].type) for name in names}
-    return finish_rows(view, columns, event_us, instants_us, names)
+    return finish_rows(view, columns, event_us, instants_us, names, bare=bare)
 
 
 def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: int, *, known: bool) -> Ints:

@@ -30,6 +30,8 @@ from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
+DISTINCT_SHARE = 0.8
+"""Where fewer rows are distinct, it pays to answer each once."""
 EVENTS_AT_ONCE = 50_000_000
 """Events in memory: some 100 bytes each. A larger archive is read once for each group of entities."""
 
@@ -41,7 +43,9 @@ def training_set(
     columns: dict[tuple[str, str], FeatureColumn] = {}
     for key, view in asked.views.items():
         keyed = spine.keyed[view.entity.name]
-        for column in answers(store, view, keyed, spine.instants_us, asked.names[key], known=known):
+        for column in answers(
+            store, view, keyed, spine.instants_us, asked.names[key], known=known, bare=not with_statuses
+        ):
             columns[key, column.feature.name] = column
     table = spine.table
     for wanted in asked.columns:
@@ -53,10 +57,19 @@ def training_set(
 
 
 def answers(
-    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
+    store: OfflineStore,
+    view: AnyView,
+    keyed: Keyed,
+    instants_us: Ints,
+    names: Sequence[str],
+    *,
+    known: bool,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of a view for rows of (entity, instant); equal rows are answered once."""
-    return answered_once(keyed, instants_us, lambda rows, us: _answer(store, view, rows, us, names, known=known))
+    return answered_once(
+        keyed, instants_us, lambda rows, us: _answer(store, view, rows, us, names, known=known, bare=bare)
+    )
 
 
 def answered_once(
@@ -74,35 +87,50 @@ def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | N
     >>> distinct(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 5]))
     (array([0, 1]), array([5, 5]), array([1, 0, 1, 1]))
     """
+    if _mostly_distinct(code, us):
+        return code, us, None
     order = np.lexsort((us, code))
     first = np.ones(len(order), np.bool_)
     first[1:] = (code[order][1:] != code[order][:-1]) | (us[order][1:] != us[order][:-1])
-    if first.sum() > 0.8 * len(order):
-        return code, us, None
     inverse = np.empty(len(order), np.intp)
     inverse[order] = np.cumsum(first) - 1
     chosen = order[first]
     return code[chosen], us[chosen], inverse
 
 
+def _mostly_distinct(code: Ints, us: Ints) -> bool:
+    """Whether more than four fifths of the pairs are distinct, by a hash of them: sorting one column is far cheaper."""
+    mixed = np.sort(code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + us.astype(np.uint64))
+    return bool(np.count_nonzero(mixed[1:] != mixed[:-1]) + 1 > DISTINCT_SHARE * max(len(mixed), 2))
+
+
 def _answer(
-    store: OfflineStore, view: AnyView, keyed: Keyed, instants_us: Ints, names: Sequence[str], *, known: bool
+    store: OfflineStore,
+    view: AnyView,
+    keyed: Keyed,
+    instants_us: Ints,
+    names: Sequence[str],
+    *,
+    known: bool,
+    bare: bool,
 ) -> list[FeatureColumn]:
     asking = instants_us[keyed.code >= 0]
     if not len(asking):
-        return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
+        return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us), bare=bare) for name in names]
     start_us, end_us = int(asking.min()), int(asking.max())
     if isinstance(view, BatchView):
-        return answer_rows(store, view, keyed, instants_us, names, known=known)
+        return answer_rows(store, view, keyed, instants_us, names, known=known, bare=bare)
     chunks = list(_chunks(store, view, keyed))
     if len(chunks) == 1:
-        return answer_windowed(reader_of(store), view, keyed, instants_us, (start_us, end_us), names, known=known)
-    columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us)) for name in names]
+        return answer_windowed(
+            reader_of(store), view, keyed, instants_us, (start_us, end_us), names, known=known, bare=bare
+        )
+    columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us), bare=bare) for name in names]
     for chunk in chunks:
         asked = np.flatnonzero(chunk.code >= 0)
         rows = Keyed(chunk.keys, chunk.code[asked])
         parts = answer_windowed(
-            reader_of(store), view, rows, instants_us[asked], (start_us, end_us), names, known=known
+            reader_of(store), view, rows, instants_us[asked], (start_us, end_us), names, known=known, bare=bare
         )
         for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)
@@ -119,6 +147,7 @@ def answer_windowed(
     *,
     known: bool,
     part_of: int = 0,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of rows of which the events fit in memory; `within_us` are the first and last instant of them, or of
     those that they are a part of, as their events are of `part_of`.
@@ -128,7 +157,7 @@ def answer_windowed(
         return answer_known_sessions(view, events, keyed.code, instants_us, names)
     events = read_events(read, view, keyed.keys, *within_us, names, arrivals=known)
     answer = answer_known if known else answer_events
-    return answer(Layout.of(view), events, keyed.code, instants_us, names, part_of)
+    return answer(Layout.of(view), events, keyed.code, instants_us, names, part_of, bare=bare)
 
 
 def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[Keyed]:

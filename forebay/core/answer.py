@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.algebra.partials import Fields, Partial
+from forebay.core.events import is_unused, unused
 from forebay.core.layout import PENDING, Layout, Output
 from forebay.core.records import gathered
 from forebay.core.tiles import Tiles, group_starts, reduce, reduce_cells, taken
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import UnknownNameError
-from forebay.language.aggregations import Merged
+from forebay.language.aggregations import Finished, Merged
 from forebay.language.windows import Window
 
 Ints = npt.NDArray[np.int64]
@@ -83,14 +84,18 @@ def edges_us(window: Window, instants_us: Ints) -> Ints:
     return edges - edges % window.hop_us
 
 
-def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints) -> FeatureColumn:
+def finish(
+    layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints, *, bare: bool = False
+) -> FeatureColumn:
     """The column of one output at all instants: `merged` are the windows that have an event, `rows` says whose."""
     if not len(rows):
-        return FeatureColumn.of_defaults(output.feature, len(instants_us))
+        return FeatureColumn.of_defaults(output.feature, len(instants_us), bare=bare)
     finished = output.aggregation.finish(merged, output.column)
     ttl_us = layout.view.ttl_us
     expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
     good = finished.present & ~(expired | finished.failed)
+    if bare:
+        return _bare(output, finished, rows, good, len(instants_us))
     if len(rows) == len(instants_us) and good.all():
         none = np.zeros(len(rows), np.uint8)
         return FeatureColumn(output.feature, finished.values, good, none + PRESENT, merged.newest.copy())
@@ -102,6 +107,17 @@ def finish(layout: Layout, output: Output, merged: Merged, rows: Rows, instants_
     column.valid[rows[good]] = True
     column.status[rows] = status
     column.event_us[rows[finished.present]] = merged.newest[finished.present]
+    return column
+
+
+def _bare(output: Output, finished: Finished, rows: Rows, good: npt.NDArray[np.bool_], count: int) -> FeatureColumn:
+    """The values alone."""
+    if len(rows) == count and good.all():
+        return FeatureColumn(output.feature, finished.values, good, unused("<u1", count), unused("<i8", count))
+    column = FeatureColumn.of_defaults(output.feature, count, bare=True)
+    column.values[rows[good]] = finished.values[good]
+    if not is_unused(column.valid):
+        column.valid[rows[good]] = True
     return column
 
 

@@ -7,13 +7,13 @@ number of blobs is decoded with one `numpy.frombuffer`. Where a view has partial
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from forebay.core.frames import pack_frames, unpack_frames
 from forebay.core.layout import PENDING, Layout
@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 STREAM, BATCH = 1, 2
 NO_CUT = -(2**63)
 """The cut of an entity that no batch has published: its stream tiles count from the beginning."""
+OFFSET_MAX = 2**31 - 1
 HEADER = np.dtype(
     [("version", "<u2"), ("kind", "<u2"), ("layout", "<u4"), ("commit", "<u8"), ("newest", "<i8"), ("cut", "<i8")]
 )
@@ -32,23 +33,27 @@ HEADER = np.dtype(
 
 def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int, cut_us: int = NO_CUT) -> list[bytes]:
     """One blob per entity, in the order of their codes; an entity without tiles gets a header alone."""
+    columns = pack_columns(layout, tiles, entities, kind=kind, commit=commit, cut_us=cut_us)
+    blobs: list[bytes] = pc.binary_join_element_wise(*columns, b"").to_pylist()
+    return blobs
+
+
+def pack_columns(
+    layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int, cut_us: int = NO_CUT
+) -> tuple[pa.BinaryArray, pa.BinaryArray]:
+    """The blobs of `pack` as Arrow columns, of headers and of what is behind them; records stay where they are."""
     headers = np.zeros(entities, HEADER)
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
-    head, size = headers.tobytes(), HEADER.itemsize
-    bodies = _bodies(layout, tiles, entities, _bytes_of(tiles.records))
-    return [head[i * size : (i + 1) * size] + body for i, body in enumerate(bodies)]
+    heads = _binaries(headers.view(np.uint8).data, np.arange(entities + 1) * HEADER.itemsize)
+    return heads, _bodies(layout, tiles, entities)
 
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:
     """The bytes to append to each entity's pending blob; those of records lie one after another as they are."""
     records = copied(tiles.records)
     records["ring"] = PENDING
-    edges = np.searchsorted(tiles.code, np.arange(entities + 1))
-    if layout.ragged:
-        return pa.array(pack_frames(layout, Tiles(tiles.code, records, tiles.cells), edges), pa.binary())
-    offsets = (edges * layout.record.itemsize).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), entities, [None, pa.py_buffer(offsets), pa.py_buffer(_bytes_of(records))])
+    return _bodies(layout, Tiles(tiles.code, records, tiles.cells), entities)
 
 
 def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[Any], Tiles]:
@@ -87,13 +92,20 @@ def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
     return newest
 
 
-def _bodies(layout: Layout, tiles: Tiles, entities: int, records: bytes | memoryview) -> Any:
-    """The tiles of each entity, without a header; `records` are the bytes of all their records."""
+def _bodies(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:
+    """The tiles of each entity, without a header; records stay where they are."""
     edges = np.searchsorted(tiles.code, np.arange(entities + 1))
     if layout.ragged:
-        return pack_frames(layout, tiles, edges)
-    places = (edges * layout.record.itemsize).tolist()
-    return [records[a:b] for a, b in itertools.pairwise(places)]
+        return pa.array(pack_frames(layout, tiles, edges), pa.binary())
+    return _binaries(_bytes_of(tiles.records), edges * layout.record.itemsize)
+
+
+def _binaries(data: memoryview, edges: npt.NDArray[np.int64]) -> pa.BinaryArray:
+    """A column of the bytes between edges, where they are."""
+    if edges[-1] > OFFSET_MAX:
+        raise FormatError(f"{int(edges[-1]):,} bytes of tiles cannot be packed at once; pack fewer entities together")
+    offsets = pa.py_buffer(edges.astype(np.int32))
+    return pa.Array.from_buffers(pa.binary(), len(edges) - 1, [None, offsets, pa.py_buffer(data)])
 
 
 def _bytes_of(records: npt.NDArray[Any]) -> memoryview:

@@ -33,6 +33,11 @@ class Column:
         """Some rows, in the order given."""
         return Column(self.values[rows], self.valid[rows])
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are there."""
+        return bool(self.valid[:1].all() if is_unused(self.valid) else self.valid.all())
+
 
 @dataclass(frozen=True)
 class Events:
@@ -96,8 +101,14 @@ class Events:
         return Lifted(column.values[rows], column.valid[rows], self.ts[rows], self.ids[rows])
 
 
-def _is_unused(array: Array) -> bool:
+def is_unused(array: Array) -> bool:
+    """Whether it is a column that nobody has a use for: all of it is one element."""
     return array.strides == (0,)
+
+
+def taken(array: Array, rows: npt.NDArray[np.intp]) -> Array:
+    """Some rows of a column; of an unused one just as many."""
+    return np.broadcast_to(array[0], len(rows)) if is_unused(array) and len(array) else array[rows]
 
 
 def _arrays(events: Events) -> dict[tuple[str, str], Array]:
@@ -108,16 +119,20 @@ def _arrays(events: Events) -> dict[tuple[str, str], Array]:
 
 
 class _Growing:
-    """An array that others are appended to. Room that is never written to takes no memory."""
+    """An array that others are appended to. Unused ones that are all alike take no memory, nor does room left over."""
 
     def __init__(self, like: Array, room: int) -> None:
-        self._used, self._count = not _is_unused(like), 0
-        self._held = np.empty(room if self._used else 0, like.dtype)
+        self._room, self._count = room, 0
+        self._one = like[:1].copy() if is_unused(like) else None
+        self._held = np.empty(0 if is_unused(like) else room, like.dtype)
 
     def add(self, array: Array) -> None:
         first, self._count = self._count, self._count + len(array)
-        if not self._used:
-            return
+        if self._one is not None:
+            if is_unused(array) and (array[:1] == self._one).all():
+                return
+            self._held = np.empty(max(self._room, self._count), self._one.dtype)
+            self._held[:first], self._one = self._one, None
         if self._count > len(self._held):
             held = np.empty(max(self._count, 2 * first), self._held.dtype)
             held[:first] = self._held[:first]
@@ -125,4 +140,6 @@ class _Growing:
         self._held[first : self._count] = array
 
     def array(self) -> Array:
-        return self._held[: self._count] if self._used else unused(self._held.dtype.str, self._count)
+        if self._one is None or not self._count:
+            return self._held[: self._count]
+        return np.broadcast_to(self._one[0], self._count)

@@ -53,13 +53,15 @@ def answer_known(
     row_us: Ints,
     names: Sequence[str] | None = None,
     part_of: int = 0,
+    *,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, of the events that had arrived by each row's instant; `events.offset` says when."""
     if len(row_us) and len(events):
         arrived = events.offset <= row_us.max()
         if arrived.mean() < WORTH_LEAVING_OUT:
             events = _taken(events, arrived)
-    columns = answer_events(layout, events, row_code, row_us, names, part_of)
+    columns = answer_events(layout, events, row_code, row_us, names, part_of, bare=bare)
     late = np.flatnonzero(unarrived(layout, events, row_code, row_us))
     size = RAGGED_ROWS if any(partial.is_ragged for partial in layout.partials) else max(1, len(late))
     for first in range(0, len(late), size):

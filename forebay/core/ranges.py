@@ -52,8 +52,10 @@ def answer_events(
     row_us: Ints,
     names: Sequence[str] | None = None,
     part_of: int = 0,
+    *,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
-    """The features of m rows at their instants.
+    """The features of m rows at their instants, `bare` where only the values are wanted.
 
     `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us`
     (int64[m], UTC µs) its instant. Events may be in any order. Where they are a part (some entities) of `part_of`
@@ -62,7 +64,7 @@ def answer_events(
     if max(len(events), part_of) >= SWEPT_EVENTS and can_sweep():
         from forebay.core.sweep import answer_sweep  # numba takes a second to load
 
-        return answer_sweep(layout, events, row_code, row_us, names)
+        return answer_sweep(layout, events, row_code, row_us, names, bare=bare)
     return answer_ranges(layout, events, row_code, row_us, names)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from forebay.core import lists
 from forebay.core.asof import AsOf
-from forebay.core.events import Column
+from forebay.core.events import Column, is_unused, unused
 from forebay.core.identity import entity_keys
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
 from forebay.errors import UnknownNameError
@@ -75,6 +75,8 @@ def finish_rows(
     event_us: Ints,
     instants_us: Ints,
     names: Sequence[str] | None = None,
+    *,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of the rows that hold at some instants; `event_us` is `NO_INSTANT` where there is no row."""
     missing = event_us == NO_INSTANT
@@ -89,21 +91,26 @@ def finish_rows(
     for name in wanted(view, names):
         good = columns[name].valid & current
         if good.all():
-            present = np.full(len(good), Status.PRESENT, np.uint8)
-            finished.append(FeatureColumn(features[name], columns[name].values, good, present, event_us.copy()))
+            present = unused("<u1", len(good)) if bare else np.full(len(good), Status.PRESENT, np.uint8)
+            instants = unused("<i8", len(good)) if bare else event_us.copy()
+            finished.append(FeatureColumn(features[name], columns[name].values, good, present, instants))
             continue
-        result = FeatureColumn.of_defaults(features[name], len(missing))
-        result.status[expired] = Status.DEFAULT_EXPIRED
-        result.event_us[:] = event_us
+        result = FeatureColumn.of_defaults(features[name], len(missing), bare=bare)
         result.values[good] = columns[name].values[good]
-        result.valid[good] = True
-        result.status[good] = Status.PRESENT
+        if not is_unused(result.valid):
+            result.valid[good] = True
+        if not bare:
+            result.status[expired] = Status.DEFAULT_EXPIRED
+            result.status[good] = Status.PRESENT
+            result.event_us[:] = event_us
         finished.append(result)
     return finished
 
 
 def newest(rows: Rows) -> npt.NDArray[np.int64]:
     """The row of each entity that holds at the end of time."""
+    if len(rows) == len(rows.keys):
+        return np.argsort(rows.code)
     asked = AsOf(np.arange(len(rows.keys)), np.full(len(rows.keys), LATEST_US))
     asked.offer(rows.code, rows.event_us, rows.event_us, rows.created_us, np.arange(len(rows)))
     return asked.holding()[0]

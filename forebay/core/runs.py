@@ -80,8 +80,10 @@ class Runs:
         rows: Grouped,
         row_us: Ints,
         windows: Sequence[Window],
+        *,
+        bare: bool = False,
     ) -> None:
-        self.layout, self.events, self.windows = layout, events, windows
+        self.layout, self.events, self.windows, self.bare = layout, events, windows, bare
         self.order, self.starts, self.row_starts = mine.order, mine.starts, rows.starts
         self.ts, self.instants = np.empty(len(mine.order), np.int64), np.empty(len(rows.order), np.int64)
         self.tied = kernel.arrange(mine.order, events.ts, mine.starts, self.ts) > 0
@@ -110,7 +112,7 @@ class Runs:
                 if any(partial.is_ragged for partial in partials):
                     yield self._in_blocks(output, partials, ranges)
                 else:
-                    yield finish(self.layout, output, merged, rows, self.instants)
+                    yield finish(self.layout, output, merged, rows, self.instants, bare=self.bare)
 
     def _merged(self, partials: Sequence[Partial], ranges: Ranges) -> Merged:
         fields: Fields = {}
@@ -127,7 +129,7 @@ class Runs:
 
     def _in_blocks(self, output: Output, partials: Sequence[Partial], ranges: Ranges) -> FeatureColumn:
         """A feature of partials with cells, some rows at a time."""
-        column = FeatureColumn.of_defaults(output.feature, len(self.instants))
+        column = FeatureColumn.of_defaults(output.feature, len(self.instants), bare=self.bare)
         ragged = [self._cell_ranges(partial) for partial in partials if partial.is_ragged]
         for some in blocks(ragged, ranges.low, ranges.high):
             part = ranges.part(some)

@@ -39,6 +39,8 @@ def answer_sweep(
     row_us: Ints,
     names: Sequence[str] | None = None,
     threads: int | None = None,
+    *,
+    bare: bool = False,
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, on so many threads (or as many as numba may use)."""
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
@@ -47,7 +49,9 @@ def answer_sweep(
     events = replace(events, columns={name: _without_mask(column) for name, column in events.columns.items()})
     threads = threads or int(vars(numba.config)["NUMBA_NUM_THREADS"])
     with ThreadPoolExecutor(threads) as pool:
-        defaults = pool.map(lambda feature: FeatureColumn.of_defaults(feature, len(row_code)), features.values())
+        defaults = pool.map(
+            lambda feature: FeatureColumn.of_defaults(feature, len(row_code), bare=bare), features.values()
+        )
         columns = dict(zip(features, defaults, strict=True))
         everybody = np.ones(len(events.keys), np.bool_)
         rows = grouped(row_code, everybody, threads, pool)
@@ -55,9 +59,10 @@ def answer_sweep(
 
         def answer(first: int, last: int) -> None:
             asking = rows.part(first, last)
-            runs = Runs(layout, events, mine.part(first, last), asking, row_us, list(groups))
+            runs = Runs(layout, events, mine.part(first, last), asking, row_us, list(groups), bare=bare)
+            places = asking.order.astype(np.intp)  # once, and not with each column
             for column in runs.answer(groups):
-                columns[column.feature.name].put(asking.order, column)
+                columns[column.feature.name].put(places, column)
 
         for done in [pool.submit(answer, *entities) for entities in chunks(mine, rows)]:
             done.result()
@@ -94,4 +99,4 @@ def chunks(events: Grouped, rows: Grouped) -> list[tuple[int, int]]:
 
 def _without_mask(column: Column) -> Column:
     """The column, with an empty mask where it has no nulls."""
-    return Column(column.values, ALL) if column.valid.all() else column
+    return Column(column.values, ALL) if column.is_whole else column

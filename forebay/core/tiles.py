@@ -129,16 +129,22 @@ def merge(layout: Layout, code: Ints, records: Records, cells: Cells = NO_CELLS)
 
 def expire(layout: Layout, tiles: Tiles, instants_us: Ints) -> Tiles:
     """The tiles that a window can need at or after each entity's instant; pending ones stay."""
+    keep = needed(layout, tiles, instants_us)
+    return tiles if keep.all() else tiles.take(keep)
+
+
+def needed(layout: Layout, tiles: Tiles, instants_us: Ints | int) -> npt.NDArray[np.bool_]:
+    """Which tiles `expire` keeps; the instant may be one for all entities."""
     starts, rings = np.ascontiguousarray(tiles.records["start"]), np.ascontiguousarray(tiles.records["ring"])
-    keep = rings == PENDING
+    keep: npt.NDArray[np.bool_] = rings == PENDING
     for ring, (hop_us, reach_us) in enumerate(zip(layout.hops_us, layout.reaches_us, strict=True)):
         mine = rings == ring
-        if reach_us is None:
-            keep |= mine
-        else:
+        if reach_us is not None:
             edge = instants_us - reach_us
-            keep |= mine & (starts >= (edge - edge % hop_us)[tiles.code])
-    return tiles if keep.all() else tiles.take(keep)
+            edge = edge - edge % hop_us
+            mine &= starts >= (edge if isinstance(edge, int) else edge[tiles.code])
+        keep |= mine
+    return keep
 
 
 def reduce(layout: Layout, fields: Fields, starts: Starts, partials: Any = None) -> Fields:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.core import lists
+from forebay.core.events import is_unused, taken, unused
 from forebay.language.feature import Feature
 from forebay.language.types import (
     BoolType,
@@ -52,24 +53,39 @@ class FeatureColumn:
         return len(self.values)
 
     @classmethod
-    def of_defaults(cls, feature: Feature, count: int, status: Status = Status.DEFAULT_MISSING) -> FeatureColumn:
-        """`count` times the default."""
+    def of_defaults(
+        cls, feature: Feature, count: int, status: Status = Status.DEFAULT_MISSING, *, bare: bool = False
+    ) -> FeatureColumn:
+        """`count` times the default; a `bare` column has no statuses and instants, and no mask but where it needs one.
+
+        What it has none of is `unused`: nothing is stored, and `put` leaves it alone.
+        """
         values = np.empty(count, feature.type.storage)
         units = feature.type.units(feature.default)
-        valid = np.full(count, units is not None)
         blank = np.empty((), values.dtype)  # a list is one value: it is not spread over the rows
         blank[()] = np.zeros((), values.dtype)[()] if units is None else _stored(units, values.dtype)
         values[:] = blank
+        if bare:
+            there = np.zeros(count, np.bool_) if units is None else np.broadcast_to(np.True_, count)
+            return cls(feature, values, there, unused("<u1", count), unused("<i8", count))
+        valid = np.full(count, units is not None)
         return cls(feature, values, valid, np.full(count, status, np.uint8), np.full(count, NO_INSTANT, np.int64))
 
     def take(self, rows: npt.NDArray[np.intp]) -> FeatureColumn:
         """Some rows, in the order given; a row may be taken many times."""
-        return FeatureColumn(self.feature, self.values[rows], self.valid[rows], self.status[rows], self.event_us[rows])
+        status, event_us = taken(self.status, rows), taken(self.event_us, rows)
+        return FeatureColumn(self.feature, self.values[rows], taken(self.valid, rows), status, event_us)
 
     def put(self, rows: npt.NDArray[np.signedinteger[Any]], column: FeatureColumn) -> None:
         """Overwrite some rows, each with the row of the same place in another column of this feature."""
-        self.values[rows], self.valid[rows] = column.values, column.valid
-        self.status[rows], self.event_us[rows] = column.status, column.event_us
+        self.values[rows] = column.values
+        for mine, theirs in (
+            (self.valid, column.valid),
+            (self.status, column.status),
+            (self.event_us, column.event_us),
+        ):
+            if not is_unused(mine):
+                mine[rows] = theirs
 
     def to_arrow(self) -> pa.Array:
         """An Arrow array of the feature's type (Decimal as decimal128(38, scale), Timestamp as UTC microseconds)."""
@@ -133,7 +149,7 @@ def arrow_array(kind: FeatureType, values: npt.NDArray[Any], valid: npt.NDArray[
         return pa.Array.from_buffers(arrow_type(kind), len(values), [mask, pa.py_buffer(words)])
     if values.dtype.kind == "S":
         return pa.array(values.astype(object), pa.binary(), mask=~valid).cast(pa.string())
-    return pa.array(values, arrow_type(kind), mask=~valid)
+    return pa.array(values, arrow_type(kind), mask=None if valid.all() else ~valid)
 
 
 def _stored(units: Any, dtype: np.dtype[Any]) -> Any:

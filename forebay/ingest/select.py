@@ -65,16 +65,15 @@ class Selector:
 
     def select(self, table: pa.Table) -> Events:
         """The view's events among the rows of a table that has at least `columns`."""
-        table = self._computed(table)
+        table = self.computed(table)
         keys, code = self._coded({name: table[name] for name in self.view.entity.keys})
         return self._events(self._kept(table, code), keys, code[code >= 0])
 
     def select_of(self, lookup: KeyLookup, table: pa.Table, others_max: float = 0.0) -> Iterator[Events]:
-        """As `select`, of some entities, in pieces, since the parts of a table need not be joined for that.
+        """As `select` of a table that is `computed`, of some entities, in pieces: its parts needn't be joined for it.
 
         Up to a share `others_max` of events of others may stay, as of one more entity, whose name is empty.
         """
-        table = self._computed(table)
         code = lookup.places({name: table[name] for name in self.view.entity.keys})
         if np.count_nonzero(code < 0) > len(code) * others_max:
             table, code = self._kept(table, code), code[code >= 0]
@@ -107,8 +106,8 @@ class Selector:
         coded = texts.dictionary_encode()
         return coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1)).astype(np.int64)
 
-    def _computed(self, table: pa.Table) -> pa.Table:
-        """The rows for which `where` is true, with the derived columns."""
+    def computed(self, table: pa.Table) -> pa.Table:
+        """The rows for which `where` is true, with the derived columns. One thread may do this, `select_of` many."""
         return computed(self.view, self._expressions, table)
 
     def _column(self, name: str, kind: AnyType, array: pa.Array) -> Column:
@@ -141,13 +140,15 @@ def squarable(kind: AnyType, column: Column) -> Column:
     """A column of which squares are summed, without the values that are too large for that."""
     if not isinstance(kind, DecimalType | Int64Type):
         return column
+    if not len(column.values) or max(int(column.values.max()), -int(column.values.min())) <= VARIANCE_UNITS_MAX:
+        return column
     fits = (column.values <= VARIANCE_UNITS_MAX) & (column.values >= -VARIANCE_UNITS_MAX)
     return Column(column.values, column.valid & fits)
 
 
 def stored_column(kind: AnyType, array: pa.Array) -> Column:
     """The stored form of a column of events: storage units and a mask. Text without a bound is only ever counted."""
-    valid = np.asarray(array.is_valid())
+    valid = np.asarray(array.is_valid()) if array.null_count else np.broadcast_to(np.True_, len(array))
     if isinstance(kind, DecimalType):
         return Column(np.ascontiguousarray(units_of(array)), valid)
     if isinstance(kind, StringType):

@@ -24,7 +24,7 @@ from forebay.online.fence import Fence
 from forebay.online.resp import Chunk
 
 UNIT_BYTES = 1024
-"""A chunk counts as its commands or as its kilobytes, whichever are more: to the server both are work."""
+"""A chunk counts as its keys or as its kilobytes, whichever are more: to the server both are work."""
 
 
 class Throttle:
@@ -46,7 +46,7 @@ class Throttle:
         now_s = self._clock_s()
         if self._free_s > now_s:
             self._sleep(self._free_s - now_s)
-        units = max(chunk.commands, len(chunk.data) / UNIT_BYTES)
+        units = max(chunk.keys, len(chunk.data) / UNIT_BYTES)
         self._free_s = max(self._free_s, now_s) + units / self._per_s
 
 

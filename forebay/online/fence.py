@@ -20,11 +20,11 @@ import hiredis
 
 from forebay.errors import FencedError, StoreError
 from forebay.online.connection import address
-from forebay.online.resp import Chunk
+from forebay.online.resp import OK, Chunk
 from forebay.online.wire import Wire, pack
 
 _MULTI, _EXEC, _UNWATCH = pack(("MULTI",)), pack(("EXEC",)), pack(("UNWATCH",))
-_OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
+_QUEUED = b"+QUEUED\r\n"
 
 
 class Fence:
@@ -88,7 +88,8 @@ class Fence:
         """
         self.check()
         count = chunk.commands
-        fine = b"".join((_OK, _QUEUED * count, b"*%d\r\n" % count, _OK * count, _OK, self._still_there))
+        replies_fine = chunk.reply * count
+        fine = b"".join((OK, _QUEUED * count, b"*%d\r\n" % count, replies_fine, OK, self._still_there))
         replies = self._wire.ask([_MULTI, chunk.data, _EXEC, self._guard], count + 4, fine)
         if replies is not None:
             self._outcome(count, replies)

@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pyarrow as pa
 import redis
 
 from forebay.errors import FencedError
 from forebay.online.bulk import UNIT_BYTES, Bulk, Throttle
 from forebay.online.fence import Fence
-from forebay.online.resp import chunks
+from forebay.online.resp import Commands, chunks
 from forebay.online.wire import Part, Wire, pack
 
 LEASE_MS = 20_000
@@ -45,8 +44,9 @@ class Lease:
         self._fence = Fence(self._wires[0], [key], f"the publication of view {view!r}", gone)
         self._others = [self._fence.another(wire) for wire in self._wires[1:]]
         self._bulk = Bulk([self._fence, *self._others], Throttle(rate))
-        self._commands_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
-        self._bytes_max = min(CHUNK_BYTES, self._commands_max * UNIT_BYTES)
+        self.keys_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
+        """Keys that are sent together, in one command or in many."""
+        self._bytes_max = min(CHUNK_BYTES, self.keys_max * UNIT_BYTES)
         self._renewed_s = 0.0
 
     def open(self) -> None:
@@ -65,10 +65,15 @@ class Lease:
         """One command that only reads, and its reply."""
         return self._wires[0].call(*parts)
 
-    def write(self, columns: Iterable[pa.BinaryArray]) -> None:
-        """Columns of packed commands that are answered by `+OK`, in many transactions. Raises `FencedError`."""
+    def knows_msetex(self) -> bool:
+        """Whether the server takes MSETEX from this user: it must refuse a command of no keys as such."""
+        reply = self._wires[0].ask([pack(("MSETEX", 0, self._key, b""))], 1)[0]
+        return not str(reply).startswith("NOPERM") and "unknown command" not in str(reply)
+
+    def write(self, columns: Iterable[Commands]) -> None:
+        """Columns of packed commands, in many transactions. Raises `FencedError`."""
         for column in columns:
-            for chunk in chunks(column, self._bytes_max, self._commands_max):
+            for chunk in chunks(column, self._bytes_max, self.keys_max):
                 self._renew()
                 self._bulk.send(chunk)
         self._bulk.settle()

@@ -22,7 +22,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import redis
 
 from forebay.core.identity import SLOTS
@@ -30,11 +29,13 @@ from forebay.errors import StoreError
 from forebay.online.keys import Keys
 from forebay.online.lease import LEASE_WAIT_S, Lease
 from forebay.online.progress import Cut
-from forebay.online.resp import packed
+from forebay.online.resp import Commands, packed
 from forebay.online.wire import pack
 from forebay.settings import PUBLISH_RATE
 
 DELETED_AT_ONCE = 1_000
+KEYS_TOGETHER = 32
+"""Keys that one command sets: with more a command costs the server no less, and holds others up for longer."""
 _ALL_SLOTS = range(SLOTS)
 Ints = npt.NDArray[np.int64]
 
@@ -85,6 +86,10 @@ class Publication:
         seconds, micros = self._lease.call("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
+    def together(self) -> int:
+        """How many keys one command may set that expire; 1 where the server has no command for more."""
+        return min(KEYS_TOGETHER, self._lease.keys_max) if self._lease.knows_msetex() else 1
+
     def begin(self, entities: Sequence[str], slots: Ints) -> int:
         """Step 1, for the entities that will have a blob, by ascending slot; how many had one and will have none."""
         edges = np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
@@ -98,8 +103,8 @@ class Publication:
         self._list(lambda slot: [*self._new[slot], *self._emptied[slot]])
         return sum(map(len, self._emptied))
 
-    def write(self, columns: Iterable[pa.BinaryArray]) -> None:
-        """Step 2: columns of packed SETs (`forebay.online.resp`)."""
+    def write(self, columns: Iterable[Commands]) -> None:
+        """Step 2: columns of packed commands (`forebay.online.resp`)."""
         self._lease.write(columns)
 
     def finish(self, kind: str, cut: Cut | None) -> None:

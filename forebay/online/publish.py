@@ -14,25 +14,29 @@ import numpy.typing as npt
 import pyarrow as pa
 import redis
 
+from forebay.algebra.ragged import spread
 from forebay.core import codec
 from forebay.core.identity import slots_of
 from forebay.core.layout import PENDING, Layout
 from forebay.core.rows import Rows, newest
-from forebay.core.tiles import Tiles, expire
+from forebay.core.tiles import Tiles, group_starts, needed
 from forebay.errors import RequestError, StoreError
 from forebay.instants import duration_text, instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.online.expiry import lifetimes_s
+from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
 from forebay.online.progress import Cut
-from forebay.online.publication import Publication
-from forebay.online.resp import set_commands
+from forebay.online.publication import KEYS_TOGETHER, Publication
+from forebay.online.resp import Commands, set_commands
 from forebay.online.row_blob import pack_rows
 from forebay.settings import PUBLISH_RATE
 
 PACK_ENTITIES = 2048
 """Entities that are packed at a time, which bounds memory."""
+
+LIFETIMES_ALIKE = 8
+"""Lifetimes are alike where the logarithm (base e) of one is less than an eighth more than that of the other."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -63,19 +67,19 @@ def publish_tiles(
     `RequestError` for tiles that cannot be published.
     """
     layout = Layout.of(view)
-    keys, slots, tiles = _publishable(layout, keys, tiles, cut_us)
+    chosen = _Chosen.of(layout, keys, tiles, cut_us)
     with Publication(client, namespace, view.key, rate=rate) as publication:
         if cut_us < publication.finished.cut_us:
             raise StoreError(
                 f"View {view.key!r} is published up to {instant_text(publication.finished.cut_us)}; "
                 f"one up to {instant_text(cut_us)} would lose what streams have dropped. Publish up to there or later."
             )
-        deleted = publication.begin(keys, slots)
+        deleted = publication.begin(chosen.entities, chosen.slots)
         cut = Cut(cut_us, publication.finished.publication + 1)
-        setting = _Setting(Keys(namespace), view, BATCH, now_us, publication.clock_ms())
-        publication.write(_tile_commands(setting, layout, keys, slots, tiles, cut))
+        setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
+        publication.write(_tile_commands(setting, layout, chosen, cut))
         publication.finish(BATCH, cut)
-    return Published(len(keys), deleted, cut_us)
+    return Published(len(chosen.entities), deleted, cut_us)
 
 
 def publish_rows(
@@ -93,15 +97,18 @@ def publish_rows(
     another publisher is at it.
     """
     rows = Rows.of(view, table)
-    slots = slots_of(rows.keys)
-    order = np.argsort(slots, kind="stable")
-    entities, slots, chosen = [rows.keys[place] for place in order.tolist()], slots[order], newest(rows)[order]
+    slots, chosen = slots_of(rows.keys), newest(rows)
+    order = np.lexsort((rows.event_us[chosen], slots))
+    entities, slots, chosen = [rows.keys[place] for place in order.tolist()], slots[order], chosen[order]
     with Publication(client, namespace, view.key, rate=rate) as publication:
         deleted = publication.begin(entities, slots)
-        setting = _Setting(Keys(namespace), view, ROW, now_us, publication.clock_ms())
+        setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
             setting.commands(
-                entities[some], slots[some], pack_rows(view, rows, chosen[some]), rows.event_us[chosen[some]]
+                entities[some],
+                slots[some],
+                (pa.array(pack_rows(view, rows, chosen[some]), pa.binary()),),
+                rows.event_us[chosen[some]],
             )
             for some in _pieces(len(entities))
         )
@@ -109,8 +116,44 @@ def publish_rows(
     return Published(len(entities), deleted)
 
 
-def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> tuple[list[str], Ints, Tiles]:
-    """Entities by slot, their slots, and the tiles by entity that a window can need at or after the cut, checked."""
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Entities by slot and newest event, and which tiles are theirs: `rows[edges[i]:edges[i + 1]]` of `tiles`."""
+
+    entities: list[str]
+    slots: Ints
+    tiles: Tiles
+    rows: Ints
+    edges: Ints
+
+    @classmethod
+    def of(cls, layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> _Chosen:
+        """The tiles that a window can need at or after the cut, checked."""
+        rows = np.flatnonzero(needed(layout, tiles, cut_us))
+        _check_tiles(layout, keys, tiles, rows, cut_us)
+        code = tiles.code[rows]
+        if (np.diff(code) < 0).any():
+            order = np.argsort(code, kind="stable")
+            rows, code = rows[order], code[order]
+        begins = group_starts(code) if len(code) else np.empty(0, np.int64)
+        entities = [keys[place] for place in code[begins].tolist()]
+        slots = slots_of(entities)
+        latest = np.maximum.reduceat(tiles.records["newest"][rows], begins) if len(rows) else begins
+        order = np.lexsort((latest, slots))
+        counts = np.diff(np.append(begins, len(rows)))[order]
+        edges = np.concatenate(([0], np.cumsum(counts)))
+        entities = [entities[place] for place in order.tolist()]
+        return cls(entities, slots[order], tiles, rows[spread(begins[order], counts)], edges)
+
+    def tiles_of(self, some: slice) -> Tiles:
+        """The tiles of some entities, which are numbered from 0."""
+        first, last = self.edges[some.start], self.edges[min(some.stop, len(self.entities))]
+        counts = np.diff(self.edges[some.start : some.stop + 1])
+        return self.tiles.take(self.rows[first:last]).recoded(np.repeat(np.arange(len(counts)), counts))
+
+
+def _check_tiles(layout: Layout, keys: Sequence[str], tiles: Tiles, rows: Ints, cut_us: int) -> None:
+    """`rows` are the tiles that a window can need: all that are pending or not before the cut are among them."""
     view, hop_us = layout.view.key, layout.hops_us[-1]
     if cut_us % hop_us:
         raise RequestError(
@@ -119,54 +162,62 @@ def _publishable(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int)
         )
     if len(set(keys)) != len(keys):
         raise RequestError(f"View {view!r}: an entity is named twice in the keys of its tiles; merge its tiles")
-    wrong = (tiles.records["start"] >= cut_us) | (tiles.records["ring"] == PENDING)
+    starts = tiles.records["start"][rows]
+    wrong = (starts >= cut_us) | (tiles.records["ring"][rows] == PENDING)
     if wrong.any():
-        start = int(tiles.records["start"][wrong][0])
+        start = int(starts[wrong][0])
         raise RequestError(
             f"View {view!r}: a tile at {instant_text(start)} is pending or not before the cut {instant_text(cut_us)}; "
             "roll up and filter the tiles first"
         )
-    tiles = expire(layout, tiles, np.full(len(keys), cut_us, np.int64))
-    having = np.flatnonzero(np.bincount(tiles.code, minlength=len(keys)))
-    entities = [keys[row] for row in having.tolist()]
-    slots = slots_of(entities)
-    order = np.argsort(slots, kind="stable")
-    place = np.zeros(len(keys), np.int64)
-    place[having[order]] = np.arange(len(order))
-    tiles = tiles.recoded(place[tiles.code])
-    if (np.diff(tiles.code) < 0).any():
-        tiles = tiles.take(np.argsort(tiles.code, kind="stable"))
-    return [entities[row] for row in order.tolist()], slots[order], tiles
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What is the same for all values of a publication; `clock_ms` is the server's."""
+    """What is the same for all values of a publication.
+
+    `clock_ms` is the server's; `together` is how many keys one of its commands may set that expire.
+    """
 
     keys: Keys
     view: AnyView
     kind: str
-    now_us: int | None
+    now_us: int
     clock_ms: int
+    together: int
 
-    def commands(self, entities: Sequence[str], slots: Ints, blobs: Sequence[bytes], newest_us: Ints) -> pa.BinaryArray:
-        """A SET for each entity; the value goes when nothing can need it."""
+    @classmethod
+    def of(cls, publication: Publication, keys: Keys, view: AnyView, kind: str, now_us: int | None) -> _Setting:
+        """That of a publication under way, now by default."""
+        now_us = wall_clock_us() if now_us is None else now_us
+        together = KEYS_TOGETHER if keep_us(view) is None else publication.together()
+        return cls(keys, view, kind, now_us, publication.clock_ms(), together)
+
+    def commands(self, entities: Sequence[str], slots: Ints, values: Sequence[pa.Array], newest_us: Ints) -> Commands:
+        """Set a value for each entity; it goes when nothing can need it, or up to an eighth of that later."""
         heads, tail = self.keys.parts(self.view.key, self.kind)
-        lifetimes = lifetimes_s(self.view, newest_us, wall_clock_us() if self.now_us is None else self.now_us)
+        lifetimes = lifetimes_s(self.view, newest_us, self.now_us)
+        begins = None if self.together == 1 else firsts(slots, lifetimes, self.together)
         expires_ms = None if lifetimes is None else self.clock_ms + 1000 * lifetimes
-        names, values = pa.array(entities, pa.string()), pa.array(blobs, pa.binary())
-        return set_commands(pa.array(heads).take(pa.array(slots)), names, tail, values, expires_ms)
+        names = pa.array(entities, pa.string())
+        return set_commands(pa.array(heads).take(pa.array(slots)), names, tail, values, expires_ms, begins)
 
 
-def _tile_commands(
-    setting: _Setting, layout: Layout, entities: Sequence[str], slots: Ints, tiles: Tiles, cut: Cut
-) -> Iterator[pa.BinaryArray]:
-    for some in _pieces(len(entities)):
-        low, high = np.searchsorted(tiles.code, (some.start, some.stop))
-        mine, count = tiles.between(low, high), len(entities[some])
-        mine = mine.recoded(mine.code - some.start)
-        blobs = codec.pack(layout, mine, count, kind=codec.BATCH, commit=cut.publication, cut_us=cut.cut_us)
-        yield setting.commands(entities[some], slots[some], blobs, codec.newest_of(mine, count))
+def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
+    """Where commands begin that set values of one slot which are kept for about as long."""
+    alike = [slots] if kept_s is None else [slots, np.floor(np.log(kept_s) * LIFETIMES_ALIKE)]
+    starts = group_starts(*alike)
+    sizes = np.diff(np.append(starts, len(slots)))
+    place = np.arange(len(slots)) - np.repeat(starts, sizes)
+    return np.flatnonzero(place % together == 0)
+
+
+def _tile_commands(setting: _Setting, layout: Layout, chosen: _Chosen, cut: Cut) -> Iterator[Commands]:
+    for some in _pieces(len(chosen.entities)):
+        tiles, entities = chosen.tiles_of(some), chosen.entities[some]
+        packing = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
+        blobs = codec.pack_columns(layout, tiles, len(entities), **packing)
+        yield setting.commands(entities, chosen.slots[some], blobs, codec.newest_of(tiles, len(entities)))
 
 
 def _pieces(count: int) -> Iterator[slice]:

@@ -1,6 +1,8 @@
 """Commands of many keys at once: Arrow joins columns of names and values, and the joined buffer is what is sent.
 
-    *5  $3 SET  $<n> <head><entity><tail>  $<n> <value>  $4 PXAT  $13 <instant>          one row, one command
+    *68 $6 MSETEX $2 32   $<n> <head><entity><tail>  $<n> <value>   … 31 more rows …   $4 PXAT  $13 <instant>
+    *65 $4 MSET           $<n> <head><entity><tail>  $<n> <value>   … 31 more rows …          what never goes
+    *5  $3 SET            $<n> <head><entity><tail>  $<n> <value>   $4 PXAT  $13 <instant>    each row by itself
 
 Lives here: putting whole columns into the bytes of the Redis protocol (RESP2). No connection, no rule about what is
 written. An instant of expiry is absolute, in milliseconds of the server's clock: the server would make one of a
@@ -9,6 +11,7 @@ relative time, for each command, in its append-only file and for its replicas.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,59 +22,91 @@ import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 _LINE = b"\r\n"
-_OFFSET_MAX = 2**31 - 1
+OK, ONE = b"+OK\r\n", b":1\r\n"
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some whole commands, one after another."""
+    """Some whole commands, one after another, that set so many keys; each of them is answered by `reply`."""
 
     data: memoryview
     commands: int
+    keys: int
+    reply: bytes = OK
+
+
+@dataclass(frozen=True, eq=False)
+class Commands:
+    """Packed commands one after another: command i is `data[edges[i]:edges[i + 1]]`, `keys[i]` are set before it."""
+
+    data: memoryview
+    edges: Ints
+    keys: Ints
+    reply: bytes = OK
+
+    def __len__(self) -> int:
+        return len(self.keys) - 1
 
 
 def set_commands(
-    heads: pa.Array, entities: pa.Array, tail: str, values: pa.Array, expires_ms: Ints | None
-) -> pa.BinaryArray:
-    """One SET per row, of the name `<head><entity><tail>`; with `expires_ms` the value goes at that instant."""
-    begin = b"*3\r\n$3\r\nSET\r\n" if expires_ms is None else b"*5\r\n$3\r\nSET\r\n"
-    parts = [begin, *_name(heads, entities, tail), *_value(values)]
-    if expires_ms is not None:
-        parts += [b"$4\r\nPXAT\r\n", *_value(_digits(pa.array(expires_ms)))]
-    return _joined(parts)
+    heads: pa.Array,
+    entities: pa.Array,
+    tail: str,
+    values: Sequence[pa.Array],
+    expires_ms: Ints | None,
+    firsts: Ints | None = None,
+) -> Commands:
+    """Set the name `<head><entity><tail>` of each row to its value, which is the columns `values`, one after another.
+
+    With `expires_ms` the values go at these instants. With `firsts`, the rows from each of them to the next are one
+    command, and go with the last of them; such a command with an instant is one that not every server knows.
+    """
+    count = len(entities)
+    starts = np.arange(count) if firsts is None else firsts
+    edges = np.append(starts, count)
+    openers = _spread(_openers(np.diff(edges), alone=firsts is None, expire=expires_ms is not None), starts, count)
+    expires = [] if expires_ms is None else [_spread(_expiries(expires_ms, starts), edges[1:] - 1, count)]
+    joined = _joined([openers, *_name(heads, entities, tail), *_value(*values), *expires])
+    return _cut(joined, edges, ONE if firsts is not None and expires_ms is not None else OK)
 
 
-def append_commands(heads: pa.Array, entities: pa.Array, tail: str, values: pa.Array) -> pa.BinaryArray:
+def append_commands(heads: pa.Array, entities: pa.Array, tail: str, values: pa.Array) -> Commands:
     """One APPEND per row, to the name `<head><entity><tail>`."""
-    return _joined([b"*3\r\n$6\r\nAPPEND\r\n", *_name(heads, entities, tail), *_value(values)])
+    joined = _joined([b"*3\r\n$6\r\nAPPEND\r\n", *_name(heads, entities, tail), *_value(values)])
+    return _cut(joined, np.arange(len(joined) + 1))
 
 
-def expire_commands(heads: pa.Array, entities: pa.Array, tail: str, seconds: Ints) -> pa.BinaryArray:
+def expire_commands(heads: pa.Array, entities: pa.Array, tail: str, seconds: Ints) -> Commands:
     """One EXPIRE per row, of the name `<head><entity><tail>`."""
     lifetimes = _digits(pa.array(seconds))
-    return _joined([b"*3\r\n$6\r\nEXPIRE\r\n", *_name(heads, entities, tail), *_value(lifetimes)])
+    joined = _joined([b"*3\r\n$6\r\nEXPIRE\r\n", *_name(heads, entities, tail), *_value(lifetimes)])
+    return _cut(joined, np.arange(len(joined) + 1))
 
 
-def packed(commands: Sequence[bytes]) -> pa.BinaryArray:
-    """A column of commands that are packed already."""
-    return pa.array(commands, pa.binary())
+def packed(commands: Sequence[bytes]) -> Commands:
+    """Commands that are packed already, of one key each."""
+    edges = np.concatenate(([0], np.cumsum([len(command) for command in commands], dtype=np.int64)))
+    return Commands(memoryview(b"".join(commands)), edges, np.arange(len(commands) + 1))
 
 
-def chunks(commands: pa.BinaryArray, bytes_max: int, commands_max: int) -> Iterator[Chunk]:
-    """A column of commands in pieces of some `bytes_max` and at most `commands_max`, without copying."""
-    _, offsets, data = commands.buffers()
-    edges = np.frombuffer(offsets, np.int32)[commands.offset : commands.offset + len(commands) + 1]
-    body, first = memoryview(data) if data is not None else memoryview(b""), 0
+def chunks(commands: Commands, bytes_max: int, keys_max: int) -> Iterator[Chunk]:
+    """Commands in pieces of some `bytes_max` and at most `keys_max` keys (at least one command), without copying."""
+    first, edges, keys = 0, commands.edges, commands.keys
     while first < len(commands):
-        last = int(np.searchsorted(edges, np.int32(min(edges[first] + bytes_max, _OFFSET_MAX))))
-        last = min(max(last, first + 1), first + commands_max, len(commands))
-        yield Chunk(body[edges[first] : edges[last]], last - first)
+        last = min(
+            int(np.searchsorted(edges, edges[first] + bytes_max)),
+            int(np.searchsorted(keys, min(int(keys[first]) + keys_max, int(keys[-1])), "right")) - 1,
+            len(commands),
+        )
+        last = max(last, first + 1)
+        body = commands.data[edges[first] : edges[last]]
+        yield Chunk(body, last - first, int(keys[last] - keys[first]), commands.reply)
         first = last
 
 
-def whole(commands: pa.BinaryArray) -> Chunk:
-    """A column of commands as one chunk, without copying."""
-    return next(chunks(commands, _OFFSET_MAX, len(commands)), Chunk(memoryview(b""), 0))
+def whole(commands: Commands) -> Chunk:
+    """All commands as one chunk, without copying."""
+    return Chunk(commands.data[: commands.edges[-1]], len(commands), int(commands.keys[-1]), commands.reply)
 
 
 def _name(heads: pa.Array, entities: pa.Array, tail: str) -> list[bytes | pa.Array]:
@@ -80,8 +115,10 @@ def _name(heads: pa.Array, entities: pa.Array, tail: str) -> list[bytes | pa.Arr
     return [b"$", _digits(size), _LINE, heads, entities, end + _LINE]
 
 
-def _value(values: pa.Array) -> list[bytes | pa.Array]:
-    return [b"$", _digits(pc.binary_length(values)), _LINE, values, _LINE]
+def _value(*values: pa.Array) -> list[bytes | pa.Array]:
+    """A value that is some columns, one after another."""
+    length = functools.reduce(pc.add, map(pc.binary_length, values))
+    return [b"$", _digits(length), _LINE, *values, _LINE]
 
 
 def _joined(parts: Sequence[bytes | pa.Array]) -> pa.BinaryArray:
@@ -96,6 +133,45 @@ def _joined(parts: Sequence[bytes | pa.Array]) -> pa.BinaryArray:
     columns = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in merged]
     joined: pa.BinaryArray = pc.binary_join_element_wise(*columns, b"")
     return joined
+
+
+def _cut(joined: pa.BinaryArray, edges: Ints, reply: bytes = OK) -> Commands:
+    """Joined rows as commands that begin at some of them."""
+    _, offsets, data = joined.buffers()
+    ends = np.frombuffer(offsets, np.int32)[joined.offset : joined.offset + len(joined) + 1].astype(np.int64)
+    return Commands(memoryview(data) if data is not None else memoryview(b""), ends[edges], edges, reply)
+
+
+def _openers(sizes: Ints, *, alone: bool, expire: bool) -> pa.Array:
+    """How the command of each group of so many rows begins."""
+    distinct, which = np.unique(sizes, return_inverse=True)
+    texts = [_opener(size, alone=alone, expire=expire) for size in distinct.tolist()]
+    return pa.array(texts, pa.binary()).take(pa.array(which))
+
+
+def _opener(size: int, *, alone: bool, expire: bool) -> bytes:
+    if alone:
+        return b"*5\r\n$3\r\nSET\r\n" if expire else b"*3\r\n$3\r\nSET\r\n"
+    if expire:
+        digits = str(size).encode()
+        return b"*%d\r\n$6\r\nMSETEX\r\n$%d\r\n%b\r\n" % (2 * size + 4, len(digits), digits)
+    return b"*%d\r\n$4\r\nMSET\r\n" % (2 * size + 1)
+
+
+def _expiries(expires_ms: Ints, starts: Ints) -> pa.Array:
+    """How the command of each group ends: with the last instant of its rows."""
+    instants = _digits(pa.array(np.maximum.reduceat(expires_ms, starts) if len(starts) else expires_ms))
+    return _joined([b"$4\r\nPXAT\r\n", *_value(instants)])
+
+
+def _spread(texts: pa.Array, rows: Ints, count: int) -> pa.Array:
+    """A column of `count` texts that are empty but in some ascending rows."""
+    if len(rows) == count:
+        return texts
+    lengths = np.zeros(count + 1, np.int32)
+    lengths[rows + 1] = np.asarray(pc.binary_length(texts))
+    offsets, data = np.cumsum(lengths, dtype=np.int32), texts.buffers()[2]
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), data])
 
 
 def _digits(numbers: pa.Array) -> pa.Array:

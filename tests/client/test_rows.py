@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, String, TableSource, Timestamp
 from forebay.core.asof import AsOf
-from forebay.core.events import Column
+from forebay.core.events import Column, is_unused
 from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, newest, stored
 from forebay.core.values import NO_INSTANT, Status
 from forebay.online.expiry import lifetimes_s
@@ -65,6 +65,11 @@ def test_a_row_holds_from_its_very_instant_and_expires_after_its_ttl() -> None:
     assert score.to_python() == [-1, 5, 5, -1]
     assert rank.to_python() == [None, 5, 5, None]
     assert score.event_us.tolist() == [NO_INSTANT, 7_000_000, 7_000_000, 7_000_000]
+    for some in (slice(None), slice(1, 3)):
+        given = {name: Column(column.values[some], column.valid[some]) for name, column in columns.items()}
+        bare = finish_rows(VIEW, given, event_us[some], us[some], bare=True)
+        assert [column.to_python() for column in bare] == [[-1, 5, 5, -1][some], [None, 5, 5, None][some]]
+        assert all(is_unused(column.status) and is_unused(column.event_us) for column in bare)
 
 
 def test_an_expired_row_is_forgotten_in_every_path_before_the_online_store_may_drop_it() -> None:

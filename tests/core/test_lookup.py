@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay import Entity, Int64, String
-from forebay.core.events import Column, Events, unused
+from forebay.core.events import Column, Events, is_unused, unused
 from forebay.core.identity import entity_keys
 from forebay.core.lookup import KeyLookup
+from forebay.offline.row_groups import worked_ahead
 
 ENTITIES = [
     Entity("user", keys={"a": String}),
@@ -49,3 +51,33 @@ def test_pieces_become_one_in_their_order() -> None:
         assert joined.columns["real"].values.tolist() == whole.columns["real"].values.tolist()
         assert joined.columns["real"].valid.tolist() == whole.columns["real"].valid.tolist()
     assert Events.joined([piece(0, 0)], 10).ts.tolist() == []
+
+
+@pytest.mark.parametrize("room", [0, 4, 100])
+def test_a_mask_is_stored_from_the_first_null_on(room: int) -> None:
+    def piece(first: int, *valid: bool) -> Events:
+        rows = np.arange(first, first + len(valid))
+        mask = np.broadcast_to(np.True_, len(valid)) if all(valid) else np.array(valid)
+        return Events(["ann"], rows * 0, rows, unused("S1", len(rows)), rows, {"real": Column(rows * 0.5, mask)})
+
+    whole = Events.joined([piece(0), piece(0, True, True), piece(2, True)], room).columns["real"]
+    assert is_unused(whole.valid)
+    assert whole.is_whole
+    assert whole.valid.tolist() == [True] * 3
+    some = Events.joined([piece(0, True, True), piece(2, False, True), piece(4, True)], room).columns["real"]
+    assert some.valid.tolist() == [True, True, False, True, True]
+    assert not some.is_whole
+    assert some.values.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_pieces_that_are_worked_on_ahead_keep_their_order_and_their_errors() -> None:
+    def half(number: int) -> float:
+        if number == 7:
+            raise ValueError(number)
+        return number / 2
+
+    assert list(worked_ahead(half, iter(range(7)), 3)) == [number / 2 for number in range(7)]
+    found = worked_ahead(half, iter(range(100)), 3)
+    assert [next(found) for _ in range(7)] == [number / 2 for number in range(7)]
+    with pytest.raises(ValueError, match="7"):
+        next(found)

@@ -18,9 +18,10 @@ from forebay.algebra.ragged import Ragged
 from forebay.core import ranges, sweep
 from forebay.core.cell_ranges import cell_ranges
 from forebay.core.cell_sweep import SweptRanges
-from forebay.core.events import Events
+from forebay.core.events import Events, is_unused
 from forebay.core.layout import Layout
 from forebay.core.values import FeatureColumn
+from forebay.instants import DAY_US
 from forebay.language.types import Float64Type
 from tests.laws.world import COLUMNS, EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, as_events, check
 
@@ -174,11 +175,27 @@ def test_nothing_asked_and_nothing_there() -> None:
     )
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bare_columns_have_the_same_values_and_nothing_else(threads: int) -> None:
+    batch, code, at_us = many(7, 300)
+    at_us[:40] += 400 * DAY_US  # expired, and beyond every window
+    whole = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads)
+    bare = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads, bare=True)
+    assert {status for column in whole for status in column.status.tolist()} >= {0, 2, 3}
+    for one, other in zip(bare, whole, strict=True):
+        assert one.to_arrow().equals(other.to_arrow()), one.feature.name
+        assert is_unused(one.status)
+        assert is_unused(one.event_us)
+        assert is_unused(one.valid) == (one.feature.default is not None)
+        chosen = np.array([5, 2, 2])
+        assert one.take(chosen).to_arrow().equals(other.take(chosen).to_arrow())
+
+
 def test_many_events_are_swept_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     batch, code, at_us = many(5, 200)
     called: list[str] = []
     for module, name in ((sweep, "answer_sweep"), (ranges, "answer_ranges")):
-        monkeypatch.setattr(module, name, lambda *_, name=name: called.append(name))
+        monkeypatch.setattr(module, name, lambda *_, name=name, bare: called.append(name))
     ranges.answer_events(LAYOUT, batch, code, at_us)
     monkeypatch.setattr(ranges, "SWEPT_EVENTS", 200)
     ranges.answer_events(LAYOUT, batch, code, at_us)

@@ -21,8 +21,8 @@ from forebay.online.bulk import Throttle
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut
 from forebay.online.publication import Publication
-from forebay.online.publish import Published, publish_rows, publish_tiles
-from forebay.online.resp import Chunk, chunks, packed
+from forebay.online.publish import Published, firsts, publish_rows, publish_tiles
+from forebay.online.resp import Chunk, chunks, packed, set_commands
 from forebay.online.row_blob import unpack_rows
 from forebay.online.wire import pack
 from tests.stores.conftest import Steps
@@ -288,13 +288,94 @@ def test_a_throttle_lets_so_many_values_or_kilobytes_pass_in_a_second() -> None:
         now[0] += seconds
 
     throttle = Throttle(100, lambda: now[0], sleep)
-    throttle.wait(Chunk(memoryview(b"x" * 100), 100))
-    throttle.wait(Chunk(memoryview(b"x" * 1024 * 300), 1))
+    throttle.wait(Chunk(memoryview(b"x" * 100), 4, 100))
+    throttle.wait(Chunk(memoryview(b"x" * 1024 * 300), 1, 1))
     now[0] += 1.0
-    throttle.wait(Chunk(memoryview(b""), 1))
+    throttle.wait(Chunk(memoryview(b""), 1, 1))
     assert slept == [1.0, 2.0]
-    Throttle(0, lambda: now[0], sleep).wait(Chunk(memoryview(b""), 10**9))
+    Throttle(0, lambda: now[0], sleep).wait(Chunk(memoryview(b""), 1, 10**9))
     assert slept == [1.0, 2.0]
+
+
+def many_orders() -> list[Order]:
+    """Two hundred entities, whose newest orders are up to ten hours apart."""
+    return [Order(f"u{i}", MIDNIGHT_US - 10 * HOUR_US + i * 3 * MINUTE_US, i) for i in range(200)]
+
+
+def test_keys_of_one_slot_and_a_like_lifetime_are_set_by_one_command(client: redis.Redis, namespace: str) -> None:
+    """A server or a user without MSETEX gets a SET for each key: the same values, and lifetimes that are as long."""
+    name = f"{namespace}-user".replace(":", "-")
+    client.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", "allkeys", "+@all", "-msetex")
+    where = client.connection_pool.connection_kwargs
+    client.config_resetstat()
+    with redis.Redis(where["host"], where["port"], where["db"], username=name, password="secret") as limited:
+        publish(limited, f"{namespace}-x", many_orders(), MIDNIGHT_US)
+    single = client.info("commandstats")
+    publish(client, namespace, many_orders(), MIDNIGHT_US)
+    several = client.info("commandstats")
+    client.execute_command("ACL", "DELUSER", name)
+    assert "cmdstat_msetex" not in single or single["cmdstat_msetex"]["calls"] == 0
+    assert 0 < several["cmdstat_msetex"]["calls"] < 150
+    assert several["cmdstat_set"]["calls"] - single["cmdstat_set"]["calls"] < 200
+    names, others = (
+        [Keys(space).batch(recent.key, f"u{i}") for i in range(200)] for space in (namespace, f"{namespace}-x")
+    )
+    assert client.mget(names) == client.mget(others)
+    for one, other in zip(names, others, strict=True):
+        assert client.ttl(other) - 5 <= client.ttl(one) <= client.ttl(other) * 1.14
+
+
+def test_what_never_expires_is_set_by_one_command_on_every_server(client: redis.Redis, namespace: str) -> None:
+    client.config_resetstat()
+    assert publish(client, namespace, many_orders(), MIDNIGHT_US, ever).rows == 200
+    counts = client.info("commandstats")
+    assert counts["cmdstat_mset"]["calls"] <= 65
+    assert "cmdstat_msetex" not in counts
+    names = [Keys(namespace).batch(ever.key, f"u{i}") for i in range(200)]
+    headers, tiles = unpack(Layout.of(ever), client.mget(names))
+    assert headers["newest"].tolist() == [order.ts for order in many_orders()]
+    assert (np.bincount(tiles.code) > 0).all()
+
+
+def test_a_command_ends_with_its_slot_and_with_its_lifetimes() -> None:
+    """
+    slot       0 0 0 0 0 1 1 1
+    lifetime   1 1 1 1 9 9 9 9   (hours; at most three together)
+    command    a a a b c d d d
+    """
+    slots, hours = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([1, 1, 1, 1, 9, 9, 9, 9])
+    assert firsts(slots, hours * 3600, 3).tolist() == [0, 3, 4, 5]
+    assert firsts(slots, None, 3).tolist() == [0, 3, 5]
+    columns = pa.array(["{0}:"] * 3), pa.array(["a", "bb", "c"])
+    values = (pa.array([b"x", b"", b"z"]), pa.array([b"", b"yy", b"zz"]))
+    together = set_commands(*columns, ":v", values, np.array([5, 1000, 7]), np.array([0, 2]))
+    assert bytes(together.data) == b"".join(
+        pack(parts)
+        for parts in (
+            ("MSETEX", 2, "{0}:a:v", "x", "{0}:bb:v", "yy", "PXAT", 1000),
+            ("MSETEX", 1, "{0}:c:v", "zzz", "PXAT", 7),
+        )
+    )
+    assert [(chunk.commands, chunk.keys, chunk.reply) for chunk in chunks(together, 1 << 18, 2)] == [
+        (1, 2, b":1\r\n"),
+        (1, 1, b":1\r\n"),
+    ]
+    for expires_ms, first, expected in (
+        (None, np.array([0]), [("MSET", "{0}:a:v", "x", "{0}:bb:v", "yy", "{0}:c:v", "zzz")]),
+        (None, None, [("SET", "{0}:a:v", "x"), ("SET", "{0}:bb:v", "yy"), ("SET", "{0}:c:v", "zzz")]),
+        (
+            np.array([5, 6, 70]),
+            None,
+            [
+                ("SET", "{0}:a:v", "x", "PXAT", 5),
+                ("SET", "{0}:bb:v", "yy", "PXAT", 6),
+                ("SET", "{0}:c:v", "zzz", "PXAT", 70),
+            ],
+        ),
+    ):
+        found = set_commands(*columns, ":v", values, expires_ms, first)
+        assert bytes(found.data) == b"".join(map(pack, expected))
+        assert (found.reply, len(found)) == (b"+OK\r\n", len(expected))
 
 
 def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: redis.Redis, namespace: str) -> None:
@@ -304,4 +385,4 @@ def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: red
         (b"onetwo", 2),
         (b"three", 1),
     ]
-    assert [chunk.commands for chunk in chunks(commands.slice(1), 3, 9)] == [1, 1]
+    assert [chunk.commands for chunk in chunks(packed([b"two", b"three"]), 3, 9)] == [1, 1]
