@@ -24,10 +24,10 @@ from forebay.client.keyed import Keyed
 from forebay.core.asof import AsOf
 from forebay.core.events import Column
 from forebay.core.lookup import KeyLookup
-from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, finish_rows, stored
+from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, finish_rows, finish_texts, stored
 from forebay.core.values import FeatureColumn
 from forebay.ingest.batch import INSTANT
-from forebay.language.types import FeatureType
+from forebay.language.types import FeatureType, StringType
 from forebay.language.view import BatchView
 from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.row_groups import ahead
@@ -92,8 +92,16 @@ def answer_stored(
     holding = np.unique(rows[rows >= 0])
     payload = _payload(current, past, holding, names)
     places = np.searchsorted(holding, rows)
-    columns = {name: _placed(payload[name], places, rows >= 0, view.outputs()[name].type) for name in names}
-    return finish_rows(view, columns, event_us, instants_us, names, bare=bare)
+    kinds = {name: view.outputs()[name].type for name in names}
+    texts = [name for name in names if bare and isinstance(kinds[name], StringType)]
+    columns = {name: _placed(payload[name], places, rows >= 0, kinds[name]) for name in names if name not in texts}
+    finished = finish_rows(view, columns, event_us, instants_us, list(columns), bare=bare)
+    if texts:
+        at = pa.array(places, mask=rows < 0)
+        taken = {name: payload[name].combine_chunks().cast(pa.string()).take(at) for name in texts}
+        finished += finish_texts(view, taken, event_us, instants_us)
+    by_name = {column.feature.name: column for column in finished}
+    return [by_name[name] for name in names]
 
 
 def effective_instants(store: OfflineStore, view: BatchView, key: str, end_us: int, *, known: bool) -> Ints:

@@ -12,7 +12,7 @@ import resource
 import sys
 from pathlib import Path
 
-from forebay.core.ranges import can_sweep
+from forebay.core.compiled import can_compile
 from forebay.errors import RequestError
 
 MB = 1_000_000
@@ -42,7 +42,7 @@ def left_of(memory: str) -> int:
 
     What the call will need anyhow, the compiled code where numba is installed, is loaded before it is measured.
     """
-    if can_sweep():
+    if can_compile():
         importlib.import_module("forebay.core.sweep")
     held = resident_bytes()
     left = size_bytes(memory) - held

@@ -26,11 +26,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.compiled import can_compile
 from forebay.core.places import Places
 
 Ints = npt.NDArray[np.int64]
 NOBODY = -1
 EARLIEST = -(2**63)
+COMPILED_ROWS = 500_000
+"""From so many rows at once on they are offered by compiled code: the same rows hold (ADR 0157)."""
 
 
 class Best:
@@ -80,6 +83,13 @@ class AsOf:
 
     def offer(self, code: Ints, from_us: Ints, event_us: Ints, created_us: Ints, row: Ints) -> None:
         """Stored rows, numbered as `row`, each of an entity (−1: of none asked) and counting from an instant on."""
+        if len(code) >= COMPILED_ROWS and can_compile():
+            from forebay.core.kernel import offer  # numba takes a second to load
+
+            places, best = self._places, self._best
+            stored = code, from_us, event_us, created_us, row
+            offer(*stored, places.starts, places.ends, places.us, best.event_us, best.created_us, best.row)
+            return
         mine = self._places.asked(code)
         code = code[mine]
         place = self._places.first(code, from_us[mine])

@@ -31,7 +31,7 @@ class Column:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Column:
         """Some rows, in the order given."""
-        return Column(self.values[rows], self.valid[rows])
+        return Column(self.values[rows], taken(self.valid, rows))
 
     @property
     def is_whole(self) -> bool:

@@ -2,7 +2,8 @@
 
 May live here: small functions of plain arrays that numba compiles, each over *runs*: the events of entity e of a chunk
 are the rows `starts[e]:starts[e + 1]`, in order of (ts, id), and its spine rows are `rows[e]:rows[e + 1]`, in order of
-their instants. No definitions, no tiles. This module needs the extra `fast`; only `sweep` imports it.
+their instants. No definitions, no tiles. This module needs the extra `fast`; `sweep` imports it, and `asof` for many
+rows.
 
 A window at an instant is a range of events `[low, high)`. Within a run both edges only ever move forward, so one sweep
 finds all of them, and one more per column merges them:
@@ -97,6 +98,45 @@ def edges(
                     while at < high[r] and ts[at] < edge:
                         at += 1
                 low[w, r] = at
+
+
+@compiled
+def offer(
+    code: Array,
+    from_us: Array,
+    event_us: Array,
+    created_us: Array,
+    numbers: Array,
+    starts: Array,
+    ends: Array,
+    instants: Array,
+    best_event: Array,
+    best_created: Array,
+    best_row: Array,
+) -> None:
+    """Keep stored rows at the first place of their entity that they count at, where they are better than what is there.
+
+    The places of entity e are `starts[e]:ends[e]`, in order of their instants; codes beyond them are nobody's.
+    """
+    for i in range(len(code)):
+        e = code[i]
+        if e < 0 or e >= len(ends):
+            continue
+        low, high = starts[e], ends[e]
+        while low < high:
+            middle = (low + high) >> 1
+            if instants[middle] < from_us[i]:
+                low = middle + 1
+            else:
+                high = middle
+        if low == ends[e] or event_us[i] < best_event[low]:
+            continue
+        if event_us[i] == best_event[low]:
+            if created_us[i] < best_created[low]:
+                continue
+            if created_us[i] == best_created[low] and numbers[i] < best_row[low]:
+                continue
+        best_event[low], best_created[low], best_row[low] = event_us[i], created_us[i], numbers[i]
 
 
 @compiled

@@ -16,8 +16,6 @@ answers them too.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -29,6 +27,7 @@ from forebay.algebra.partials import Fields, Partial
 from forebay.algebra.ragged import Ragged
 from forebay.core.answer import by_window, edges_us, finish, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
+from forebay.core.compiled import can_compile
 from forebay.core.events import Events
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
@@ -61,17 +60,11 @@ def answer_events(
     (int64[m], UTC µs) its instant. Events may be in any order. Where they are a part (some entities) of `part_of`
     events, they are answered as all of these would be.
     """
-    if max(len(events), part_of) >= SWEPT_EVENTS and can_sweep():
+    if max(len(events), part_of) >= SWEPT_EVENTS and can_compile():
         from forebay.core.sweep import answer_sweep  # numba takes a second to load
 
         return answer_sweep(layout, events, row_code, row_us, names, bare=bare)
     return answer_ranges(layout, events, row_code, row_us, names)
-
-
-@functools.cache
-def can_sweep() -> bool:
-    """Whether numba is installed (the extra `fast`)."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def answer_ranges(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from forebay.core import lists
 from forebay.core.asof import AsOf
@@ -29,6 +30,7 @@ from forebay.language.types import DecimalType, FeatureType, ListType, StringTyp
 from forebay.language.view import BatchView
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 EVENT_TIMESTAMP, CREATED_TIMESTAMP = "event_timestamp", "created_timestamp"
 LATEST_US = 2**61
 REMEMBERED_US = 365 * DAY_US
@@ -79,13 +81,8 @@ def finish_rows(
     bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of the rows that hold at some instants; `event_us` is `NO_INSTANT` where there is no row."""
-    missing = event_us == NO_INSTANT
-    expired = np.zeros(len(missing), np.bool_)
-    if view.ttl_us is not None:
-        age_us = np.where(missing, 0, instants_us - np.where(missing, instants_us, event_us))
-        missing = missing | (age_us > view.ttl_us + REMEMBERED_US)
-        event_us = np.where(missing, NO_INSTANT, event_us)
-        expired = ~missing & (age_us > view.ttl_us)
+    missing, expired = _missing_expired(view, event_us, instants_us)
+    event_us = np.where(missing, NO_INSTANT, event_us)
     finished = []
     features, current = view.outputs(), ~(missing | expired)
     for name in wanted(view, names):
@@ -107,6 +104,33 @@ def finish_rows(
     return finished
 
 
+def finish_texts(
+    view: BatchView,
+    texts: Mapping[str, pa.Array],
+    event_us: Ints,
+    instants_us: Ints,
+) -> list[FeatureColumn]:
+    """As `finish_rows` of features of text, which stay Arrow's: bare columns."""
+    missing, expired = _missing_expired(view, event_us, instants_us)
+    current, features = pa.array(~(missing | expired)), view.outputs()
+    finished = []
+    for name, array in texts.items():
+        good = pc.and_(current, array.is_valid())
+        default = pa.scalar(features[name].default, pa.string())
+        finished.append(FeatureColumn.of_arrow(features[name], pc.if_else(good, array, default)))
+    return finished
+
+
+def _missing_expired(view: BatchView, event_us: Ints, instants_us: Ints) -> tuple[Mask, Mask]:
+    """Which rows there are none of (or that are forgotten), and which have expired."""
+    missing = event_us == NO_INSTANT
+    if view.ttl_us is None:
+        return missing, np.zeros(len(missing), np.bool_)
+    age_us = np.where(missing, 0, instants_us - np.where(missing, instants_us, event_us))
+    missing = missing | (age_us > view.ttl_us + REMEMBERED_US)
+    return missing, ~missing & (age_us > view.ttl_us)
+
+
 def newest(rows: Rows) -> npt.NDArray[np.int64]:
     """The row of each entity that holds at the end of time."""
     if len(rows) == len(rows.keys):
@@ -124,17 +148,19 @@ def stored(array: pa.Array | pa.ChunkedArray, kind: FeatureType) -> Column:
     whole = whole.cast(arrow_type(kind))
     if isinstance(kind, ListType | VectorType):
         return Column(*lists.from_arrow(whole, lambda held: stored(held, lists.element(kind)).values))
-    valid = np.asarray(whole.is_valid())
+    valid: Mask = np.asarray(whole.is_valid()) if whole.null_count else np.broadcast_to(np.True_, len(whole))
     if isinstance(kind, DecimalType):
         words = np.frombuffer(whole.buffers()[1], np.int64).reshape(-1, 2) if len(whole) else np.empty((0, 2), np.int64)
         units = words[whole.offset : whole.offset + len(whole), 0]
-        return Column(np.where(valid, units, 0), valid)
+        return Column(np.where(valid, units, 0) if whole.null_count else units, valid)
     if isinstance(kind, StringType):
         return Column(_texts(whole, kind), valid)
     if isinstance(kind, TimestampType):
         whole = whole.cast(pa.int64())
-    values = np.asarray(whole.fill_null(False if pa.types.is_boolean(whole.type) else 0)).astype(kind.storage)
-    if values.dtype.kind == "f":
+    if whole.null_count:
+        whole = whole.fill_null(False if pa.types.is_boolean(whole.type) else 0)
+    values = np.asarray(whole).astype(kind.storage)
+    if values.dtype.kind == "f" and np.isnan(values).any():
         valid = valid & ~np.isnan(values)
         values = np.where(valid, values, 0.0)
     return Column(values, valid)

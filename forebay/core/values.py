@@ -41,16 +41,27 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class FeatureColumn:
-    """Values of one feature in stored form, null where not `valid`, with statuses and event timestamps."""
+    """Values of one feature in stored form, null where not `valid`, with statuses and event timestamps.
+
+    A bare column may have its values as an Arrow `array` of the feature's type; all else is unused then.
+    """
 
     feature: Feature
     values: npt.NDArray[Any]
     valid: npt.NDArray[np.bool_]
     status: npt.NDArray[np.uint8]
     event_us: npt.NDArray[np.int64]
+    array: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @classmethod
+    def of_arrow(cls, feature: Feature, array: pa.Array) -> FeatureColumn:
+        """A bare column of Arrow values."""
+        count = len(array)
+        nothing = unused(feature.type.storage, count), unused("?", count)
+        return cls(feature, *nothing, unused("<u1", count), unused("<i8", count), array)
 
     @classmethod
     def of_defaults(
@@ -73,6 +84,8 @@ class FeatureColumn:
 
     def take(self, rows: npt.NDArray[np.intp]) -> FeatureColumn:
         """Some rows, in the order given; a row may be taken many times."""
+        if self.array is not None:
+            return FeatureColumn.of_arrow(self.feature, self.array.take(pa.array(rows)))
         status, event_us = taken(self.status, rows), taken(self.event_us, rows)
         return FeatureColumn(self.feature, self.values[rows], taken(self.valid, rows), status, event_us)
 
@@ -89,7 +102,7 @@ class FeatureColumn:
 
     def to_arrow(self) -> pa.Array:
         """An Arrow array of the feature's type (Decimal as decimal128(38, scale), Timestamp as UTC microseconds)."""
-        return arrow_array(self.feature.type, self.values, self.valid)
+        return arrow_array(self.feature.type, self.values, self.valid) if self.array is None else self.array
 
     def to_python(self) -> list[Any]:
         """Python values; `None` where null."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, String, TableSource, Timestamp
 from forebay.core.asof import AsOf
 from forebay.core.events import Column, is_unused
-from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, newest, stored
+from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, finish_texts, newest, stored
 from forebay.core.values import NO_INSTANT, Status
 from forebay.online.expiry import lifetimes_s
 
@@ -70,6 +70,28 @@ def test_a_row_holds_from_its_very_instant_and_expires_after_its_ttl() -> None:
         bare = finish_rows(VIEW, given, event_us[some], us[some], bare=True)
         assert [column.to_python() for column in bare] == [[-1, 5, 5, -1][some], [None, 5, 5, None][some]]
         assert all(is_unused(column.status) and is_unused(column.event_us) for column in bare)
+
+
+def test_bare_texts_are_what_texts_are() -> None:
+    view = BatchView(
+        name="people",
+        version=1,
+        entity=VIEW.entity,
+        sources=VIEW.sources,
+        history_start="2013-01-01",
+        ttl="1s",
+        features=[Feature("name", String, default="nobody"), Feature("city", String(max_bytes=4), default=None)],
+    )
+    event_us = np.array([NO_INSTANT, 0, 0, 0, 0])
+    us = np.array([5, TTL_US, TTL_US + 1, TTL_US, TTL_US + REMEMBERED_US + 1])
+    texts = {"name": pa.array([None, "ann", "bob", None, "eve"]), "city": pa.array([None, "JFK", "LGA", "", "EWR"])}
+    columns = {name: stored(array, view.outputs()[name].type) for name, array in texts.items()}
+    whole = finish_rows(view, columns, event_us, us)
+    bare = finish_texts(view, texts, event_us, us)
+    assert [column.to_arrow().to_pylist() for column in bare] == [column.to_python() for column in whole]
+    assert bare[0].to_arrow().to_pylist() == ["nobody", "ann", "nobody", "nobody", "nobody"]
+    assert bare[1].take(np.array([1, 1, 0])).to_arrow().to_pylist() == ["JFK", "JFK", None]
+    assert bare[1].to_arrow().type == whole[1].to_arrow().type == pa.string()
 
 
 def test_an_expired_row_is_forgotten_in_every_path_before_the_online_store_may_drop_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forebay.core import places
+from forebay.core import asof, places
 from forebay.core.asof import EARLIEST, NOBODY, AsOf
 
 FOR_EVER = 2**63 - 1
@@ -49,7 +49,7 @@ def offer(wanted: AsOf, rows: list[Row], seed: int, *, known: bool) -> None:
                 wanted.offer_until(code, counts, until, event, created, number)
 
 
-@pytest.mark.parametrize(("key_max", "few"), [(2**62, 0), (0, 0), (2**62, 32)])
+@pytest.mark.parametrize(("key_max", "few", "compiled"), [(2**62, 0, 99), (0, 0, 99), (2**62, 32, 99), (2**62, 0, 0)])
 @given(
     st.lists(ROW, max_size=14),
     st.lists(st.tuples(st.integers(-1, 4), INSTANTS), max_size=14),
@@ -58,11 +58,12 @@ def offer(wanted: AsOf, rows: list[Row], seed: int, *, known: bool) -> None:
 )
 @example([(0, 0, 0, FOR_EVER), (0, 0, 0, FOR_EVER), (0, 0, 0, 3), (0, 0, 1, 3)], [(0, 0), (0, 1), (0, 3)], True, 0)
 def test_the_row_that_holds_is_the_loops(
-    key_max: int, few: int, rows: list[Row], asked: list[tuple[int, int]], known: bool, seed: int
+    key_max: int, few: int, compiled: int, rows: list[Row], asked: list[tuple[int, int]], known: bool, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "KEY_MAX", key_max)
         patch.setattr(places, "FEW", few)
+        patch.setattr(asof, "COMPILED_ROWS", compiled)
         wanted = AsOf(np.array([e for e, _ in asked], np.int64), np.array([us for _, us in asked], np.int64))
         offer(wanted, rows, seed, known=known)
         found, event_us = wanted.holding()

@@ -199,7 +199,7 @@ def test_many_events_are_swept_and_few_are_not(monkeypatch: pytest.MonkeyPatch) 
     ranges.answer_events(LAYOUT, batch, code, at_us)
     monkeypatch.setattr(ranges, "SWEPT_EVENTS", 200)
     ranges.answer_events(LAYOUT, batch, code, at_us)
-    monkeypatch.setattr(ranges, "can_sweep", lambda: False)
+    monkeypatch.setattr(ranges, "can_compile", lambda: False)
     ranges.answer_events(LAYOUT, batch, code, at_us)
     assert called == ["answer_ranges", "answer_sweep", "answer_ranges"]
 
