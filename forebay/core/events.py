@@ -90,15 +90,15 @@ class Events:
         columns = {name: Column(arrays["values", name], arrays["valid", name]) for name in names}
         return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
 
-    def lifted(self, name: str, rows: npt.NDArray[np.intp]) -> Lifted:
-        """One column with the ts and ids of its events, ready to be lifted into partials.
+    def lifted(self, names: Iterable[str], rows: npt.NDArray[np.intp]) -> dict[str, Lifted]:
+        """Columns with the ts and ids of their events, ready to be lifted into partials; each is gathered once.
 
-        Without a name: the events themselves.
+        Without a name: the events themselves, of which each has one.
         """
-        if not name:  # of the events themselves: each has one
-            return Lifted(unused("<i8", len(rows)), np.broadcast_to(np.True_, len(rows)), self.ts[rows], self.ids[rows])
-        column = self.columns[name]
-        return Lifted(column.values[rows], column.valid[rows], self.ts[rows], self.ids[rows])
+        ts, ids, count = self.ts[rows], taken(self.ids, rows), len(rows)
+        itself = Column(unused("<i8", count), np.broadcast_to(np.True_, count))
+        columns = {name: self.columns[name].take(rows) if name else itself for name in dict.fromkeys(names)}
+        return {name: Lifted(column.values, column.valid, ts, ids) for name, column in columns.items()}
 
 
 def is_unused(array: Array) -> bool:

@@ -126,7 +126,7 @@ class _Sorted:
         self.origin = int(self.ts.min())
         self.span = int(self.ts.max()) - self.origin + 2
         self.keys = (events.code[order] - first_code) * self.span + (self.ts - self.origin)
-        self.columns = {name: events.lifted(name, order) for name in (*events.columns, "")}
+        self.columns = events.lifted((*events.columns, ""), order)
         self.longest = int(np.bincount(events.code[order] - first_code).max())
         ids = events.ids[order]
         self.repeated = np.append(False, (self.keys[1:] == self.keys[:-1]) & (ids[1:] == ids[:-1]))

@@ -195,7 +195,7 @@ def test_many_events_are_swept_and_few_are_not(monkeypatch: pytest.MonkeyPatch) 
     batch, code, at_us = many(5, 200)
     called: list[str] = []
     for module, name in ((sweep, "answer_sweep"), (ranges, "answer_ranges")):
-        monkeypatch.setattr(module, name, lambda *_, name=name, bare: called.append(name))
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: called.append(name))
     ranges.answer_events(LAYOUT, batch, code, at_us)
     monkeypatch.setattr(ranges, "SWEPT_EVENTS", 200)
     ranges.answer_events(LAYOUT, batch, code, at_us)
