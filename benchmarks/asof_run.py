@@ -1,7 +1,7 @@
 """One contender of the as-of benchmark, in a process of its own so that its peak memory is its own.
 
-`python -m benchmarks.asof_run CONTENDER VIEW FILES SPINE OUT` answers ten rows first (imports, caches of files), then
-the whole spine under the clock, prints seconds, CPU seconds and peak megabytes, and writes the result.
+`python -m benchmarks.asof_run CONTENDER SERVICE FILES SPINE OUT` answers ten rows first (imports, caches of files),
+then the whole spine under the clock, prints seconds, CPU seconds and peak megabytes, and writes the result.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from benchmarks.by_hand import THREADS
 from benchmarks.training_run import WARM_UP_ROWS, peak_mb
 
 
-def main(contender: str, view: str, files: str, spine: str, out: str) -> None:
+def main(contender: str, service: str, files: str, spine: str, out: str) -> None:
     """Run one contender and print what it used."""
-    compute = by_duckdb(files) if contender == "duckdb" else by_forebay(view, contender)
+    compute = by_duckdb(files) if contender == "duckdb" else by_forebay(service, contender)
     rows = pq.read_table(spine)
     compute(rows.slice(0, WARM_UP_ROWS))
     wall, cpu = time.perf_counter(), time.process_time()
@@ -33,12 +33,12 @@ def main(contender: str, view: str, files: str, spine: str, out: str) -> None:
     pq.write_table(table, out)
 
 
-def by_forebay(view: str, clock: Any) -> Callable[[pa.Table], pa.Table]:
-    """A view's features through the client."""
+def by_forebay(service: str, clock: Any) -> Callable[[pa.Table], pa.Table]:
+    """A service's features through the client."""
     from forebay.client.feature_store import FeatureStore
 
     store = FeatureStore.connect()
-    return lambda rows: store.get_historical_features(rows, features=f"{view}@1", clock=clock).to_arrow()
+    return lambda rows: store.get_historical_features(rows, features=f"{service}@1", clock=clock).to_arrow()
 
 
 def by_duckdb(files: str) -> Callable[[pa.Table], pa.Table]:

@@ -1,21 +1,28 @@
 """Publishing beside a redis-py pipeline and beside replaying ready-made bytes, which is what the server can take.
 
 `publish_tiles` and `publish_rows` check, pack and fence, and list what is published; the other two are given the very
-blobs that they wrote, names and all, and only send them. All three write the same keys with the same EX.
+blobs that they wrote, names and all, and only send them. All three write the same keys with the same EX. Feast's
+`materialize` of the same rows joins them where a Python has it (`benchmarks.peer`).
 """
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 
 import hiredis
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import redis
 
 from benchmarks.deployment import Deployment, deployed
+from benchmarks.peer import address_of, feast_python, run_feast
 from benchmarks.purchases import INSTANT, Purchases, names
 from benchmarks.report import MORE, OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, Samples, interleaved, per_unit
@@ -30,6 +37,7 @@ START_US = day_us(HISTORY_START)
 CUT_US = START_US + 7 * DAY_US
 PIPELINE = "redis-py pipeline of SET"
 REPLAY = "replay of ready-made bytes"
+FEAST = "Feast's materialize"
 PIPELINE_COMMANDS = 2_000
 LIFETIME_S = 365 * 86_400
 RECEIVE_BYTES = 1 << 18
@@ -54,13 +62,15 @@ def run(size: Size) -> Report:
     with deployed(PUBLISHED) as deployment:
         tiles, blob_bytes = measure_tiles(deployment, size)
         rows, row_bytes = measure_rows(deployment, size)
+        others = (PIPELINE, REPLAY, *([FEAST] if feast_python() else []))
     comparisons = [
         comparison
         for what, samples in (
             (f"publish tiles ({blob_bytes:,} B each)", tiles),
             (f"publish batch rows ({row_bytes} B each)", rows),
         )
-        for other in (PIPELINE, REPLAY)
+        for other in others
+        if other in samples
         for comparison in (
             Comparison.of(what, samples, other, "per_s", "entities/s", better=MORE),
             Comparison.of(f"{what}, client CPU", samples, other, "cpu_us", "µs/entity"),
@@ -94,10 +104,36 @@ def measure_rows(deployment: Deployment, size: Size) -> tuple[Samples, int]:
     scores = {name: pa.array(rng.normal(size=size.rows)) for name in profile.outputs()}
     keys = {"user_id": names("u", np.arange(size.rows)), "event_timestamp": instants, "created_timestamp": instants}
     table = pa.table(keys | scores)
-    return _beside(deployment, lambda: publish_rows(client, namespace, profile, table, rate=0).rows, ROW, size)
+    file = deployment.settings.home / "rows.parquet"
+    pq.write_table(table, file)
+    more = {FEAST: partial(by_feast, deployment, python, file, size.rows)} if (python := feast_python()) else {}
+    return _beside(deployment, lambda: publish_rows(client, namespace, profile, table, rate=0).rows, ROW, size, more)
 
 
-def _beside(deployment: Deployment, publish: Callable[[], int], kind: str, size: Size) -> tuple[Samples, int]:
+def by_feast(deployment: Deployment, python: str, rows: Path, count: int) -> Measured:
+    """Feast's `materialize` of the same rows to the same server."""
+    server_s = deployment.redis_cpu_s()
+    with address_of(deployment.redis, free_port()) as address:
+        used = run_feast(python, "materialize", str(rows), address)
+    assert deployment.redis.dbsize() >= 2 * count, "Feast's rows are not beside Forebay's"
+    cpu_us, server_us = used["cpu_s"] / count * 1e6, (deployment.redis_cpu_s() - server_s) / count * 1e6
+    return {"per_s": count / used["wall_s"], "cpu_us": cpu_us, "both_us": cpu_us + server_us}
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def _beside(
+    deployment: Deployment,
+    publish: Callable[[], int],
+    kind: str,
+    size: Size,
+    more: Mapping[str, Contender] = MappingProxyType({}),
+) -> tuple[Samples, int]:
     client, count = deployment.redis, publish()
     written = list(client.scan_iter(f"*:{kind}", 5_000))
     assert len(written) == count, f"{count} entities were published, {len(written)} are there"
@@ -111,6 +147,7 @@ def _beside(deployment: Deployment, publish: Callable[[], int], kind: str, size:
             OURS: _both(deployment, publish),
             PIPELINE: _both(deployment, lambda: pipeline(client, written, blobs)),
             REPLAY: _both(deployment, lambda: replay(client, stream, count)),
+            **more,
         },
         size.rounds,
     )
@@ -151,12 +188,12 @@ def replay(client: redis.Redis, stream: bytes, count: int) -> int:
     connection = client.connection_pool.get_connection()
     try:
         connection.connect()
-        socket = connection._sock  # the socket that redis-py has opened, by its own rules
-        sender = threading.Thread(target=socket.sendall, args=(stream,))
+        opened = connection._sock  # the socket that redis-py has opened, by its own rules
+        sender = threading.Thread(target=opened.sendall, args=(stream,))
         sender.start()
         received = 0
         while received < count * len(OK):
-            chunk = socket.recv(RECEIVE_BYTES)
+            chunk = opened.recv(RECEIVE_BYTES)
             assert chunk.startswith((b"+", b"O", b"K", b"\r", b"\n")), chunk[:80]
             received += len(chunk)
         sender.join()

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.by_hand import THREADS
 from benchmarks.deployment import Deployment, deployed
 from benchmarks.flows import CHECKOUT
 from benchmarks.purchases import INSTANT, Purchases, names
@@ -31,6 +32,7 @@ from forebay.instants import DAY_US, day_us
 
 DUCKDB, POLARS = "DuckDB by hand", "Polars by hand"
 ALL = "forebay, with min and max"
+ONE_THREAD = "forebay, on one thread"
 START_US = day_us(HISTORY_START)
 DAYS, FIRST_SPINE_DAY = 90, 20
 AT_AN_EVENT = 20
@@ -48,6 +50,7 @@ class Size:
     rounds: int = 5
 
 
+LARGE = Size(events=20_000_000, users=1_000_000, spine=1_000_000, rounds=1)
 TINY = Size(events=5_000, users=100, spine=500, rounds=1)
 
 
@@ -60,6 +63,7 @@ def run(size: Size) -> Report:
             DUCKDB: lambda: world.measured("duckdb"),
             POLARS: lambda: world.measured("polars"),
             ALL: lambda: world.measured("everything@1"),
+            ONE_THREAD: lambda: world.measured("past@1", threads=1),
         }
         samples = interleaved(contenders, size.rounds, warm_up=False)
         world.check()
@@ -72,6 +76,10 @@ def run(size: Size) -> Report:
             (f"training set, {features}, CPU", "cpu_s", "s"),
             (f"training set, {features}, peak memory", "peak_mb", "MB"),
         )
+    ]
+    comparisons += [
+        Comparison.of(f"training set, 9 aggregates, two threads, {what}", samples, ONE_THREAD, metric, "s")
+        for what, metric in (("wall", "wall_s"), ("CPU", "cpu_s"))
     ]
     setting = f"{size.events:,} events of {size.users:,} users, {size.spine:,} rows, {len(TRAINING_WINDOWS)} windows"
     return Report("training", setting, size.rounds, comparisons)
@@ -97,11 +105,10 @@ class World:
         assert loaded[0]["rows"] == size.events, loaded
         return world
 
-    def measured(self, contender: str) -> Measured:
-        """One contender: a service of Forebay's, or `duckdb`."""
-        used: Measured = self._process(
-            "benchmarks.training_run", contender, str(self.events), str(self.spine), str(self._out(contender))
-        )
+    def measured(self, contender: str, threads: int = THREADS) -> Measured:
+        """One contender: a service of Forebay's, or `duckdb`, on so many threads of Arrow's, numba's or their own."""
+        places = [str(place) for place in (self.events, self.spine, self._out(contender))]
+        used: Measured = self._process("benchmarks.training_run", contender, *places, threads=threads)
         return used
 
     def check(self) -> None:
@@ -117,11 +124,12 @@ class World:
     def _out(self, contender: str) -> Path:
         return self.spine.with_name(f"{contender}.parquet")
 
-    def _process(self, *arguments: str) -> Any:
+    def _process(self, *arguments: str, threads: int = THREADS) -> Any:
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=CHECKOUT,
-            env=dict(self.deployment.environment),
+            env=dict(self.deployment.environment) | limits,
             capture_output=True,
             text=True,
         )
