@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import io
 import json
 import resource
@@ -33,23 +34,23 @@ entity_key_serialization_version: 3
 def repo(folder: str, rows: str, redis: str, offline: str) -> tuple[Any, list[str]]:
     """A feature store with one view of all columns of a Parquet file that are no key and no instant."""
     import pyarrow.parquet as pq
-    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
-    from feast.types import from_value_type
 
-    kinds = {"double": ValueType.DOUBLE, "int64": ValueType.INT64, "string": ValueType.STRING}
+    feast, types = importlib.import_module("feast"), importlib.import_module("feast.types")  # of another Python
+    value = feast.ValueType
+    kinds = {"double": value.DOUBLE, "int64": value.INT64, "string": value.STRING}
     schema = pq.read_schema(rows)
     names = [name for name in schema.names if name.startswith(("score_", "rate_", "count_", "plan_"))]
-    fields = [Field(name=n, dtype=from_value_type(kinds[str(schema.field(n).type)])) for n in names]
+    fields = [feast.Field(name=n, dtype=types.from_value_type(kinds[str(schema.field(n).type)])) for n in names]
     Path(folder, "feature_store.yaml").write_text(REPO.format(folder=folder, redis=redis, offline=offline))
-    store = FeatureStore(repo_path=folder)
-    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-    source = FileSource(name="rows", path=rows, timestamp_field="event_timestamp")
-    view = FeatureView(
+    store = feast.FeatureStore(repo_path=folder)
+    user = feast.Entity(name="user", join_keys=["user_id"], value_type=value.STRING)
+    source = feast.FileSource(name="rows", path=rows, timestamp_field="event_timestamp")
+    view = feast.FeatureView(
         name="view",
         entities=[user],
         ttl=datetime.timedelta(days=90),
         source=source,
-        schema=[Field(name="user_id", dtype=from_value_type(ValueType.STRING)), *fields],
+        schema=[feast.Field(name="user_id", dtype=types.from_value_type(value.STRING)), *fields],
     )
     store.apply([user, view])
     return store, names
