@@ -48,7 +48,6 @@ _APPENDER = WriterProperties(
 )
 """Small files of mostly distinct values: without dictionaries they are a quarter smaller and cost two thirds of the
 CPU. Compaction, which sees many rows at once, makes dictionaries."""
-
 _CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
 CLUSTERED_FILE_BYTES = 32 * 2**20
 """About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
