@@ -38,7 +38,7 @@ def history_asset(view: AnyView) -> AssetsDefinition:
 
     @multi_asset(specs=[described], name=f"history__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())
     def history(context: AssetExecutionContext) -> MaterializeResult:
-        from forebay.client.finished import write_history
+        from forebay.history.finished import write_history
 
         start_us, end_us = window_us(context)
         with clear_errors():

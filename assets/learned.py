@@ -27,8 +27,8 @@ def learned_asset(view: AnyView) -> AssetsDefinition:
 
     @multi_asset(specs=[described], name=f"learned__{view.asset_name}", backfill_policy=BackfillPolicy.single_run())
     def learned(context: AssetExecutionContext) -> MaterializeResult:
-        from forebay.client.learning import learn, values_of
         from forebay.deploy.registry import Registry
+        from forebay.history.learning import learn, values_of
         from forebay.settings import Settings
 
         with clear_errors(), online() as (client, _):

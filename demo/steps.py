@@ -29,7 +29,7 @@ from demo.report import Screen
 from demo.timeline import Timeline, partitions
 from feature_defs.services import arrival_delay
 from forebay import FeatureStore
-from forebay.client.responses import OnlineResponse
+from forebay.calls.responses import OnlineResponse
 from forebay.errors import ForebayError
 from forebay.instants import DAY_US, HOUR_US, instant_text, moment
 

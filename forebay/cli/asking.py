@@ -15,8 +15,8 @@ from forebay.language.types import AnyType, Int64Type
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from forebay.calls.responses import OnlineResponse
     from forebay.client.clock import Clock
-    from forebay.client.responses import OnlineResponse
 
 ROWS_SHOWN, FEATURES_BESIDE, INSTANTS_BESIDE = 40, 6, 5
 """What of a history fits a screen; `--json` prints all."""
@@ -104,7 +104,7 @@ def training_set(
     """Write the training set of a spine: each row with the features as they were at its event_timestamp."""
     from forebay.cli.printing import say
     from forebay.client.feature_store import FeatureStore
-    from forebay.client.outputs import check_out, write_out
+    from forebay.history.outputs import check_out, write_out
 
     check_out(out, "--out")
     if engine not in ENGINES:

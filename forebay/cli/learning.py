@@ -15,9 +15,9 @@ def learn(
 ) -> None:
     """Learn a view's statistical defaults from its history; they hold in serving and training within a second."""
     from forebay.cli.printing import print_json, print_table, say
-    from forebay.client.learning import learn as learn_defaults
-    from forebay.client.learning import values_of
     from forebay.deploy.registry import Registry
+    from forebay.history.learning import learn as learn_defaults
+    from forebay.history.learning import values_of
     from forebay.language.definitions import Definitions
     from forebay.offline.tables import OfflineStore
     from forebay.online.connection import connect_online

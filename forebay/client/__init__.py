@@ -1,1 +1,1 @@
-"""The Python client: online features, training sets, history."""
+"""The Python client: `FeatureStore`, what is deployed, online reads, and two versions beside each other."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forebay.client.asked import Asked, Features
+from forebay.calls.asked import Asked, Features
 from forebay.errors import ConfigError, NotDeployedError, StoreUnavailableError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.settings import Settings

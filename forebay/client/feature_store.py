@@ -13,7 +13,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from forebay.client.asked import Asked, Features
+from forebay.calls.asked import Asked, Features
 from forebay.client.clock import Clock, is_known
 from forebay.client.deployed import Deployed, Found
 from forebay.instants import instant_us
@@ -24,9 +24,9 @@ from forebay.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from forebay.client.bucketed import Written
+    from forebay.calls.responses import FeatureHistory, OnlineResponse, TrainingSet
     from forebay.client.comparison import Comparison
-    from forebay.client.responses import FeatureHistory, OnlineResponse, TrainingSet
+    from forebay.history.bucketed import Written
 
 Instant = datetime | str | int
 """An aware datetime, ISO 8601 text with an offset, or UTC microseconds."""
@@ -121,8 +121,8 @@ class FeatureStore:
         instant.
         """
         offline, asked = self._deployed.history, self._ask(features, full_feature_names)
-        from forebay.client.historical import training_set
-        from forebay.client.spine import Spine
+        from forebay.history.historical import training_set
+        from forebay.history.spine import Spine
 
         known, spine = is_known(clock), Spine.of(entity_df, asked, with_statuses=with_statuses)
         return training_set(offline, asked, spine, with_statuses=with_statuses, known=known)
@@ -151,10 +151,10 @@ class FeatureStore:
         process and each task may hold. Workers need Forebay, the store and `scratch`, a folder that all of them share.
         """
         offline, asked, known = self._deployed.history, self._ask(features, full_feature_names), is_known(clock)
-        from forebay.client.bucketed import write_training_set
         from forebay.client.memory import left_of
-        from forebay.client.outputs import check_out
-        from forebay.client.spine_rows import SpineRows
+        from forebay.history.bucketed import write_training_set
+        from forebay.history.outputs import check_out
+        from forebay.history.spine_rows import SpineRows
 
         check_out(out)
         spine, left = SpineRows(entity_df, asked, with_statuses=with_statuses), left_of(memory)
@@ -178,7 +178,7 @@ class FeatureStore:
         `end` now. `clock` is as for training sets. Columns: the entity's keys, `instant`, the features.
         """
         offline, declared = self._deployed.history, self.find(lambda known: known.view(view))
-        from forebay.client.history import feature_history
+        from forebay.history.timeline import feature_history
         from forebay.language.learned import statistics_of
 
         if statistics_of(declared) and self._deployed.follow():

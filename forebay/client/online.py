@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from forebay.client.asked import Asked
-from forebay.client.keyed import EntityRows, Keyed
-from forebay.client.responses import Behind, OnlineResponse
+from forebay.calls.asked import Asked
+from forebay.calls.keyed import EntityRows, Keyed
+from forebay.calls.responses import Behind, OnlineResponse
 from forebay.core.values import FeatureColumn
 from forebay.instants import instant_us
 from forebay.online.read import OnlineReader, ViewRead

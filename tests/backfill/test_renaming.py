@@ -20,11 +20,11 @@ import pytest
 
 from forebay import Count, CountDistinct, EventSource, Int64, Last, String, Timestamp, WindowedView
 from forebay.backfill.tiles import fold_dates
-from forebay.client.historical import answers
-from forebay.client.keyed import Keyed
-from forebay.client.spark import Cut
+from forebay.calls.keyed import Keyed
 from forebay.deploy.plan import make_plan
 from forebay.errors import DefinitionError
+from forebay.history.historical import answers
+from forebay.history.spark import Cut
 from forebay.ingest.arrow import conform, mismatches
 from forebay.ingest.batch import EventBatch
 from forebay.ingest.json import decode_json

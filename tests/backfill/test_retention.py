@@ -22,10 +22,10 @@ from forebay.backfill.batch_view import compute_batch_view
 from forebay.backfill.gaps import gap
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
-from forebay.client import archived
-from forebay.client.historical import answers
-from forebay.client.keyed import Keyed
+from forebay.calls.keyed import Keyed
 from forebay.errors import DefinitionError, RequestError
+from forebay.history import archived
+from forebay.history.historical import answers
 from forebay.ingest.batch import INSTANT, MALFORMED, DeadLetter
 from forebay.instants import DAY_US, day_text
 from forebay.language.definitions import Definitions

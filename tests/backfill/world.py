@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import redis
 
-from forebay.client.responses import status_names
+from forebay.calls.responses import status_names
 from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from forebay.client import bucketed, buckets, stored_buckets
 from forebay.client.feature_store import FeatureStore
 from forebay.core import ranges
 from forebay.errors import RequestError
+from forebay.history import bucketed, buckets, stored_buckets
 from forebay.instants import DAY_US, MINUTE_US, moment
 from forebay.offline import upkeep
 from forebay.offline.archive import RETAINED

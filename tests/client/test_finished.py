@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from deltalake import DeltaTable
 
-from forebay.client import finished
-from forebay.client.finished import write_history
 from forebay.errors import DefinitionError, RequestError
+from forebay.history import finished
+from forebay.history.finished import write_history
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from tests.client.deployed_world import FAR_FUTURE_US, World, profile
 from tests.client.test_clocks import rows

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from forebay.client import archived, historical
 from forebay.client.feature_store import FeatureStore
 from forebay.core import ranges
 from forebay.errors import RequestError, StoreError, UnknownNameError
+from forebay.history import archived, historical
 from forebay.instants import DAY_US, MINUTE_US, moment
 from forebay.settings import Settings
 from tests.client.deployed_world import DEFINITIONS, PROFILE_SCHEMA, World

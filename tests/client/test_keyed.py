@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from forebay import Entity, Int64, String
-from forebay.client.keyed import ENTITY_ROWS_MAX, EntityRows, keyed_table
+from forebay.calls.keyed import ENTITY_ROWS_MAX, EntityRows, keyed_table
 from forebay.core.identity import KEY_BYTES_MAX
 from forebay.errors import RequestError
 

@@ -37,11 +37,12 @@ from forebay import (
     WindowedView,
 )
 from forebay.backfill.publication import publish_view
-from forebay.client import deployed, learning
+from forebay.client import deployed
 from forebay.client.feature_store import FeatureStore
-from forebay.client.learning import Learned, learn, sampled, values_of
 from forebay.deploy.plan import make_plan
 from forebay.errors import DefinitionError, PlanRefusedError, RequestError, UnknownNameError
+from forebay.history import learning
+from forebay.history.learning import Learned, learn, sampled, values_of
 from forebay.instants import DAY_US
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, signature

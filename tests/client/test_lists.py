@@ -17,8 +17,8 @@ from forebay import Feature, FeatureService, FeatureStore, Float64, Int64, List,
 from forebay.backfill.batch_view import compute_batch_view
 from forebay.backfill.publication import publish_view
 from forebay.cli.printing import print_json, text
-from forebay.client.finished import write_history
 from forebay.core.identity import SLOTS
+from forebay.history.finished import write_history
 from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, moment

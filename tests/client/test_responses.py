@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from forebay import Bool, Decimal, Feature, Float64, Int64, String, Timestamp
-from forebay.client.responses import OnlineResponse, TrainingSet
+from forebay.calls.responses import OnlineResponse, TrainingSet
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status
 
 NOON = datetime(2013, 6, 1, 12, tzinfo=UTC)

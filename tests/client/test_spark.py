@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from forebay.client import bucketed, spark
 from forebay.client.feature_store import FeatureStore
 from forebay.errors import ConfigError
+from forebay.history import bucketed, spark
 from forebay.instants import DAY_US
 from tests.client.deployed_world import World
 from tests.client.test_bucketed import events, profiles, put_in_order, spine

@@ -23,9 +23,9 @@ from forebay import (
     Timestamp,
     WindowedView,
 )
-from forebay.client.asked import Asked
-from forebay.client.spine import Spine
+from forebay.calls.asked import Asked
 from forebay.errors import RequestError
+from forebay.history.spine import Spine
 from forebay.instants import instant_us
 from forebay.language.definitions import Definitions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from forebay.client.files import read_file, write_file
+from forebay.calls.files import read_file, write_file
 from forebay.errors import RequestError
 
 TABLE = pa.table({"user": ["ann", None], "count": [1, 2]})

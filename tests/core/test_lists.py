@@ -36,8 +36,8 @@ from forebay import (
     Vector,
     WindowedView,
 )
-from forebay.client.files import write_file
-from forebay.client.tables import to_frame
+from forebay.calls.files import write_file
+from forebay.calls.tables import to_frame
 from forebay.core.events import Column
 from forebay.core.lists import objects
 from forebay.core.rows import Rows, stored

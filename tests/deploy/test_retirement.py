@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 
 from forebay.backfill.publication import publish_view
-from forebay.client.finished import write_history
 from forebay.core.identity import SLOTS
 from forebay.deploy import removal
 from forebay.deploy.removal import remove_online, remove_tables
 from forebay.deploy.retirement import SILENT_US, Retired, Retirement, plan_retirement, retire
 from forebay.errors import FencedError, PlanRefusedError, RequestError, UnknownNameError
+from forebay.history.finished import write_history
 from forebay.instants import DAY_US
 from forebay.online.keys import Keys
 from forebay.online.lease import Lease

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from forebay.client import archived, bucketed, known_sessions
+from forebay.history import archived, bucketed, known_sessions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, moment
 from tests.sessions.world import GAP_US, PAGES, START, VISITORS, Visit, World, at, service, some_visits, visit
 

@@ -34,7 +34,7 @@ from forebay import (
     Timestamp,
     WindowedView,
 )
-from forebay.client.responses import status_names
+from forebay.calls.responses import status_names
 from forebay.core.identity import entity_key
 from forebay.ingest.arrow import conform
 from forebay.ingest.batch import EventBatch

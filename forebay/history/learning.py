@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forebay.client.finished import entities_of
-from forebay.client.historical import answers
-from forebay.client.keyed import Keyed
+from forebay.calls.keyed import Keyed
 from forebay.core.values import Status
 from forebay.errors import RequestError
+from forebay.history.finished import entities_of
+from forebay.history.historical import answers
 from forebay.instants import DAY_US, floor_us
 from forebay.language.learned import statistics_of
 from forebay.language.statistics import Statistic

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forebay.client.asked import Asked
-from forebay.client.files import check_file
-from forebay.client.spine import WHERE, Spine, to_table
+from forebay.calls.asked import Asked
+from forebay.calls.files import check_file
 from forebay.errors import RequestError
+from forebay.history.spine import WHERE, Spine, to_table
 
 
 class SpineRows:

@@ -4,11 +4,11 @@
     archive   →  buckets by entity  ─┴→  answers of each bucket  →  files by range of rows  →  rows in the spine's order
 
 Each arrow is one pass: the spine is read twice, the archive once per entity kind and source, however many buckets there
-are. A bucket is answered by the functions that answer a whole training set (`forebay.client.historical`), so its values
-are the same (ADR 0110).
+are. A bucket is answered by the functions that answer a whole training set (`forebay.history.historical`), so its
+values are the same (ADR 0110).
 
 May live here: the passes, and what each may hold of the memory that is left. Invariants: as those of
-`forebay.client.historical`; in the end nothing is left of what was spilled (to a folder where TMPDIR says).
+`forebay.history.historical`; in the end nothing is left of what was spilled (to a folder where TMPDIR says).
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.answers import table_of
-from forebay.client.asked import Asked
-from forebay.client.buckets import (
+from forebay.calls.asked import Asked
+from forebay.calls.responses import STATUS_SUFFIX
+from forebay.core.values import FeatureColumn
+from forebay.errors import RequestError
+from forebay.history.answers import table_of
+from forebay.history.buckets import (
     ROW,
     SPINE_SCHEMA,
     SpineBuckets,
@@ -35,14 +38,11 @@ from forebay.client.buckets import (
     buckets_needed,
     piece_rows,
 )
-from forebay.client.historical import answered_once
-from forebay.client.outputs import write_out
-from forebay.client.responses import STATUS_SUFFIX
-from forebay.client.spark import spark_session
-from forebay.client.spine_rows import SpineRows
-from forebay.client.stored_buckets import Stored, StoredBuckets
-from forebay.core.values import FeatureColumn
-from forebay.errors import RequestError
+from forebay.history.historical import answered_once
+from forebay.history.outputs import write_out
+from forebay.history.spark import spark_session
+from forebay.history.spine_rows import SpineRows
+from forebay.history.stored_buckets import Stored, StoredBuckets
 from forebay.language.view import AnyView, WindowedView
 from forebay.offline.spill import FILES_MAX, Spill
 from forebay.offline.tables import OfflineStore
@@ -152,7 +152,7 @@ class _Passes:
 
     def answer_on(self, session: Any, view: AnyView) -> Results:
         """As `answer`, on Spark."""
-        from forebay.client.spark import Cut, Lying, Shard, SparkResults, answered_by_spark
+        from forebay.history.spark import Cut, Lying, Shard, SparkResults, answered_by_spark
 
         mine, names, known = self.buckets[view.entity.name], tuple(self.asked.names[view.key]), self.stored.known
         url, cuts = self.stored.store.location.url, []

@@ -15,17 +15,17 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from forebay.client.archived import Reader, read_events, read_unsessionized, reader_of
-from forebay.client.asked import Asked
-from forebay.client.effective import answer_rows
-from forebay.client.keyed import Keyed
-from forebay.client.known_sessions import answer_known_sessions
-from forebay.client.responses import STATUS_SUFFIX, TrainingSet, status_array
-from forebay.client.spine import Spine
+from forebay.calls.asked import Asked
+from forebay.calls.keyed import Keyed
+from forebay.calls.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.core.known import answer_known
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
 from forebay.core.values import FeatureColumn
+from forebay.history.archived import Reader, read_events, read_unsessionized, reader_of
+from forebay.history.effective import answer_rows
+from forebay.history.known_sessions import answer_known_sessions
+from forebay.history.spine import Spine
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.tables import OfflineStore
 

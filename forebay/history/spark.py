@@ -1,4 +1,4 @@
-"""A training set on Spark: the buckets of `forebay.client.bucketed`, answered by as many machines as there are.
+"""A training set on Spark: the buckets of `forebay.history.bucketed`, answered by as many machines as there are.
 
     spine (driver)  →  shard, rows   ─┐
     files (tasks)   →  shard, rows   ─┴→  shuffle by shard  →  applyInArrow: answers  →  files by range  →  driver
@@ -29,14 +29,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from forebay.client.answers import table_of
-from forebay.client.buckets import KEY, ROW, SPINE_SCHEMA, SpineBuckets
-from forebay.client.historical import answered_once
-from forebay.client.keyed import Keyed
-from forebay.client.stored_buckets import Stored, answer_shard
+from forebay.calls.keyed import Keyed
 from forebay.core.identity import buckets_of, entity_keys
 from forebay.core.values import FeatureColumn
 from forebay.errors import ConfigError
+from forebay.history.answers import table_of
+from forebay.history.buckets import KEY, ROW, SPINE_SCHEMA, SpineBuckets
+from forebay.history.historical import answered_once
+from forebay.history.stored_buckets import Stored, answer_shard
 from forebay.language.view import AnyView
 from forebay.offline.clustering import Clustering
 from forebay.offline.lake_table import LakeTable

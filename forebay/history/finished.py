@@ -22,15 +22,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.client.historical import answers
-from forebay.client.keyed import Keyed
-from forebay.client.responses import status_array
+from forebay.calls.keyed import Keyed
+from forebay.calls.responses import status_array
 from forebay.core.identity import entity_keys
 from forebay.core.layout import Layout
 from forebay.core.lists import is_list, list_texts
 from forebay.core.lookup import KeyLookup
 from forebay.core.values import FeatureColumn, Status
 from forebay.errors import RequestError
+from forebay.history.historical import answers
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, instant_text

@@ -21,16 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.archived import read_events, read_unsessionized, reader_of
-from forebay.client.effective import effective_instants
-from forebay.client.historical import answers
-from forebay.client.keyed import Keyed
-from forebay.client.responses import STATUS_SUFFIX, FeatureHistory, status_array
-from forebay.client.tables import INSTANT
+from forebay.calls.keyed import Keyed
+from forebay.calls.responses import STATUS_SUFFIX, FeatureHistory, status_array
+from forebay.calls.tables import INSTANT
 from forebay.core.identity import KEY_BYTES_MAX, entity_key
 from forebay.core.layout import Layout
 from forebay.core.values import arrow_type
 from forebay.errors import RequestError
+from forebay.history.archived import read_events, read_unsessionized, reader_of
+from forebay.history.effective import effective_instants
+from forebay.history.historical import answers
 from forebay.instants import day_us, duration_us, instant_text
 from forebay.language.view import AnyView, BatchView
 from forebay.offline.tables import OfflineStore

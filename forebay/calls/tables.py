@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.client.files import read_file
+from forebay.calls.files import read_file
 from forebay.core.lists import is_list
 from forebay.errors import ConfigError, RequestError
 from forebay.instants import EARLIEST_US, LATEST_US, MILLISECOND_US, SECOND_US, instant_us

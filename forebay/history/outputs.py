@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from forebay.client.files import FILE_KINDS, plain, write_pieces
+from forebay.calls.files import FILE_KINDS, plain, write_pieces
 from forebay.errors import RequestError
 
 

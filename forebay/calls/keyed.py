@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.client.tables import is_text, to_arrow
+from forebay.calls.tables import is_text, to_arrow
 from forebay.core.identity import KEY_BYTES_MAX, entity_key, entity_keys
 from forebay.errors import RequestError, suggestion
 from forebay.language.entity import Entity

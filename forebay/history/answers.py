@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.buckets import ROW
-from forebay.client.responses import STATUS_SUFFIX, status_array
+from forebay.calls.responses import STATUS_SUFFIX, status_array
 from forebay.core.values import FeatureColumn
+from forebay.history.buckets import ROW
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,8 +1,8 @@
 """What is stored, cut into the buckets of a spine, and the answers to the rows of one bucket.
 
 May live here: which columns and rows of which tables are spilled, and handing a bucket to the functions that answer any
-rows (`forebay.core`, `forebay.client.effective`). Invariant: a table is read once per entity kind, and what was spilled
-of it goes before the next one is read.
+rows (`forebay.core`, `forebay.history.effective`). Invariant: a table is read once per entity kind, and what was
+spilled of it goes before the next one is read.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.client.archived import PIECE_ROWS, Reader, first_counted, selected
-from forebay.client.asked import Asked
-from forebay.client.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
-from forebay.client.effective import answer_stored
-from forebay.client.historical import answer_windowed
-from forebay.client.keyed import Keyed
+from forebay.calls.asked import Asked
+from forebay.calls.keyed import Keyed
 from forebay.core.events import Events
 from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
 from forebay.core.values import FeatureColumn
+from forebay.history.archived import PIECE_ROWS, Reader, first_counted, selected
+from forebay.history.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
+from forebay.history.effective import answer_stored
+from forebay.history.historical import answer_windowed
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.language.view import AnyView, BatchView, WindowedView

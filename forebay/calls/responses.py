@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.tables import to_frame
+from forebay.calls.tables import to_frame
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
 from forebay.instants import SECOND_US, moment
 from forebay.language.types import AnyType

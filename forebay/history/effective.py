@@ -19,13 +19,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.client.archived import LOOKED_UP_MAX
-from forebay.client.keyed import Keyed
+from forebay.calls.keyed import Keyed
 from forebay.core.asof import AsOf
 from forebay.core.events import Column
 from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP, finish_rows, finish_texts, stored
 from forebay.core.values import FeatureColumn
+from forebay.history.archived import LOOKED_UP_MAX
 from forebay.ingest.batch import INSTANT
 from forebay.language.types import FeatureType, StringType
 from forebay.language.view import BatchView

@@ -11,10 +11,10 @@ from itertools import chain
 
 import pyarrow as pa
 
-from forebay.client.buckets import in_pieces
 from forebay.core.events import Events
 from forebay.core.layout import Layout
 from forebay.core.lookup import KeyLookup
+from forebay.history.buckets import in_pieces
 from forebay.ingest.select import Selector
 from forebay.ingest.sessions import Sessionizer, rule_of
 from forebay.language.view import WindowedView

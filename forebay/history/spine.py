@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.asked import Asked
-from forebay.client.keyed import Keyed, key_column, keyed_table
-from forebay.client.responses import STATUS_SUFFIX
-from forebay.client.tables import to_arrow, to_instants
+from forebay.calls.asked import Asked
+from forebay.calls.keyed import Keyed, key_column, keyed_table
+from forebay.calls.responses import STATUS_SUFFIX
+from forebay.calls.tables import to_arrow, to_instants
 from forebay.errors import RequestError, suggestion
 from forebay.language.types import Int64Type
 

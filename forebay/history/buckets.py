@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.client.keyed import Keyed
+from forebay.calls.keyed import Keyed
 from forebay.core.identity import crc32_of, cut, entity_keys
 from forebay.language.entity import Entity
 from forebay.language.types import AnyType, StringType
