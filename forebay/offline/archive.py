@@ -27,8 +27,9 @@ from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, e
 from forebay.instants import DAY_US, SECOND_US, day_text, duration_text, instant_text
 from forebay.language.source import EventSource
 from forebay.offline.clustering import Clustering, Hashes
+from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, in_order
-from forebay.offline.lake_table import Commit, LakeTable, Position, between_dates, shares_of
+from forebay.offline.lake_table import LakeTable, between_dates, shares_of
 from forebay.offline.location import Location
 from forebay.offline.shards import Shards
 

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from forebay.ingest.batch import FUTURE, INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
 from forebay.offline.archive import FLOW, FLOWS
+from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 
 SCHEMA = pa.schema(

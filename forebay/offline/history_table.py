@@ -17,8 +17,9 @@ from forebay.ingest.batch import INSTANT
 from forebay.instants import day_text
 from forebay.language.view import AnyView
 from forebay.offline.archive import dates_of
+from forebay.offline.commit import Commit
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import Commit, LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable, between_dates
 from forebay.offline.location import Location
 
 ENTITY, FEATURE, VALUE, VALUE_TEXT, STATUS = "entity", "feature", "value", "value_text", "status"

@@ -15,18 +15,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import tenacity
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from forebay.errors import FencedError, StoreError
 from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, Hashes, dataset_of, near
+from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.offline.delta_log import read_transactions
 from forebay.offline.known_positions import KnownPositions
@@ -53,21 +54,6 @@ CLUSTERED_FILE_BYTES = 32 * 2**20
 """About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
-
-Position = Callable[[str], "int | None"]
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Rows (a table, or a reader that is read once) and the positions that they bring the table to."""
-
-    rows: Any
-    positions: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def properties(self) -> CommitProperties:
-        """As deltalake wants it."""
-        return CommitProperties(app_transactions=[Transaction(app, to) for app, to in self.positions.items()])
 
 
 class LakeTable:
@@ -216,7 +202,10 @@ class LakeTable:
         """Remove the rows that a SQL predicate is true for, atomically with positions."""
 
         def write(table: DeltaTable) -> None:
+            version = table.version()
             table.delete(predicate, commit_properties=Commit(None, positions).properties)
+            if table.version() == version:  # no row met it, so deltalake commits nothing
+                self._write(table, Commit(self.schema.empty_table(), positions), mode="append")
 
         self._commit(write)
 

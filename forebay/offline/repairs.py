@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from forebay.ingest.batch import INSTANT
 from forebay.instants import day_text
+from forebay.offline.commit import Commit
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 
 SCHEMA = pa.schema(

@@ -30,9 +30,10 @@ from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.instants import day_text
 from forebay.language.source import EventSource
 from forebay.offline.archive import LOAD, REVIVED, SOURCE_PARTITION, Archive
+from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE
 from forebay.offline.dead_letters import DeadLetters, Kept
-from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 
 SCHEMA = pa.schema(

@@ -24,8 +24,9 @@ from forebay.instants import DAY_US, day_text, instant_text, moment
 from forebay.language.types import FeatureType, VectorType
 from forebay.language.view import BatchView
 from forebay.offline.archive import RETAINED, dates_of
+from forebay.offline.commit import Commit
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import Commit, LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable, between_dates
 from forebay.offline.location import Location
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from forebay.errors import StoreUnavailableError
-from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.commit import Commit
+from forebay.offline.lake_table import LakeTable
 from forebay.online import bulk
 from forebay.online.wire import Wire
 

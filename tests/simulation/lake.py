@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.commit import Commit, Position
+from forebay.offline.lake_table import LakeTable
 
 _DATES = re.compile(r"date >= '(\S+)' AND date <= '(\S+)'")
 

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 import pytest
 
 from forebay.errors import FencedError
-from forebay.offline.lake_table import Commit, LakeTable, between_dates
+from forebay.offline.commit import Commit
+from forebay.offline.lake_table import LakeTable, between_dates
 from forebay.offline.location import Location
 from tests.simulation.lake import MemoryLake
 

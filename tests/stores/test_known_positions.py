@@ -9,7 +9,8 @@ import pytest
 from deltalake import DeltaTable
 
 from forebay.offline import known_positions
-from forebay.offline.lake_table import Commit, LakeTable, Position
+from forebay.offline.commit import Commit, Position
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import SOURCE
 

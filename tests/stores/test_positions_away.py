@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from forebay.errors import StoreUnavailableError
-from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.commit import Commit
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
 from tests.infra.seaweedfs import SeaweedFs
 

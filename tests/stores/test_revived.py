@@ -13,7 +13,7 @@ from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, DeadLetter
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
 from forebay.offline import revived
-from forebay.offline.lake_table import Commit
+from forebay.offline.commit import Commit
 from forebay.offline.revived import Judge, Outcome
 from forebay.offline.tables import OfflineStore
 from tests.stores.conftest import Killed

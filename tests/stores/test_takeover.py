@@ -12,7 +12,8 @@ from deltalake import DeltaTable
 from forebay.errors import FencedError
 from forebay.ingest.batch import FUTURE, DeadLetter
 from forebay.offline.archive import Archive
-from forebay.offline.lake_table import Commit, LakeTable
+from forebay.offline.commit import Commit
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.keys import Keys
