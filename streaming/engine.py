@@ -16,7 +16,7 @@ from streaming.parts import Parts
 
 EPOCH = timedelta(hours=1)
 """Bytewax asks its parts for snapshots once an epoch, and ours are empty; but at the end of an epoch the readers of all
-workers wait for the slowest writer, and meanwhile they spin (docs/adr/0098).
+workers wait for the slowest writer, and meanwhile they spin (docs/adr/0109).
 """
 
 
