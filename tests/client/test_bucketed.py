@@ -168,7 +168,7 @@ def test_what_needs_events_that_were_removed_is_refused_as_in_memory(
     table = OfflineStore(offline_url).archive(events_source).table
     table.remove("date < '1970-01-01'", {RETAINED: MIDNIGHT_US})
     asked: dict[str, Any] = {"features": ["everything@1:Sum_wide_24h"]}
-    with pytest.raises(RequestError, match="View 'everything@1' needs all events of source 'events', whose archive") as expected:
+    with pytest.raises(RequestError, match="View 'everything@1' needs all events of source 'events'") as expected:
         store.get_historical_features(spine(20), **asked)
     with pytest.raises(RequestError, match=re.escape(str(expected.value))):
         store.write_historical_features(spine(20), out=tmp_path / "set.parquet", memory="10GB", **asked)
