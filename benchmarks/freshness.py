@@ -34,7 +34,7 @@ RATES = (1_000, 20_000)
 PAUSE_S = 0.013
 """No multiple of how often a reader looks."""
 LOOK_S = 0.0005
-WAIT_S = 60.0
+WAIT_S = 600.0
 MODULES = "streaming.run, streaming.begun, bytewax._bytewax, deltalake, pyarrow.parquet, pyarrow.dataset"
 
 
