@@ -77,7 +77,7 @@ def test_old_events_and_their_tiles_go_and_every_answer_stays(any_world: World) 
     streamed(world)
     positions, at_us = store.archive(KEPT).positions(), day(40, 2)
     store.repairs().append([("sales", day_text(day(3)), "late"), ("sales", day_text(day(33)), "late")], day(40))
-    letters = [DeadLetter("sales", "0", 10_000 + n, MALFORMED, "", b"{") for n in range(2)]
+    letters = [DeadLetter("sales", "0", 10_000 + n, MALFORMED, "", b"{", 1) for n in range(2)]
     store.dead_letters().append(letters[:1], day(5))
     store.dead_letters().append(letters[1:], day(39))
     before = {at: trained(store, at) for at in (day(28, 3), day(35), at_us)}
