@@ -72,7 +72,7 @@ def compare(world: World, at_us: int) -> None:
     table = training.to_arrow()
     assert online.instant_us == at_us
     for name, values in online.to_dict().items():
-        if "real" in name:
+        if "real" in name or name.startswith("Decayed"):
             continue  # sums of floats differ by their order, as the law allows; tests/laws bounds by how much
         assert table[name].to_pylist() == values, name
     for name in training.feature_names:
