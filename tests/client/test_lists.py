@@ -108,7 +108,7 @@ def test_online_values_are_those_of_the_training_set(store: FeatureStore, settin
     training = store.get_historical_features(spine, features="lists@1")
     assert training.to_arrow().select(NAMES) == online.to_arrow().select(NAMES)
     table = TrainingTable(OfflineStore(settings).location, service)
-    store.write_historical_features(spine, features="lists@1", out=table.claimed())
+    store.write_historical_features(spine, features="lists@1", out=table.claimed(), memory="10GB")
     kept = table.read()
     assert [kept[name].to_pylist() for name in NAMES] == [training.to_arrow()[name].to_pylist() for name in NAMES]
 
