@@ -86,7 +86,8 @@ class Walk:
     ) -> None:
         self._end()
         self._shell.communicate()
-        for online in self.folder.glob("*/online"):
+        homes = [folder for folder in self.folder.glob("*/online") if not folder.parent.is_symlink()]
+        for online in homes:  # the package itself is linked here, and has a folder of that name
             stop_embedded(Settings(online.parent, "embedded", str(online.parent / "offline")))
 
     def through(self, page: Path) -> None:
