@@ -29,9 +29,10 @@ from forebay.language.source import EventSource
 from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, in_order
-from forebay.offline.lake_table import LakeTable, between_dates, shares_of
+from forebay.offline.lake_table import LakeTable, shares_of
 from forebay.offline.location import Location
 from forebay.offline.shards import Shards
+from forebay.offline.stored_table import between_dates
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
 WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"

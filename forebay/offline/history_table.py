@@ -19,8 +19,9 @@ from forebay.language.view import AnyView
 from forebay.offline.archive import dates_of
 from forebay.offline.commit import Commit
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
+from forebay.offline.stored_table import between_dates
 
 ENTITY, FEATURE, VALUE, VALUE_TEXT, STATUS = "entity", "feature", "value", "value_text", "status"
 EVENT_TIMESTAMP, COMPUTED_AT, CREATED_TIMESTAMP = "event_timestamp", "computed_at", "created_timestamp"

@@ -26,8 +26,9 @@ from forebay.language.view import BatchView
 from forebay.offline.archive import RETAINED, dates_of
 from forebay.offline.commit import Commit
 from forebay.offline.data_files import DATE
-from forebay.offline.lake_table import LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
+from forebay.offline.stored_table import between_dates
 
 EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION_START = "event_timestamp", "created_timestamp", "partition_start"
 SUPERSEDED_TIMESTAMP = "superseded_timestamp"

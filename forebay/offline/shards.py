@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 
 from forebay.core.identity import cut
 from forebay.offline.clustering import Clustering
-from forebay.offline.lake_table import CLUSTERED_GROUP_ROWS, LakeTable, between_dates
+from forebay.offline.lake_table import CLUSTERED_GROUP_ROWS, LakeTable
+from forebay.offline.stored_table import between_dates
 
 Ints = npt.NDArray[np.int64]
 

@@ -28,8 +28,9 @@ from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, day_text, instant_text
 from forebay.language.view import WindowedView
 from forebay.offline.commit import Commit, Position
-from forebay.offline.lake_table import LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
+from forebay.offline.stored_table import between_dates
 from forebay.offline.tiles_columns import EVENTS, HOP_US, NEWEST, START, from_table, tiles_schema, to_table
 
 FOLD, SEEN, SINCE = "fold/", "seen/", "since/"

@@ -10,8 +10,9 @@ import pytest
 
 from forebay.errors import FencedError
 from forebay.offline.commit import Commit
-from forebay.offline.lake_table import LakeTable, between_dates
+from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
+from forebay.offline.stored_table import between_dates
 from tests.simulation.lake import MemoryLake
 
 SCHEMA = pa.schema([("n", pa.int64()), ("date", pa.string())])
