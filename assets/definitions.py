@@ -15,6 +15,7 @@ from assets.comparison import comparison_checks
 from assets.deployment import declared
 from assets.history import history_asset
 from assets.learned import learned_asset
+from assets.maintenance import maintain_job, maintain_schedule, maintained_asset
 from assets.online import online_asset
 from assets.retirement import retired_asset
 from assets.schedules import refresh_schedule
@@ -42,10 +43,12 @@ def make_definitions(deployed: language.Definitions) -> Definitions:
             *(history_asset(view) for view in deployed.views.values() if view.history is not None),
             *chain.from_iterable((training_asset(s), service_spec(s)) for s in deployed.services.values()),
             *(learned_asset(view) for view in deployed.views.values() if statistics_of(view)),
+            maintained_asset(deployed),
             retired_asset(),
         ],
         asset_checks=comparison_checks(deployed.views.values()),
-        schedules=[schedule for schedule in schedules if schedule is not None],
+        jobs=[maintain_job],
+        schedules=[maintain_schedule, *(schedule for schedule in schedules if schedule is not None)],
         # One process per run: each step of its own would spend seconds on importing Dagster again.
         executor=in_process_executor,
     )

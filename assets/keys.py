@@ -4,6 +4,7 @@ stream/<source>  →  events/<source>  →  tiles/<view>_v<n>     →  online/<v
                     table/<source>   →  features/<view>_v<n>  →  online/<view>_v<n>
 events/<source>  →  sessions/<name>  →  tiles/…, as far as a view is of sessions
                     events/…, features/…                      →  training/<service>_v<n>, history/<view>_v<n>
+events/…, tiles/…, features/…, history/…                      →  maintained/<table>
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def learned_key(view: AnyView) -> AssetKey:
 def retired_key() -> AssetKey:
     """What removes views that are deployed no more."""
     return AssetKey(["retired"])
+
+
+def maintained_key(table: str) -> AssetKey:
+    """The maintenance of a table of the offline store, by its path with the asset's name of its view."""
+    return AssetKey(["maintained", *table.split("/")])
 
 
 def training_key(service: FeatureService) -> AssetKey:

@@ -14,7 +14,7 @@ can read it for a week.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forebay.errors import StoreError
@@ -40,7 +40,7 @@ SMALL_BYTES, SMALL_FILES = 32 * 2**20, 8
 @dataclass(frozen=True)
 class Kept:
     """What upkeep did to a table (or would do): dates put in order, dates compacted, dates left because writers came in
-    between, files before and after, and files of garbage removed.
+    between, files and their bytes before and after, and files of garbage removed.
     """
 
     table: str
@@ -49,6 +49,8 @@ class Kept:
     busy: tuple[str, ...]
     files_before: int
     files_after: int
+    bytes_before: int
+    bytes_after: int
     removed: int
 
 
@@ -75,7 +77,7 @@ def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[Lake
 def keep_up(table: LakeTable, by: Clustering | None, *, hours: int = VACUUM_HOURS, dry_run: bool = False) -> Kept:
     """Put a table in order; with `dry_run` only say what would be done."""
     sizes = table.file_sizes()
-    before = sum(map(len, sizes.values()))
+    before, bytes_before = _counted(sizes)
     loose = table.unordered(by)
     unordered = [date for date in loose if sum(sizes.get(date, ())) <= DATE_BYTES_MAX] if by else []
     crowded = [date for date in loose if _is_crowded(sizes.get(date, ())) and date not in unordered]
@@ -86,9 +88,15 @@ def keep_up(table: LakeTable, by: Clustering | None, *, hours: int = VACUUM_HOUR
             table.compact()
         table.checkpoint()
     removed = table.vacuum(hours, dry_run=dry_run)
-    after = before if dry_run else sum(map(len, table.file_sizes().values()))
+    after, bytes_after = (before, bytes_before) if dry_run else _counted(table.file_sizes())
     ordered = tuple(date for date in unordered if date not in busy)
-    return Kept(table.path, ordered, len(crowded), tuple(busy), before, after, removed)
+    files = before, after, bytes_before, bytes_after
+    return Kept(table.path, ordered, len(crowded), tuple(busy), *files, removed)
+
+
+def _counted(sizes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """How many files, and their bytes."""
+    return sum(map(len, sizes.values())), sum(map(sum, sizes.values()))
 
 
 def _put_in_order(table: LakeTable, date: str, by: Clustering) -> bool:

@@ -149,7 +149,7 @@ def test_a_tick_is_skipped_while_its_table_is_missing(defs: dg.Definitions, home
 
 def test_a_view_without_refresh_has_no_schedule(defs: dg.Definitions) -> None:
     names = {schedule.name for schedule in defs.schedules or []}
-    assert names == {"refresh_user_sales_v1", "refresh_user_tier_v1", "refresh_user_spending_v1"}
+    assert names == {"refresh_user_sales_v1", "refresh_user_tier_v1", "refresh_user_spending_v1", "maintain"}
 
 
 def test_a_source_without_a_stream_is_an_archive_alone() -> None:
