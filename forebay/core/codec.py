@@ -33,20 +33,23 @@ HEADER = np.dtype(
 
 def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int, cut_us: int = NO_CUT) -> list[bytes]:
     """One blob per entity, in the order of their codes; an entity without tiles gets a header alone."""
-    columns = pack_columns(layout, tiles, entities, kind=kind, commit=commit, cut_us=cut_us)
+    columns = pack_columns(layout, tiles, newest_of(tiles, entities), kind=kind, commit=commit, cut_us=cut_us)
     blobs: list[bytes] = pc.binary_join_element_wise(*columns, b"").to_pylist()
     return blobs
 
 
 def pack_columns(
-    layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int, cut_us: int = NO_CUT
+    layout: Layout, tiles: Tiles, newest: npt.NDArray[np.int64], *, kind: int, commit: int, cut_us: int = NO_CUT
 ) -> tuple[pa.BinaryArray, pa.BinaryArray]:
-    """The blobs of `pack` as Arrow columns, of headers and of what is behind them; records stay where they are."""
-    headers = np.zeros(entities, HEADER)
+    """The blobs of `pack` as Arrow columns, of headers and of what is behind them; records stay where they are.
+
+    `newest` is that of each entity.
+    """
+    headers = np.zeros(len(newest), HEADER)
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
-    headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest_of(tiles, entities)
-    heads = _binaries(headers.view(np.uint8).data, np.arange(entities + 1) * HEADER.itemsize)
-    return heads, _bodies(layout, tiles, entities)
+    headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest
+    heads = _binaries(headers.view(np.uint8).data, np.arange(len(newest) + 1) * HEADER.itemsize)
+    return heads, _bodies(layout, tiles, len(newest))
 
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:

@@ -20,6 +20,11 @@ def gathered(records: Records, rows: npt.NDArray[Any]) -> Records:
     return records.take(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows)
 
 
+def leading(records: Records, fields: np.dtype[Any]) -> Records:
+    """The first fields of records, side by side: one pass over what is not in the cache, whatever is then asked."""
+    return records.getfield(np.dtype((np.void, fields.itemsize))).copy().view(fields)
+
+
 def joined(parts: Sequence[Records]) -> Records:
     """The records of at least one part, one after another; all are of one layout."""
     return np.concatenate([_bytes(part) for part in parts]).view(parts[0].dtype)

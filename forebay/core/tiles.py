@@ -20,14 +20,15 @@ import numpy.typing as npt
 from forebay.algebra.partials import Fields, Partial, Starts
 from forebay.algebra.ragged import Ragged
 from forebay.core.events import Events
-from forebay.core.layout import PENDING, Layout
-from forebay.core.records import copied, gathered, joined, put
+from forebay.core.layout import HEAD, PENDING, Layout
+from forebay.core.records import copied, gathered, joined, leading, put
 
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
 Cells = Mapping[str, Ragged]
 """What tiles hold of no fixed size, by the name of the partial."""
 NO_CELLS: Cells = {}
+_HEAD = np.dtype(list(HEAD))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,10 @@ class Tiles:
     def recoded(self, code: Ints) -> Tiles:
         """The same tiles, whose entities are numbered otherwise."""
         return Tiles(code, self.records, self.cells)
+
+    def heads(self) -> Tiles:
+        """The same tiles without what they hold: where they start, their rings, how many events and the newest."""
+        return Tiles(self.code, leading(self.records, _HEAD))
 
     @staticmethod
     def empty(layout: Layout) -> Tiles:

@@ -100,12 +100,13 @@ def publish_rows(
     slots, chosen = slots_of(rows.keys), newest(rows)
     order = np.lexsort((rows.event_us[chosen], slots))
     entities, slots, chosen = [rows.keys[place] for place in order.tolist()], slots[order], chosen[order]
+    names = pa.array(entities, pa.string())
     with Publication(client, namespace, view.key, rate=rate) as publication:
         deleted = publication.begin(entities, slots)
         setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
             setting.commands(
-                entities[some],
+                names[some],
                 slots[some],
                 (pa.array(pack_rows(view, rows, chosen[some]), pa.binary()),),
                 rows.event_us[chosen[some]],
@@ -122,6 +123,7 @@ class _Chosen:
 
     entities: list[str]
     slots: Ints
+    newest_us: Ints
     tiles: Tiles
     rows: Ints
     edges: Ints
@@ -129,31 +131,33 @@ class _Chosen:
     @classmethod
     def of(cls, layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> _Chosen:
         """The tiles that a window can need at or after the cut, checked."""
-        rows = np.flatnonzero(needed(layout, tiles, cut_us))
-        _check_tiles(layout, keys, tiles, rows, cut_us)
-        code = tiles.code[rows]
+        heads = tiles.heads()
+        rows = np.flatnonzero(needed(layout, heads, cut_us))
+        heads = heads.take(rows)
+        _check_tiles(layout, keys, heads, cut_us)
+        code, latest = heads.code, heads.records["newest"]
         if (np.diff(code) < 0).any():
             order = np.argsort(code, kind="stable")
-            rows, code = rows[order], code[order]
+            rows, code, latest = rows[order], code[order], latest[order]
         begins = group_starts(code) if len(code) else np.empty(0, np.int64)
         entities = [keys[place] for place in code[begins].tolist()]
         slots = slots_of(entities)
-        latest = np.maximum.reduceat(tiles.records["newest"][rows], begins) if len(rows) else begins
-        order = np.lexsort((latest, slots))
+        newest_us = np.maximum.reduceat(latest, begins) if len(rows) else begins
+        order = np.lexsort((newest_us, slots))
         counts = np.diff(np.append(begins, len(rows)))[order]
         edges = np.concatenate(([0], np.cumsum(counts)))
         entities = [entities[place] for place in order.tolist()]
-        return cls(entities, slots[order], tiles, rows[spread(begins[order], counts)], edges)
+        return cls(entities, slots[order], newest_us[order], tiles, rows[spread(begins[order], counts)], edges)
 
     def tiles_of(self, some: slice) -> Tiles:
         """The tiles of some entities, which are numbered from 0."""
-        first, last = self.edges[some.start], self.edges[min(some.stop, len(self.entities))]
         counts = np.diff(self.edges[some.start : some.stop + 1])
-        return self.tiles.take(self.rows[first:last]).recoded(np.repeat(np.arange(len(counts)), counts))
+        rows = self.rows[self.edges[some.start] : self.edges[some.start] + counts.sum()]
+        return self.tiles.take(rows).recoded(np.repeat(np.arange(len(counts)), counts))
 
 
-def _check_tiles(layout: Layout, keys: Sequence[str], tiles: Tiles, rows: Ints, cut_us: int) -> None:
-    """`rows` are the tiles that a window can need: all that are pending or not before the cut are among them."""
+def _check_tiles(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> None:
+    """`tiles` are those that a window can need: all that are pending or not before the cut are among them."""
     view, hop_us = layout.view.key, layout.hops_us[-1]
     if cut_us % hop_us:
         raise RequestError(
@@ -162,8 +166,8 @@ def _check_tiles(layout: Layout, keys: Sequence[str], tiles: Tiles, rows: Ints, 
         )
     if len(set(keys)) != len(keys):
         raise RequestError(f"View {view!r}: an entity is named twice in the keys of its tiles; merge its tiles")
-    starts = tiles.records["start"][rows]
-    wrong = (starts >= cut_us) | (tiles.records["ring"][rows] == PENDING)
+    starts = tiles.records["start"]
+    wrong = (starts >= cut_us) | (tiles.records["ring"] == PENDING)
     if wrong.any():
         start = int(starts[wrong][0])
         raise RequestError(
@@ -193,14 +197,13 @@ class _Setting:
         together = KEYS_TOGETHER if keep_us(view) is None else publication.together()
         return cls(keys, view, kind, now_us, publication.clock_ms(), together)
 
-    def commands(self, entities: Sequence[str], slots: Ints, values: Sequence[pa.Array], newest_us: Ints) -> Commands:
+    def commands(self, entities: pa.Array, slots: Ints, values: Sequence[pa.Array], newest_us: Ints) -> Commands:
         """Set a value for each entity; it goes when nothing can need it, or up to an eighth of that later."""
         heads, tail = self.keys.parts(self.view.key, self.kind)
         lifetimes = lifetimes_s(self.view, newest_us, self.now_us)
         begins = None if self.together == 1 else firsts(slots, lifetimes, self.together)
         expires_ms = None if lifetimes is None else self.clock_ms + 1000 * lifetimes
-        names = pa.array(entities, pa.string())
-        return set_commands(pa.array(heads).take(pa.array(slots)), names, tail, values, expires_ms, begins)
+        return set_commands(pa.array(heads).take(pa.array(slots)), entities, tail, values, expires_ms, begins)
 
 
 def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
@@ -213,12 +216,16 @@ def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
 
 
 def _tile_commands(setting: _Setting, layout: Layout, chosen: _Chosen, cut: Cut) -> Iterator[Commands]:
-    for some in _pieces(len(chosen.entities)):
-        tiles, entities = chosen.tiles_of(some), chosen.entities[some]
-        packing = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
-        blobs = codec.pack_columns(layout, tiles, len(entities), **packing)
-        yield setting.commands(entities, chosen.slots[some], blobs, codec.newest_of(tiles, len(entities)))
+    names, packing = pa.array(chosen.entities, pa.string()), {"commit": cut.publication, "cut_us": cut.cut_us}
+    for some in _pieces(len(names)):
+        newest_us = chosen.newest_us[some]
+        blobs = codec.pack_columns(layout, chosen.tiles_of(some), newest_us, kind=codec.BATCH, **packing)
+        yield setting.commands(names[some], chosen.slots[some], blobs, newest_us)
 
 
 def _pieces(count: int) -> Iterator[slice]:
-    return (slice(first, first + PACK_ENTITIES) for first in range(0, count, PACK_ENTITIES))
+    """Small pieces first: the server has nothing to do until the first is packed."""
+    first, size = 0, PACK_ENTITIES // 8
+    while first < count:
+        yield slice(first, first + size)
+        first, size = first + size, min(2 * size, PACK_ENTITIES)
