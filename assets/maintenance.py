@@ -53,7 +53,7 @@ def tables_of(definitions: Definitions) -> dict[str, tuple[AssetKey, list[AssetK
             filled[f"tiles/{view.key}"] = [offline_key(view)]
             filled[f"streamed/{view.key}"] = [source_key(view.source)]
         else:
-            filled[f"features/{view.key}"] = filled[f"superseded/{view.key}"] = [offline_key(view)]
+            filled |= {f"{folder}/{view.key}": [offline_key(view)] for folder in ("features", "superseded", "newest")}
         if view.history is not None:
             filled[f"history/{view.key}"] = [history_key(view)]
     filled |= {"dead_letters": [], "repairs": []}

@@ -14,7 +14,19 @@ from rich.console import Console
 
 from benchmarks.report import Report, print_reports, write_report
 
-NAMES = ("asof", "freshness", "kernel", "lists", "online", "publish", "state", "stream", "training", "workers")
+NAMES = (
+    "asof",
+    "freshness",
+    "kernel",
+    "lists",
+    "newest",
+    "online",
+    "publish",
+    "state",
+    "stream",
+    "training",
+    "workers",
+)
 ALONE = ("millions",)
 """What runs only when it is named: half an hour."""
 RESULTS = Path(__file__).parent / "results"

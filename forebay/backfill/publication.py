@@ -72,8 +72,9 @@ def publish_view(
     """
     began = time.perf_counter()
     if isinstance(view, BatchView):
-        published = publish_rows(client, namespace, view, newest_rows(store, view), rate=rate)
-        remark = f"{published.rows} entities have a row"
+        newest = newest_rows(store, view)
+        published = publish_rows(client, namespace, view, newest.rows, rate=rate)
+        remark = f"{published.rows} entities have a row; {newest.looked_at:,} rows were looked at"
         return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
     present_us = read_cut(client, namespace, view)
     cut_us, remark, behind = choose_cut(store, view, present_us, lambda: begun_online(client, namespace, view))

@@ -27,7 +27,7 @@ from forebay.online.lease import LEASE_WAIT_S, Lease
 from forebay.online.scan import scan_view
 from forebay.online.wire import pack
 
-TABLES = ("tiles", "streamed", "features", "superseded", "history")
+TABLES = ("tiles", "streamed", "features", "superseded", "newest", "history")
 """The folders of the offline store that hold a table per view."""
 FENCE, BESIDE = "fence", ("progress", "cut", "published")
 """What stands beside the entities in each slot; the fence of who fills the view beside the flow goes first."""

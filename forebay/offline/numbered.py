@@ -3,7 +3,8 @@
 What decides which rows are wanted is narrow, what they hold is wide: the wide columns are read of the files and row
 groups that hold a wanted row, and only these rows are kept.
 
-Invariants: numbers are good for one object alone. Memory is some row groups, and what is taken.
+Invariants: numbers are good for one object alone, and ascend from date to date. Memory is some row groups, and what is
+taken.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class NumberedRows:
         self._stored = schema if dataset is None else dataset.schema
         self._parts: list[_Part] = []
         self.rows = 0
-        for fragment in dataset.get_fragments(filter=where) if dataset else ():
+        fragments = dataset.get_fragments(filter=where) if dataset else ()
+        for fragment in sorted(fragments, key=lambda one: str(one.path)):
             part = fragment if where is None else fragment.subset(where, schema=self._stored)
             rows = sum(group.num_rows for group in part.row_groups)
             if rows:

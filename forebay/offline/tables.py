@@ -4,7 +4,7 @@
     tiles/<view>@<v>      tiles(view)           dead_letters           dead_letters()
     features/<view>@<v>   rows(view)            repairs                repairs()
     superseded/<view>@<v> rows(view)            history/<view>@<v>     history(view)
-    revived               revived()
+    newest/<view>@<v>     newest(view)          revived                revived()
 
 Loaded only by those who use it: deltalake and Arrow's readers take a second to import.
 """
@@ -19,6 +19,7 @@ from forebay.offline.archive import Archive
 from forebay.offline.dead_letters import DeadLetters
 from forebay.offline.history_table import HistoryTable
 from forebay.offline.location import Location, check_reachable
+from forebay.offline.newest_table import NewestTable
 from forebay.offline.repairs import Repairs
 from forebay.offline.revived import Revived
 from forebay.offline.rows_table import RowsTable
@@ -54,6 +55,10 @@ class OfflineStore:
     def rows(self, view: BatchView) -> RowsTable:
         """The rows of a batch view."""
         return RowsTable(self.location, view)
+
+    def newest(self, view: BatchView) -> NewestTable:
+        """The newest row of every entity of a batch view, as of one of its versions."""
+        return NewestTable(self.location, view)
 
     def history(self, view: AnyView) -> HistoryTable:
         """The finished values of a view."""

@@ -69,6 +69,7 @@ def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[Lake
             rows, by = store.rows(view), Clustering(keys, last=(EVENT_TIMESTAMP, PARTITION_START))
             yield rows.table, by
             yield rows.superseded, by
+            yield store.newest(view).table, None
         yield store.history(view).table, None
     yield store.dead_letters().table, None
     yield store.repairs().table, None

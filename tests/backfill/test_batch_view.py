@@ -122,7 +122,7 @@ def test_the_newest_row_of_every_entity_is_published(
     """Keys and instants of all rows are read, piece by piece, and the rest of one row per entity."""
     monkeypatch.setattr(numbered, "PIECE_ROWS", piece_rows)
     compute(world, home, user_tier, day(0), day(2))
-    assert len(newest_rows(world.store, user_tier)) == 2 < len(world.store.rows(user_tier).scan())
+    assert len(newest_rows(world.store, user_tier).rows) == 2 < len(world.store.rows(user_tier).scan())
     report = publish_view(world.redis, world.namespace, world.store, user_tier)
     assert (report.rows, report.deleted) == (2, 0)
     online = world.online_rows(user_tier, ["u1", "u2", "u3"], day(2))
