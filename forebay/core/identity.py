@@ -90,8 +90,10 @@ def slot_of(key: str) -> int:
     return zlib.crc32(key.encode()) % SLOTS
 
 
-def slots_of(keys: Sequence[str]) -> npt.NDArray[np.int64]:
+def slots_of(keys: Sequence[str] | pa.Array) -> npt.NDArray[np.int64]:
     """The slots of many entities."""
+    if isinstance(keys, pa.Array):
+        return crc32_of(keys).astype(np.int64) % SLOTS
     crc = zlib.crc32
     return np.fromiter((crc(key.encode()) for key in keys), np.int64, len(keys)) % SLOTS
 

@@ -8,8 +8,8 @@ for the same token:
     wire 1          └─ send 1, replies ─┘ └─ send 3 …
     wire 2                   └─ send 2, replies ─┘ └─ send 4 …
 
-Chunks that are under way together may be applied in either order; `settle` waits for all of them. Whatever is sent on
-any of the connections once the token is gone isn't applied.
+Some more wait, packed, for a connection to be free. Chunks that are under way together may be applied in either order;
+`settle` waits for all of them. Whatever is sent on any of the connections once the token is gone isn't applied.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from forebay.online.fence import Fence
 from forebay.online.resp import Chunk
 
+AHEAD = 2
+"""Chunks for each connection that are packed and wait, so that it has its next one without asking for it."""
 UNIT_BYTES = 1024
 """A chunk counts as its keys or as its kilobytes, whichever are more: to the server both are work."""
 
@@ -62,8 +64,8 @@ class Bulk:
         self._under_way: deque[Future[None]] = deque()
 
     def send(self, chunk: Chunk) -> None:
-        """Send a chunk as soon as a connection is free. Raises what an earlier one failed with."""
-        if len(self._under_way) == self._at_once:
+        """Have a chunk sent as soon as a connection is free. Raises what an earlier one failed with."""
+        if len(self._under_way) == self._at_once * (1 + AHEAD):
             self._under_way.popleft().result()
         self._throttle.wait(chunk)
         self._under_way.append(self._pool.submit(self._commit, chunk))
@@ -74,8 +76,8 @@ class Bulk:
             self._under_way.popleft().result()
 
     def close(self) -> None:
-        """Wait until nothing is under way, whatever became of it."""
-        self._pool.shutdown()
+        """Wait until nothing is under way, whatever became of it; what has not begun is not sent."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _commit(self, chunk: Chunk) -> None:
         fence = self._free.get()

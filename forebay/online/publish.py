@@ -32,8 +32,9 @@ from forebay.online.resp import Commands, set_commands
 from forebay.online.row_blob import pack_rows
 from forebay.settings import PUBLISH_RATE
 
-PACK_ENTITIES = 2048
-"""Entities that are packed at a time, which bounds memory."""
+PACK_ENTITIES, PACK_BYTES = 8192, 1 << 21
+"""What is packed at a time, of the one or the other: enough for what an array operation costs by itself, and little
+memory."""
 
 LIFETIMES_ALIKE = 8
 """Lifetimes are alike where the logarithm (base e) of one is less than an eighth more than that of the other."""
@@ -74,7 +75,7 @@ def publish_tiles(
                 f"View {view.key!r} is published up to {instant_text(publication.finished.cut_us)}; "
                 f"one up to {instant_text(cut_us)} would lose what streams have dropped. Publish up to there or later."
             )
-        deleted = publication.begin(chosen.entities, chosen.slots)
+        deleted = publication.begin(chosen.entities.to_pylist(), chosen.slots)
         cut = Cut(cut_us, publication.finished.publication + 1)
         setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
         publication.write(_tile_commands(setting, layout, chosen, cut))
@@ -97,21 +98,21 @@ def publish_rows(
     another publisher is at it.
     """
     rows = Rows.of(view, table)
-    slots, chosen = slots_of(rows.keys), newest(rows)
+    entities, chosen = pa.array(rows.keys, pa.string()), newest(rows)
+    slots = slots_of(entities)
     order = np.lexsort((rows.event_us[chosen], slots))
-    entities, slots, chosen = [rows.keys[place] for place in order.tolist()], slots[order], chosen[order]
-    names = pa.array(entities, pa.string())
+    entities, slots, chosen = entities.take(pa.array(order)), slots[order], chosen[order]
     with Publication(client, namespace, view.key, rate=rate) as publication:
-        deleted = publication.begin(entities, slots)
+        deleted = publication.begin(entities.to_pylist(), slots)
         setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
             setting.commands(
-                names[some],
+                entities[some],
                 slots[some],
                 (pa.array(pack_rows(view, rows, chosen[some]), pa.binary()),),
                 rows.event_us[chosen[some]],
             )
-            for some in _pieces(len(entities))
+            for some in pieces(np.zeros(len(entities) + 1, np.int64))
         )
         publication.finish(ROW, None)
     return Published(len(entities), deleted)
@@ -121,7 +122,7 @@ def publish_rows(
 class _Chosen:
     """Entities by slot and newest event, and which tiles are theirs: `rows[edges[i]:edges[i + 1]]` of `tiles`."""
 
-    entities: list[str]
+    entities: pa.Array
     slots: Ints
     newest_us: Ints
     tiles: Tiles
@@ -140,13 +141,13 @@ class _Chosen:
             order = np.argsort(code, kind="stable")
             rows, code, latest = rows[order], code[order], latest[order]
         begins = group_starts(code) if len(code) else np.empty(0, np.int64)
-        entities = [keys[place] for place in code[begins].tolist()]
+        entities = pa.array(keys, pa.string()).take(pa.array(code[begins]))
         slots = slots_of(entities)
         newest_us = np.maximum.reduceat(latest, begins) if len(rows) else begins
         order = np.lexsort((newest_us, slots))
         counts = np.diff(np.append(begins, len(rows)))[order]
         edges = np.concatenate(([0], np.cumsum(counts)))
-        entities = [entities[place] for place in order.tolist()]
+        entities = entities.take(pa.array(order))
         return cls(entities, slots[order], newest_us[order], tiles, rows[spread(begins[order], counts)], edges)
 
     def tiles_of(self, some: slice) -> Tiles:
@@ -216,16 +217,21 @@ def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
 
 
 def _tile_commands(setting: _Setting, layout: Layout, chosen: _Chosen, cut: Cut) -> Iterator[Commands]:
-    names, packing = pa.array(chosen.entities, pa.string()), {"commit": cut.publication, "cut_us": cut.cut_us}
-    for some in _pieces(len(names)):
+    packing = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
+    for some in pieces(chosen.edges * layout.event_bytes):
         newest_us = chosen.newest_us[some]
-        blobs = codec.pack_columns(layout, chosen.tiles_of(some), newest_us, kind=codec.BATCH, **packing)
-        yield setting.commands(names[some], chosen.slots[some], blobs, newest_us)
+        blobs = codec.pack_columns(layout, chosen.tiles_of(some), newest_us, **packing)
+        yield setting.commands(chosen.entities[some], chosen.slots[some], blobs, newest_us)
 
 
-def _pieces(count: int) -> Iterator[slice]:
-    """Small pieces first: the server has nothing to do until the first is packed."""
-    first, size = 0, PACK_ENTITIES // 8
-    while first < count:
-        yield slice(first, first + size)
-        first, size = first + size, min(2 * size, PACK_ENTITIES)
+def pieces(edges: Ints) -> Iterator[slice]:
+    """Entities to be packed together, of which entity i has the bytes from `edges[i]` to `edges[i + 1]`; at least one.
+
+    Small pieces first: the server has nothing to do until the first is packed.
+    """
+    first, share = 0, 1 / 16
+    while first < len(edges) - 1:
+        last = int(np.searchsorted(edges, edges[first] + share * PACK_BYTES, "right")) - 1
+        last = max(first + 1, min(last, first + int(share * PACK_ENTITIES), len(edges) - 1))
+        yield slice(first, last)
+        first, share = last, min(2 * share, 1)

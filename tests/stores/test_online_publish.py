@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from forebay.core.rows import REMEMBERED_US
 from forebay.errors import FencedError, RequestError, StoreError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.online import lease as lease_module
-from forebay.online.bulk import Throttle
+from forebay.online.bulk import AHEAD, Bulk, Throttle
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut
 from forebay.online.publication import Publication
-from forebay.online.publish import Published, firsts, publish_rows, publish_tiles
+from forebay.online.publish import PACK_BYTES, Published, firsts, pieces, publish_rows, publish_tiles
 from forebay.online.resp import Chunk, chunks, packed, set_commands
 from forebay.online.row_blob import unpack_rows
 from forebay.online.wire import pack
@@ -376,6 +377,52 @@ def test_a_command_ends_with_its_slot_and_with_its_lifetimes() -> None:
         found = set_commands(*columns, ":v", values, expires_ms, first)
         assert bytes(found.data) == b"".join(map(pack, expected))
         assert (found.reply, len(found)) == (b"+OK\r\n", len(expected))
+
+
+def test_chunks_wait_packed_and_are_not_sent_after_a_failure() -> None:
+    """
+    sent      0 1      both connections are busy
+    packed    2 3 4 5  and whoever comes with a seventh is told that 0 has failed
+    """
+    written: list[int] = []
+    gates = [threading.Event() for _ in range(2 * (1 + AHEAD) + 1)]
+
+    class Connection:
+        def write(self, chunk: Chunk) -> None:
+            written.append(chunk.keys)
+            assert gates[chunk.keys].wait(10)
+            if chunk.keys == 0:
+                raise FencedError("the token is gone")
+
+    bulk = Bulk([Connection(), Connection()], Throttle(0))  # type: ignore[list-item]  # of a fence it only writes
+    some = [Chunk(memoryview(b""), 1, number) for number in range(len(gates))]
+    for chunk in some[:-1]:
+        bulk.send(chunk)
+    assert set(written) <= {0, 1}
+    gates[0].set()
+    with pytest.raises(FencedError, match="the token is gone"):
+        bulk.send(some[-1])
+    cancelled = threading.Event()
+    bulk._under_way[-1].add_done_callback(lambda _: cancelled.set())
+    closing = threading.Thread(target=bulk.close)
+    closing.start()
+    assert cancelled.wait(10), "it would be sent yet"
+    for gate in gates:
+        gate.set()
+    closing.join()
+    assert set(written) <= {0, 1, 2}
+
+
+def test_what_is_packed_together_is_bounded_and_begins_small() -> None:
+    def sizes(edges: list[int]) -> list[int]:
+        found = list(pieces(np.array(edges)))
+        assert [some.start for some in found] == [0, *(some.stop for some in found[:-1])][: len(found)]
+        return [some.stop - some.start for some in found]
+
+    assert sizes([0]) == []
+    assert sizes([0] * 30_001) == [512, 1024, 2048, 4096, 8192, 8192, 5936]
+    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [1, 2, 4, 8, 16, 9]
+    assert sizes([0, 3 * PACK_BYTES, 9 * PACK_BYTES]) == [1, 1]
 
 
 def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: redis.Redis, namespace: str) -> None:
