@@ -45,11 +45,19 @@ def pack_columns(
 
     `newest` is that of each entity.
     """
+    headers = pack_headers(layout, newest, kind=kind, commit=commit, cut_us=cut_us)
+    heads = _binaries(headers.data, np.arange(len(newest) + 1) * HEADER.itemsize)
+    return heads, _bodies(layout, tiles, len(newest))
+
+
+def pack_headers(
+    layout: Layout, newest: npt.NDArray[np.int64], *, kind: int, commit: int, cut_us: int
+) -> npt.NDArray[np.uint8]:
+    """The header of each entity's blob, by its newest event: rows of bytes."""
     headers = np.zeros(len(newest), HEADER)
     headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest
-    heads = _binaries(headers.view(np.uint8).data, np.arange(len(newest) + 1) * HEADER.itemsize)
-    return heads, _bodies(layout, tiles, len(newest))
+    return headers.view(np.uint8).reshape(len(newest), HEADER.itemsize)
 
 
 def pack_pending(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:

@@ -22,6 +22,7 @@ from forebay.algebra.ragged import Ragged
 from forebay.core.events import Events
 from forebay.core.layout import HEAD, PENDING, Layout
 from forebay.core.records import copied, gathered, joined, leading, put
+from forebay.instants import floor_us
 
 Ints = npt.NDArray[np.int64]
 Records = npt.NDArray[Any]
@@ -29,6 +30,7 @@ Cells = Mapping[str, Ragged]
 """What tiles hold of no fixed size, by the name of the partial."""
 NO_CELLS: Cells = {}
 _HEAD = np.dtype(list(HEAD))
+_ALWAYS, _NEVER = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +144,28 @@ def expire(layout: Layout, tiles: Tiles, instants_us: Ints) -> Tiles:
 def needed(layout: Layout, tiles: Tiles, instants_us: Ints | int) -> npt.NDArray[np.bool_]:
     """Which tiles `expire` keeps; the instant may be one for all entities."""
     starts, rings = np.ascontiguousarray(tiles.records["start"]), np.ascontiguousarray(tiles.records["ring"])
-    keep: npt.NDArray[np.bool_] = rings == PENDING
+    keep: npt.NDArray[np.bool_]
+    if isinstance(instants_us, int):
+        keep = starts >= ring_edges(layout, instants_us)[rings]
+        return keep
+    keep = rings == PENDING
     for ring, (hop_us, reach_us) in enumerate(zip(layout.hops_us, layout.reaches_us, strict=True)):
         mine = rings == ring
         if reach_us is not None:
             edge = instants_us - reach_us
             edge = edge - edge % hop_us
-            mine &= starts >= (edge if isinstance(edge, int) else edge[tiles.code])
+            mine &= starts >= edge[tiles.code]
         keep |= mine
     return keep
+
+
+def ring_edges(layout: Layout, instant_us: int) -> Ints:
+    """Where the tiles that a window can need at or after an instant begin, by the number of their ring."""
+    edges = np.full(PENDING + 1, _NEVER, np.int64)
+    edges[PENDING] = _ALWAYS
+    for ring, (hop_us, reach_us) in enumerate(zip(layout.hops_us, layout.reaches_us, strict=True)):
+        edges[ring] = _ALWAYS if reach_us is None else floor_us(instant_us - reach_us, hop_us)
+    return edges
 
 
 def reduce(layout: Layout, fields: Fields, starts: Starts, partials: Any = None) -> Fields:

@@ -14,21 +14,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import redis
 
-from forebay.algebra.ragged import spread
 from forebay.core import codec
 from forebay.core.identity import slots_of
-from forebay.core.layout import PENDING, Layout
+from forebay.core.layout import Layout
 from forebay.core.rows import Rows, newest
-from forebay.core.tiles import Tiles, group_starts, needed
-from forebay.errors import RequestError, StoreError
-from forebay.instants import duration_text, instant_text
+from forebay.core.tiles import Tiles, group_starts
+from forebay.errors import StoreError
+from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
+from forebay.online.chosen import Chosen
 from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
 from forebay.online.progress import Cut
 from forebay.online.publication import KEYS_TOGETHER, Publication
-from forebay.online.resp import Commands, set_commands
+from forebay.online.resp import Commands, Scattered, set_commands
 from forebay.online.row_blob import pack_rows
 from forebay.settings import PUBLISH_RATE
 
@@ -40,6 +40,7 @@ LIFETIMES_ALIKE = 8
 """Lifetimes are alike where the logarithm (base e) of one is less than an eighth more than that of the other."""
 
 Ints = npt.NDArray[np.int64]
+Values = Sequence[pa.Array] | Scattered
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def publish_tiles(
     `RequestError` for tiles that cannot be published.
     """
     layout = Layout.of(view)
-    chosen = _Chosen.of(layout, keys, tiles, cut_us)
+    chosen = Chosen.of(layout, keys, tiles, cut_us)
     with Publication(client, namespace, view.key, rate=rate) as publication:
         if cut_us < publication.finished.cut_us:
             raise StoreError(
@@ -118,65 +119,6 @@ def publish_rows(
     return Published(len(entities), deleted)
 
 
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Entities by slot and newest event, and which tiles are theirs: `rows[edges[i]:edges[i + 1]]` of `tiles`."""
-
-    entities: pa.Array
-    slots: Ints
-    newest_us: Ints
-    tiles: Tiles
-    rows: Ints
-    edges: Ints
-
-    @classmethod
-    def of(cls, layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> _Chosen:
-        """The tiles that a window can need at or after the cut, checked."""
-        heads = tiles.heads()
-        rows = np.flatnonzero(needed(layout, heads, cut_us))
-        heads = heads.take(rows)
-        _check_tiles(layout, keys, heads, cut_us)
-        code, latest = heads.code, heads.records["newest"]
-        if (np.diff(code) < 0).any():
-            order = np.argsort(code, kind="stable")
-            rows, code, latest = rows[order], code[order], latest[order]
-        begins = group_starts(code) if len(code) else np.empty(0, np.int64)
-        entities = pa.array(keys, pa.string()).take(pa.array(code[begins]))
-        slots = slots_of(entities)
-        newest_us = np.maximum.reduceat(latest, begins) if len(rows) else begins
-        order = np.lexsort((newest_us, slots))
-        counts = np.diff(np.append(begins, len(rows)))[order]
-        edges = np.concatenate(([0], np.cumsum(counts)))
-        entities = entities.take(pa.array(order))
-        return cls(entities, slots[order], newest_us[order], tiles, rows[spread(begins[order], counts)], edges)
-
-    def tiles_of(self, some: slice) -> Tiles:
-        """The tiles of some entities, which are numbered from 0."""
-        counts = np.diff(self.edges[some.start : some.stop + 1])
-        rows = self.rows[self.edges[some.start] : self.edges[some.start] + counts.sum()]
-        return self.tiles.take(rows).recoded(np.repeat(np.arange(len(counts)), counts))
-
-
-def _check_tiles(layout: Layout, keys: Sequence[str], tiles: Tiles, cut_us: int) -> None:
-    """`tiles` are those that a window can need: all that are pending or not before the cut are among them."""
-    view, hop_us = layout.view.key, layout.hops_us[-1]
-    if cut_us % hop_us:
-        raise RequestError(
-            f"View {view!r} cannot be cut at {instant_text(cut_us)}: tiles of {duration_text(hop_us)} would lie on "
-            "both sides. Cut at a midnight (UTC)."
-        )
-    if len(set(keys)) != len(keys):
-        raise RequestError(f"View {view!r}: an entity is named twice in the keys of its tiles; merge its tiles")
-    starts = tiles.records["start"]
-    wrong = (starts >= cut_us) | (tiles.records["ring"] == PENDING)
-    if wrong.any():
-        start = int(starts[wrong][0])
-        raise RequestError(
-            f"View {view!r}: a tile at {instant_text(start)} is pending or not before the cut {instant_text(cut_us)}; "
-            "roll up and filter the tiles first"
-        )
-
-
 @dataclass(frozen=True)
 class _Setting:
     """What is the same for all values of a publication.
@@ -198,13 +140,17 @@ class _Setting:
         together = KEYS_TOGETHER if keep_us(view) is None else publication.together()
         return cls(keys, view, kind, now_us, publication.clock_ms(), together)
 
-    def commands(self, entities: pa.Array, slots: Ints, values: Sequence[pa.Array], newest_us: Ints) -> Commands:
+    def commands(self, entities: pa.Array, slots: Ints, values: Values, newest_us: Ints) -> Commands:
         """Set a value for each entity; it goes when nothing can need it, or up to an eighth of that later."""
         heads, tail = self.keys.parts(self.view.key, self.kind)
         lifetimes = lifetimes_s(self.view, newest_us, self.now_us)
         begins = None if self.together == 1 else firsts(slots, lifetimes, self.together)
         expires_ms = None if lifetimes is None else self.clock_ms + 1000 * lifetimes
-        return set_commands(pa.array(heads).take(pa.array(slots)), entities, tail, values, expires_ms, begins)
+        if not isinstance(values, Scattered):
+            return set_commands(pa.array(heads).take(pa.array(slots)), entities, tail, values, expires_ms, begins)
+        from forebay.online.packing import set_scattered
+
+        return set_scattered(heads, slots, entities, tail, values, expires_ms, begins)
 
 
 def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
@@ -216,12 +162,20 @@ def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
     return np.flatnonzero(place % together == 0)
 
 
-def _tile_commands(setting: _Setting, layout: Layout, chosen: _Chosen, cut: Cut) -> Iterator[Commands]:
-    packing = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
+def _tile_commands(setting: _Setting, layout: Layout, chosen: Chosen, cut: Cut) -> Iterator[Commands]:
     for some in pieces(chosen.edges * layout.event_bytes):
-        newest_us = chosen.newest_us[some]
-        blobs = codec.pack_columns(layout, chosen.tiles_of(some), newest_us, **packing)
-        yield setting.commands(chosen.entities[some], chosen.slots[some], blobs, newest_us)
+        values = _blobs(layout, chosen, some, cut)
+        yield setting.commands(chosen.entities[some], chosen.slots[some], values, chosen.newest_us[some])
+
+
+def _blobs(layout: Layout, chosen: Chosen, some: slice, cut: Cut) -> Values:
+    """The values of some entities: joined from where they lie by compiled loops, or gathered first."""
+    newest_us = chosen.newest_us[some]
+    of_all = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
+    if not chosen.compiled:
+        return codec.pack_columns(layout, chosen.tiles_of(some), newest_us, **of_all)
+    headers, edges = codec.pack_headers(layout, newest_us, **of_all), chosen.edges[some.start : some.stop + 1]
+    return Scattered(headers, chosen.tiles.records, chosen.rows, edges)
 
 
 def pieces(edges: Ints) -> Iterator[slice]:

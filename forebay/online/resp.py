@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,16 @@ class Commands:
         return len(self.keys) - 1
 
 
+@dataclass(frozen=True, eq=False)
+class Scattered:
+    """Values that lie in pieces: that of key i is `heads[i]` and the records `rows[edges[i]:edges[i + 1]]`."""
+
+    heads: npt.NDArray[np.uint8]
+    records: npt.NDArray[Any]
+    rows: Ints
+    edges: Ints
+
+
 def set_commands(
     heads: pa.Array,
     entities: pa.Array,
@@ -64,9 +75,9 @@ def set_commands(
     count = len(entities)
     starts = np.arange(count) if firsts is None else firsts
     edges = np.append(starts, count)
-    openers = _spread(_openers(np.diff(edges), alone=firsts is None, expire=expires_ms is not None), starts, count)
-    expires = [] if expires_ms is None else [_spread(_expiries(expires_ms, starts), edges[1:] - 1, count)]
-    joined = _joined([openers, *_name(heads, entities, tail), *_value(*values), *expires])
+    opening = _spread(openers(np.diff(edges), alone=firsts is None, expire=expires_ms is not None), starts, count)
+    closing = [] if expires_ms is None else [_spread(expiries(expires_ms, starts), edges[1:] - 1, count)]
+    joined = _joined([opening, *_name(heads, entities, tail), *_value(*values), *closing])
     return _cut(joined, edges, ONE if firsts is not None and expires_ms is not None else OK)
 
 
@@ -142,7 +153,7 @@ def _cut(joined: pa.BinaryArray, edges: Ints, reply: bytes = OK) -> Commands:
     return Commands(memoryview(data) if data is not None else memoryview(b""), ends[edges], edges, reply)
 
 
-def _openers(sizes: Ints, *, alone: bool, expire: bool) -> pa.Array:
+def openers(sizes: Ints, *, alone: bool, expire: bool) -> pa.Array:
     """How the command of each group of so many rows begins."""
     distinct, which = np.unique(sizes, return_inverse=True)
     texts = [_opener(size, alone=alone, expire=expire) for size in distinct.tolist()]
@@ -158,7 +169,7 @@ def _opener(size: int, *, alone: bool, expire: bool) -> bytes:
     return b"*%d\r\n$4\r\nMSET\r\n" % (2 * size + 1)
 
 
-def _expiries(expires_ms: Ints, starts: Ints) -> pa.Array:
+def expiries(expires_ms: Ints, starts: Ints) -> pa.Array:
     """How the command of each group ends: with the last instant of its rows."""
     instants = _digits(pa.array(np.maximum.reduceat(expires_ms, starts) if len(starts) else expires_ms))
     return _joined([b"$4\r\nPXAT\r\n", *_value(instants)])
