@@ -32,9 +32,9 @@ from forebay.online.resp import Commands, Scattered, set_commands
 from forebay.online.row_blob import pack_rows
 from forebay.settings import PUBLISH_RATE
 
-PACK_ENTITIES, PACK_BYTES = 8192, 1 << 21
-"""What is packed at a time, of the one or the other: enough for what an array operation costs by itself, and little
-memory."""
+PACK_ENTITIES, PACK_BYTES = 2048, 1 << 21
+"""What is packed at a time, of the one or the other: enough for what an array operation costs by itself, little memory,
+and not so much that who sends waits for the interpreter."""
 
 LIFETIMES_ALIKE = 8
 """Lifetimes are alike where the logarithm (base e) of one is less than an eighth more than that of the other."""
@@ -183,7 +183,7 @@ def pieces(edges: Ints) -> Iterator[slice]:
 
     Small pieces first: the server has nothing to do until the first is packed.
     """
-    first, share = 0, 1 / 16
+    first, share = 0, 1 / 8
     while first < len(edges) - 1:
         last = int(np.searchsorted(edges, edges[first] + share * PACK_BYTES, "right")) - 1
         last = max(first + 1, min(last, first + int(share * PACK_ENTITIES), len(edges) - 1))

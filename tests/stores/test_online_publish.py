@@ -420,8 +420,8 @@ def test_what_is_packed_together_is_bounded_and_begins_small() -> None:
         return [some.stop - some.start for some in found]
 
     assert sizes([0]) == []
-    assert sizes([0] * 30_001) == [512, 1024, 2048, 4096, 8192, 8192, 5936]
-    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [1, 2, 4, 8, 16, 9]
+    assert sizes([0] * 7_001) == [256, 512, 1024, 2048, 2048, 1112]
+    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [2, 4, 8, 16, 10]
     assert sizes([0, 3 * PACK_BYTES, 9 * PACK_BYTES]) == [1, 1]
 
 
