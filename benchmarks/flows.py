@@ -30,7 +30,7 @@ from benchmarks.rounds import Measured
 from benchmarks.shop import HISTORY_START, purchases, user_spend
 from forebay.core.layout import Layout
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us
-from forebay.online.resp import append_commands, whole
+from forebay.online.resp import append_commands, part
 from forebay.online.wire import Wire, pack
 from streaming.lane_writer import COMMIT_EVENTS_MAX
 from streaming.routing import reader_of
@@ -133,8 +133,11 @@ class Flows:
         events = self._at_speed(count)
         commands = [
             [
-                whole(
-                    append_commands(pa.array(["bench:append:"] * len(some)), some, ":p", pa.array([RECORD] * len(some)))
+                part(
+                    append_commands(
+                        pa.array(["bench:append:"] * len(some)), some, ":p", pa.array([RECORD] * len(some))
+                    ),
+                    slice(0, len(some)),
                 )
                 for keys in (events.users, events.merchants)
                 for some in [pa.array(np.unique(keys[first : first + COMMIT_EVENTS_MAX])).cast(pa.string())]

@@ -16,6 +16,7 @@ from functools import partial
 import redis
 
 from forebay.backfill.publication import publish_view
+from forebay.core.codec import NO_CUT
 from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource, KafkaTopic
@@ -23,6 +24,7 @@ from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online import takeover
 from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
 from forebay.online.lane import Lane, wall_clock_us
 from forebay.online.refusals import Refusals
 from forebay.settings import Settings
@@ -35,7 +37,7 @@ from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
 from streaming.losses import Loss
 from streaming.offline import Offline
-from streaming.positions import Found, Positions, published_cut, read_positions
+from streaming.positions import Found, Positions, cuts_of, published_cut, read_positions
 from streaming.retry import Patience
 from streaming.routing import lanes_of, reader_of, slots_of_worker
 from streaming.settling import Settling
@@ -240,13 +242,22 @@ def _mark(task: Task, positions: Positions, lane: Lane) -> None:
 
 
 def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
-    """Publish again what was published of views of which the online store lost everything; whether there was any."""
-    lost = {loss.view for loss in losses if loss.everything}
+    """Publish again what was published of views of which the online store lost everything, or what it held of some
+    slots (a node of a cluster that came back empty); whether there was any.
+    """
     namespace, rate = task.settings.namespace, task.settings.publish_rate
+    keys, incomplete = Keys(namespace), {loss.view for loss in losses}
+    lost = {loss.view for loss in losses if loss.everything}
+    lost |= {view.key for view in task.views if view.key in incomplete and _lost_cuts(cuts_of(online, keys, view))}
     published = [
         publish_view(online, namespace, offline.store, view, rate=rate) for view in task.views if view.key in lost
     ]
     return any(report.cut_us is not None for report in published)
+
+
+def _lost_cuts(cuts_us: Sequence[int]) -> bool:
+    """Whether some slots have a cut and others do not."""
+    return min(cuts_us) == NO_CUT < max(cuts_us)
 
 
 def _codecs(task: Task) -> Mapping[str, Codec]:

@@ -165,12 +165,14 @@ def _definitions(settings: Settings) -> str:
 
 
 def _online(settings: Settings) -> str:
+    from forebay.online.cluster import Cluster
     from forebay.online.connection import connect_online, shown
 
     with connect_online(settings) as connection:
         info = connection.info("server")
+        nodes = f", a cluster of {len(connection.primaries())} primaries" if isinstance(connection, Cluster) else ""
     name = "Valkey" if "valkey_version" in info else "Redis"
-    return f"{shown(settings.online_url)}: {name} {info.get('valkey_version', info['redis_version'])}"
+    return f"{shown(settings.online_url)}: {name} {info.get('valkey_version', info['redis_version'])}{nodes}"
 
 
 def _offline(settings: Settings) -> str:

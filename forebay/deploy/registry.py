@@ -12,7 +12,7 @@ finished by running it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from forebay.language.view import AnyView
 from forebay.offline.documents import Documents, open_documents
 from forebay.offline.ownership import Owner
 from forebay.online.active import Active
+from forebay.online.cluster import Cluster
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 
@@ -182,16 +183,30 @@ class Registry:
         return from_manifest(data) if isinstance(data, bytes) else None
 
     def _write_online(self, definitions: Definitions) -> None:
-        """Put a manifest where there is none or one with a smaller number."""
+        """Put a manifest where there is none or one with a smaller number, and what is active with it.
+
+        On a cluster no transaction holds both. What is active comes last: it is what clients look at.
+        """
+        number, manifest = definitions.number, to_manifest(definitions)
+        active = Active(number, definitions.active).encode()
+        if isinstance(self._online, Cluster):
+            self._put(self._key, lambda there: from_manifest(there).number, number, {self._key: manifest})
+            self._put(self._active, lambda there: Active.decode(there).number, number, {self._active: active})
+        else:
+            both = {self._key: manifest, self._active: active}
+            self._put(self._key, lambda there: from_manifest(there).number, number, both)
+
+    def _put(self, key: str, number_of: Callable[[bytes], int], number: int, values: Mapping[str, bytes]) -> None:
+        """Set values unless what is at `key` has a number that is as great."""
         with translated(self._online), self._online.pipeline(transaction=True) as transaction:
             for _ in range(PUT_ATTEMPTS_MAX):
-                transaction.watch(self._key)  # type: ignore[no-untyped-call]  # redis-py has no types for it
-                there = transaction.get(self._key)
-                if isinstance(there, bytes) and from_manifest(there).number >= definitions.number:
+                transaction.watch(key)  # type: ignore[no-untyped-call]  # redis-py has no types for it
+                there = transaction.get(key)
+                if isinstance(there, bytes) and number_of(there) >= number:
                     return
                 transaction.multi()
-                transaction.set(self._key, to_manifest(definitions))
-                transaction.set(self._active, Active(definitions.number, definitions.active).encode())
+                for name, value in values.items():
+                    transaction.set(name, value)
                 try:
                     transaction.execute()
                 except redis.WatchError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from forebay.core.identity import SLOTS
 from forebay.offline.location import Location
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
-from forebay.online.lease import LEASE_WAIT_S, Lease
-from forebay.online.scan import scan_view
+from forebay.online.lease import LEASE_WAIT_S, lease_of
+from forebay.online.scan import scan_view, slot_of_name
 from forebay.online.wire import pack
 
 TABLES = ("tiles", "streamed", "features", "superseded", "newest", "history")
@@ -60,22 +60,27 @@ def online_holdings(client: redis.Redis, namespace: str, view: str) -> OnlineHol
         new = set(blobs)  # what the server shows again in another step, because its table grows, counts again
         kinds.update(blob.kind for blob in new)
         size += sum(_lengths(client, [blob.name for blob in new]))
-    beside = [length for length in _lengths(client, _beside(namespace, view)) if length]
+    beside = [length for length in _lengths(client, _beside(namespace, view, range(SLOTS))) if length]
     return OnlineHoldings(dict(sorted(kinds.items())), len(beside), size + sum(beside))
 
 
 def remove_online(client: redis.Redis, namespace: str, view: str, *, wait_s: float = LEASE_WAIT_S) -> int:
     """Remove the keys of a view; how many there were. Raises `FencedError` where somebody is publishing it."""
-    lease = Lease(client, Keys(namespace).lease(view), view, 0, wait_s)
+    keys, lease = Keys(namespace), lease_of(client, namespace, view, 0, wait_s)
     lease.open()
     count = 0
     try:
-        lease.commit([pack(("UNLINK", *Keys(namespace).slots(FENCE, view, range(SLOTS))))])
+        for share in lease.shares:
+            lease.commit(share[0], [pack(("UNLINK", *keys.slots(FENCE, view, share)))])
         for blobs in scan_view(client, namespace, view):
             names = {blob.name for blob in blobs}
-            lease.commit([pack(("UNLINK", name)) for name in names])
+            for share in lease.shares:
+                mine = names if len(lease.shares) == 1 else {name for name in names if slot_of_name(name) in share}
+                if mine:
+                    lease.commit(share[0], [pack(("UNLINK", name)) for name in mine])
             count += len(names)
-        lease.commit([pack(("UNLINK", *_beside(namespace, view)))])
+        for share in lease.shares:
+            lease.commit(share[0], [pack(("UNLINK", *_beside(namespace, view, share)))])
     finally:
         lease.close()
     return count
@@ -125,6 +130,6 @@ def _lengths(client: redis.Redis, names: Iterable[str]) -> list[int]:
         return list(pipeline.execute())
 
 
-def _beside(namespace: str, view: str) -> list[str]:
-    """What stands beside the entities of a view, in every slot."""
-    return [name for kind in (FENCE, *BESIDE) for name in Keys(namespace).slots(kind, view, range(SLOTS))]
+def _beside(namespace: str, view: str, slots: Sequence[int]) -> list[str]:
+    """What stands beside the entities of a view, in some slots."""
+    return [name for kind in (FENCE, *BESIDE) for name in Keys(namespace).slots(kind, view, slots)]

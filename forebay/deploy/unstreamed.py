@@ -17,6 +17,7 @@ from forebay.core.identity import SLOTS
 from forebay.instants import SECOND_US
 from forebay.language.view import AnyView, WindowedView
 from forebay.offline.tables import OfflineStore
+from forebay.online.cluster import Cluster
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
@@ -61,7 +62,9 @@ def _archived(store: OfflineStore, view: AnyView) -> dict[str, int]:
 
 
 def _mark(client: redis.Redis, keys: Keys, view: str, blob: bytes) -> None:
-    with translated(client), client.pipeline(transaction=True) as transaction:
+    """All slots at once; on a cluster, where no transaction holds them, one after another."""
+    at_once = not isinstance(client, Cluster)
+    with translated(client), client.pipeline(transaction=at_once) as transaction:
         for name in keys.slots("progress", view, range(SLOTS)):
             transaction.set(name, blob, nx=True)
         transaction.execute()

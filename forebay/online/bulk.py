@@ -19,8 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
-from forebay.online.fence import Fence
 from forebay.online.resp import Chunk
 
 AHEAD = 2
@@ -52,12 +52,20 @@ class Throttle:
         self._free_s = max(self._free_s, now_s) + units / self._per_s
 
 
+class Fenced(Protocol):
+    """A connection on which a chunk is applied whole, or not at all (`forebay.online.fence`)."""
+
+    def write(self, chunk: Chunk) -> None:
+        """Run a chunk as one transaction. Raises `FencedError`, `StoreError`."""
+        ...
+
+
 class Bulk:
     """Sends chunks on the connections of some fences, which share a token and are armed."""
 
-    def __init__(self, fences: Sequence[Fence], throttle: Throttle) -> None:
+    def __init__(self, fences: Sequence[Fenced], throttle: Throttle) -> None:
         self._throttle, self._at_once = throttle, len(fences)
-        self._free: queue.SimpleQueue[Fence] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Fenced] = queue.SimpleQueue()
         for fence in fences:
             self._free.put(fence)
         self._pool = ThreadPoolExecutor(len(fences), "publication")

@@ -1,13 +1,15 @@
 """The connection to the online store, and what its failures are called.
 
-`connect_online` is the only place that opens one; `translated` is the only place that turns redis-py's errors into
-Forebay's. A store that cannot be reached is one clear line: no secret in it, no stack of retries behind it.
+`connect_online` is the only place that opens one, of a server or, where that is a node of a Redis Cluster, of all of
+its nodes; `translated` is the only place that turns redis-py's errors into Forebay's. A store that cannot be reached is
+one clear line: no secret in it, no stack of retries behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -15,6 +17,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
+from forebay.online.cluster import ELSEWHERE, Cluster
 from forebay.settings import EMBEDDED, Settings, check_online_url
 
 CONNECT_TIMEOUT_S = 5.0
@@ -29,19 +32,19 @@ RECONNECTS = 1
 def connect_online(settings: Settings) -> redis.Redis:
     """A client of the online store; `embedded` starts the deployment's own server if it doesn't run.
 
-    Raises `StoreUnavailableError` where it cannot be reached, `ConfigError` where the URL cannot be one.
+    Of a node of a cluster it is a client of all nodes. Raises `StoreUnavailableError` where it cannot be reached,
+    `ConfigError` where the URL cannot be one.
     """
     if settings.online_url == EMBEDDED:
         from forebay.online.embedded import start_embedded
 
-        client = _client(start_embedded(settings))
+        url = start_embedded(settings)
     else:
-        check_online_url(settings.online_url)
-        client = _client(settings.online_url)
+        check_online_url(url := settings.online_url)
+    client = _client(url)
     with translated(client):
         _greet(client)
-        _check_alone(client)
-    return client
+        return _cluster(url, client) if _is_clustered(client) else client
 
 
 def _greet(client: redis.Redis) -> None:
@@ -56,21 +59,24 @@ def _greet(client: redis.Redis) -> None:
             raise
 
 
-def _check_alone(client: redis.Redis) -> None:
-    """Raise `ConfigError` where the server is a node of a cluster: most keys would be on other nodes.
-
-    Who may not ask (`INFO` of an ACL) is not refused.
-    """
+def _is_clustered(client: redis.Redis) -> bool:
+    """Whether the server is a node of a cluster; who may not ask (`INFO` of an ACL) takes it for one server."""
     try:
-        found = client.info("cluster")
+        return bool(client.info("cluster").get("cluster_enabled"))
     except redis.ResponseError:
-        return
-    if found.get("cluster_enabled"):
+        return False
+
+
+def _cluster(url: str, client: redis.Redis) -> Cluster:
+    """A client of all nodes. Raises `ConfigError` for a URL that can be of one server only."""
+    known = client.connection_pool.connection_kwargs
+    if "path" in known or known.get("db"):
+        what = "a unix socket" if "path" in known else f"database {known['db']}"
         raise ConfigError(
-            f"Redis at {address(client)} is a node of a Redis Cluster, which is not supported: what one entity's slot "
-            "needs would be on one node, but publications and flows write several slots in one transaction. Name a "
-            "Redis or Valkey without cluster mode (it may have replicas) in FOREBAY_ONLINE_URL"
+            f"Redis at {address(client)} is a node of a Redis Cluster, and FOREBAY_ONLINE_URL names {what} of it. "
+            "Name any of its nodes as redis://host:port/0 or rediss://host:port/0"
         )
+    return Cluster.at(url, client, **_options())
 
 
 @contextmanager
@@ -84,6 +90,8 @@ def translated(client: redis.Redis) -> Iterator[None]:
         ) from None
     except redis.BusyLoadingError:
         raise loading(client) from None
+    except ELSEWHERE as error:
+        raise elsewhere(client, error) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise unreachable(client, error) from None
     except redis.RedisError as error:
@@ -93,6 +101,14 @@ def translated(client: redis.Redis) -> Iterator[None]:
 def loading(client: redis.Redis) -> StoreUnavailableError:
     """The one line about a server that reads its data back after a restart."""
     return StoreUnavailableError(f"Redis at {address(client)} is still loading its data. Try again in a moment.")
+
+
+def elsewhere(client: redis.Redis, error: Exception) -> StoreUnavailableError:
+    """The one line about a slot of a cluster that is being moved, or that no node serves."""
+    return StoreUnavailableError(
+        f"The cluster of Redis at {address(client)} does not serve a slot at the moment ({str(error).rstrip('.')}): a "
+        "node is gone, or the slot is being moved. Try again in a moment; `CLUSTER INFO` says how the cluster is."
+    )
 
 
 def unreachable(client: redis.Redis, error: Exception) -> StoreUnavailableError:
@@ -120,16 +136,14 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
 
 
+def _options() -> dict[str, Any]:
+    """What every connection has. RESP2: what the bulk paths parse themselves has no push messages in it."""
+    return {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": REPLY_TIMEOUT_S}
+
+
 def _client(url: str) -> redis.Redis:
-    # RESP2: what the bulk paths parse themselves (forebay.online.wire) has no push messages in it.
     try:
-        client = redis.Redis.from_url(
-            url,
-            protocol=2,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=REPLY_TIMEOUT_S,
-            retry=Retry(NoBackoff(), RECONNECTS),
-        )
+        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), RECONNECTS), **_options())
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # not connected yet: this is what refuses an unknown option
     except (TypeError, ValueError):  # their messages may quote a part of the password

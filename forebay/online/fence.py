@@ -21,7 +21,7 @@ import hiredis
 from forebay.errors import FencedError, StoreError
 from forebay.online.connection import address
 from forebay.online.resp import OK, Chunk
-from forebay.online.wire import Wire, pack
+from forebay.online.wire import ELSEWHERE, Wire, pack
 
 _MULTI, _EXEC, _UNWATCH = pack(("MULTI",)), pack(("EXEC",)), pack(("UNWATCH",))
 _QUEUED = b"+QUEUED\r\n"
@@ -31,6 +31,7 @@ class Fence:
     """A token in `keys`, for transactions on `wire`; errors name `what` it guards and what it means if it is `gone`.
 
     `others` are keys that must stay as they are, besides: the tokens of somebody whose take-over ends this writer.
+    `where` is where a commit was not written, if it has other parts (`forebay.online.shares`).
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Fence:
         gone: str,
         token: bytes | None = None,
         others: Mapping[str, bytes | None] | None = None,
+        where: str = "",
     ) -> None:
         self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
+        self._where = where
         self._others = dict(others or {})
         self.token = token or uuid.uuid4().hex.encode()
         watched = (*self._keys, *self._others)
@@ -50,6 +53,7 @@ class Fence:
         self._expected = [*[self.token] * len(self._keys), *self._others.values()]
         self._still_there = b"*%d\r\n" % len(watched) + b"".join(map(_bulk, self._expected))
         self._lost: list[bytes | None] | None = None
+        self._is_armed = False
 
     @property
     def tokens(self) -> dict[str, bytes]:
@@ -63,11 +67,31 @@ class Fence:
 
     def another(self, wire: Wire) -> Fence:
         """The same token on another connection, still to be armed."""
-        return Fence(wire, self._keys, self._what, self._gone, self.token, self._others)
+        return Fence(wire, self._keys, self._what, self._gone, self.token, self._others, self._where)
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether it watches its keys, as far as it knows."""
+        return self._wire.is_open and self._is_armed
+
+    def rearm(self) -> None:
+        """Connect anew where that is needed, and arm. Raises `FencedError` where the token is gone."""
+        if not self._wire.is_open:
+            self._wire.open()
+        self.arm()
 
     def arm(self) -> None:
         """Watch the keys, as they are now. Raises `FencedError` where the token is gone."""
-        self._look(self._wire.ask([_UNWATCH, self._guard], 3)[1:])
+        self.send_guard()
+        self.receive_guard()
+
+    def send_guard(self) -> None:
+        """Send what `arm` does, whose replies are to be received."""
+        self._wire.send([_UNWATCH, self._guard])
+
+    def receive_guard(self) -> None:
+        """What `arm` finds, once it was sent."""
+        self._look(self._wire.receive(3)[1:])
         self.check()
 
     def commit(self, commands: Sequence[bytes | Chunk]) -> list[Any]:
@@ -76,10 +100,19 @@ class Fence:
         Raises `FencedError`, and has written nothing, where another writer took over; `StoreError` for a command that
         was refused.
         """
+        self.send(commands)
+        return self.receive(commands)
+
+    def send(self, commands: Sequence[bytes | Chunk]) -> None:
+        """Send what `commit` does, whose replies are to be received."""
         self.check()
-        count = sum(one.commands if isinstance(one, Chunk) else 1 for one in commands)
         parts = [one.data if isinstance(one, Chunk) else one for one in commands]
-        return self._outcome(count, self._wire.ask([_MULTI, *parts, _EXEC, self._guard], count + 4))
+        self._wire.send([_MULTI, *parts, _EXEC, self._guard])
+
+    def receive(self, commands: Sequence[bytes | Chunk]) -> list[Any]:
+        """What `commit` returns, for commands that were sent."""
+        count = sum(one.commands if isinstance(one, Chunk) else 1 for one in commands)
+        return self._outcome(count, self._wire.receive(count + 4))
 
     def write(self, chunk: Chunk) -> None:
         """Run a chunk of commands that are answered by `+OK` as one transaction. Raises as `commit` does.
@@ -102,6 +135,8 @@ class Fence:
             raise self._fenced()
         if isinstance(outcome, hiredis.ReplyError):
             why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
+            if str(why).startswith(ELSEWHERE):
+                raise self._wire.moved(why)
             raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
         self._wire.checked(outcome)
         return list(outcome)
@@ -116,12 +151,16 @@ class Fence:
             self._wire.checked(reply)
         lost = [token for token, expected in zip(replies[1], self._expected, strict=True) if token != expected]
         self._lost = lost or None
+        self._is_armed = True
 
     def _fenced(self) -> FencedError:
         if self._lost is not None and all(token is None for token in self._lost):
-            return FencedError(f"The token of {self._what} is gone. {self._gone} Nothing of this commit was written.")
+            return FencedError(
+                f"The token of {self._what} is gone. {self._gone} Nothing of this commit was written{self._where}."
+            )
         return FencedError(
-            f"Another writer took over {self._what}. This one must stop; nothing of this commit was written."
+            f"Another writer took over {self._what}. This one must stop; nothing of this commit was written"
+            f"{self._where}."
         )
 
 

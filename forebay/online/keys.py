@@ -11,8 +11,11 @@
     <ns>:{17}:fence:<view>@<v>             the token of who fills the view beside the flow
     <ns>:{17}:refused:<source>             offsets that the lane of slot 17 passed over because of the clock
     <ns>:lease:<view>@<v>                  the token of the view's publisher
+    <ns>:{17}:publisher:<view>@<v>         on a cluster: the same, numbered, which guards the slot
+    <ns>:publishers                        on a cluster: how many publishers have taken a lease
     <ns>:flows                             how many flows have taken over
     <ns>:streams:<source>                  the views that the source's flow streams
+    <ns>:{17}:streams:<source>             on a cluster: the same, beside the token of the slot
     <ns>:alive:<source>                    signs of life of the source's flow
     <ns>:manifest                          the deployed definitions
     <ns>:active                            which version of each service is active
@@ -86,6 +89,14 @@ class Keys:
         """Who may publish a view."""
         return f"{self._namespace}:lease:{view}"
 
+    def publishers(self) -> str:
+        """How many publishers have taken a lease on a cluster."""
+        return f"{self._namespace}:publishers"
+
+    def publisher(self, view: str, slot: int) -> str:
+        """Who may publish a slot of a view on a cluster: the token of who has the lease, numbered."""
+        return f"{self._heads[slot]}publisher:{view}"
+
     def flows(self) -> str:
         """How many flows have taken over."""
         return f"{self._namespace}:flows"
@@ -93,6 +104,10 @@ class Keys:
     def streams(self, source: str) -> str:
         """The views that the flow of a source streams."""
         return f"{self._namespace}:streams:{source}"
+
+    def slot_streams(self, slot: int, source: str) -> str:
+        """The same in a slot of a cluster, where it stands beside the slot's token."""
+        return f"{self._heads[slot]}streams:{source}"
 
     def alive(self, source: str) -> str:
         """Signs of life of a source's flow."""

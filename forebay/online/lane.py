@@ -1,6 +1,7 @@
 """The lane: the one writer of the stream tiles of some slots.
 
-A commit folds the events of a few source partitions and writes, in one transaction that is sent once,
+A commit folds the events of a few source partitions and writes, in one transaction that is sent once (on a cluster in
+one for each slot, `forebay.online.shares`),
 
     APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once); of a
                        view of sessions the instants of the events
@@ -8,7 +9,8 @@ A commit folds the events of a few source partitions and writes, in one transact
     MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
-so tiles and progress cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset. A
+so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
+in the slots that have it. A
 heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown long, it and the stream blob are
 rolled up in a transaction of their own; a crash before that leaves a longer pending blob, a crash within it nothing.
 
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -36,13 +39,13 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.connection import address
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
-from forebay.online.fence import Fence
 from forebay.online.keys import PENDING, STREAM, Keys
 from forebay.online.pending import Folded, Fresh, pending_of
 from forebay.online.progress import Cut, PartitionProgress, Progress
 from forebay.online.refusals import refuse_command
-from forebay.online.resp import Chunk, append_commands, expire_commands, whole
-from forebay.online.wire import Wire, pack
+from forebay.online.resp import Chunk, append_commands, expire_commands, part
+from forebay.online.shares import Owned, Shares
+from forebay.online.wire import pack
 
 ROLL_ENTITIES_MIN = 32
 """Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
@@ -113,13 +116,17 @@ class Lane:
         self._settled_us = settled_us
         self._slots, self._clock_us = sorted(slots), clock_us
         self._mine = np.isin(np.arange(SLOTS), self._slots)
-        self._keys, self._wire = Keys(namespace), Wire(client)
+        self._keys = keys = Keys(namespace)
         sources = sorted({view.source.name for view in views})
         owners = sources if beside is None else list(self._views)
-        fences = [self._keys.fence(slot, owner) for slot in self._slots for owner in owners]
-        what = f"{len(self._slots)} slots of {', '.join(sources if beside is None else self._views)} in {namespace!r}"
-        gone = "The store has lost its data. Start again: the stream rewinds."
-        self._fence = Fence(self._wire, fences, what, gone, token, beside)
+        watched = dict(beside or {})
+        owned = Owned(
+            lambda slot: [keys.fence(slot, owner) for owner in owners],
+            f"{len(self._slots)} slots of {', '.join(owners)} in {namespace!r}",
+            "The store has lost its data. Start again: the stream rewinds.",
+            lambda slot: {name: watched[name] for source in sources if (name := keys.fence(slot, source)) in watched},
+        )
+        self._shares = Shares(client, self._slots, owned, token)
         self._progress: dict[str, _Slots] = {}
         self._expiries = Expiries()
         self._long: dict[str, set[str]] = {view: set() for view in self._views}
@@ -144,24 +151,41 @@ class Lane:
     @property
     def token(self) -> bytes:
         """What another process needs to write as this lane."""
-        return self._fence.token
+        return self._shares.token
 
     @property
     def tokens(self) -> dict[str, bytes]:
         """What makes it the writer, once it is in the store (`forebay.online.takeover`)."""
-        return self._fence.tokens
+        return self._shares.tokens
 
     def begin(self) -> None:
         """Read how far its slots are, once it is their writer. Raises `FencedError` where it is not."""
-        self._wire.open()
-        self._fence.arm()
+        self._open()
+        self._shares.arm()
         self._remember(self._read_progress())
 
     def take_over(self) -> None:
         """Become the writer, on its own: whoever was it before is fenced from now on."""
-        self._wire.open()
-        self._fence.take()
+        self._shares.open()
+        self._shares.take()
         self._remember(self._read_progress())
+
+    def newest(self) -> int:
+        """The greatest number under which somebody took a slot of a cluster that is its own."""
+        self._open()
+        return self._shares.newest()
+
+    def take_as(self, number: int) -> None:
+        """Become the writer on a cluster under the number of a take-over; each slot is told which views it streams.
+
+        Raises `FencedError` where somebody has a slot under a greater one.
+        """
+        told = {source: msgspec.json.encode(views) for source, views in self.streams.items()}
+        self._open()
+        self._shares.take_as(
+            number,
+            lambda slot: [pack(("SET", self._keys.slot_streams(slot, name), views)) for name, views in told.items()],
+        )
 
     def next_offset(self, view: str, partition: str) -> int:
         """The first offset of a partition that some slot of the view has not applied."""
@@ -184,7 +208,8 @@ class Lane:
                 _advance(progress[view], self._slots, number, piece)
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
         pending = {view: new for view, new in pending.items() if new.keys}
-        self._write(number, progress, pending, self._refusals(pieces))
+        refused = [(name, piece) for piece in pieces if piece.refused for name in sorted(self._sources_of(piece))]
+        self._write(number, progress, pending, refused)
         return {view: Applied(number, new.folded) for view, new in pending.items()}
 
     def beat(self, source: str, ends: Mapping[str, int], seen_us: int) -> None:
@@ -203,7 +228,7 @@ class Lane:
                 progress[view] = {slot: moved[id(known)] for slot, known in slots.items()}
         changed = {view: slots for view, slots in progress.items() if any(_differ(slots, self._progress[view]))}
         if changed:
-            self._fence.commit([self._progress_command(changed)])
+            self._shares.commit(self._progress_commands(changed))
             self._progress.update(changed)
 
     def aim(self, view: str, targets: Mapping[str, int]) -> None:
@@ -211,7 +236,7 @@ class Lane:
         self._ready()
         known = self._progress.get(view, {})
         slots = {slot: known.get(slot, Progress()).aimed(targets) for slot in self._slots}
-        self._fence.commit([self._progress_command({view: slots})])
+        self._shares.commit(self._progress_commands({view: slots}))
         self._progress[view] = slots
 
     def mark(self, view: str, lacking: Mapping[str, int]) -> None:
@@ -223,43 +248,64 @@ class Lane:
         marked = {slot: known.get(slot, Progress()).marked(lacking) for slot in self._slots}
         changed = {slot: now for slot, now in marked.items() if now != known.get(slot, Progress())}
         if changed:
-            self._fence.commit([self._progress_command({view: changed})])
+            self._shares.commit(self._progress_commands({view: changed}))
             known |= changed
 
     def close(self) -> None:
         """Disconnect. The fence stays: whoever comes next takes it."""
-        self._wire.close()
+        self._shares.close()
 
     def _write(
-        self, number: int, progress: dict[str, _Slots], applied: Mapping[str, Fresh], refusals: Sequence[bytes]
+        self,
+        number: int,
+        progress: dict[str, _Slots],
+        applied: Mapping[str, Fresh],
+        refused: Sequence[tuple[str, Piece]],
     ) -> None:
-        commands: list[bytes | Chunk] = [self._progress_command(progress)] if progress else []
+        commands = self._progress_commands(progress) if progress else {}
+        ahead = {place: len(some) for place, some in commands.items()}
+        applied = {view: self._in_order(new) for view, new in applied.items()}
         names = {view: self._column_of_names(view, new.keys, new.slots) for view, new in applied.items()}
-        commands += [whole(append_commands(*names[view], new.bodies)) for view, new in applied.items()]
-        commands += [self._expire_commands(view, new, names[view]) for view, new in applied.items()]
-        replies = iter(self._fence.commit([*commands, *refusals])[1 if progress else 0 :])
+        spans = {view: self._shares.spans(new.slots) for view, new in applied.items()}
+        for view, new in applied.items():
+            appends = append_commands(*names[view], new.bodies)
+            for place, rows in spans[view]:
+                commands.setdefault(place, []).append(part(appends, rows))
+        for view, new in applied.items():
+            for place, chunk in self._expire_commands(view, new, names[view]):
+                commands.setdefault(place, []).append(chunk)
+        self._add_refusals(commands, refused)
+        replies = self._shares.commit(commands)
         self._number = number
         self._progress.update(progress)
+        left = {place: iter(some[ahead.get(place, 0) :]) for place, some in replies.items()}
         for view, new in applied.items():
-            self._roll_up_long(view, new, np.fromiter(replies, np.int64, len(new.keys)))
+            lengths = [np.fromiter(left[place], np.int64, rows.stop - rows.start) for place, rows in spans[view]]
+            self._roll_up_long(view, new, np.concatenate(lengths))
 
-    def _expire_commands(self, view: str, new: Fresh, names: tuple[pa.Array, pa.Array, str]) -> Chunk:
-        """What has the pending blobs that are written live long enough, of those not known to."""
+    def _in_order(self, new: Fresh) -> Fresh:
+        """What a commit adds, share by share."""
+        order = self._shares.order(new.slots)
+        return new if order is None else new.take(order)
+
+    def _expire_commands(
+        self, view: str, new: Fresh, names: tuple[pa.Array, pa.Array, str]
+    ) -> Iterator[tuple[int, Chunk]]:
+        """What has the pending blobs that are written live long enough, of those not known to; by share."""
         now_us, (heads, entities, tail) = self._clock_us(), names
         lifetimes = lifetimes_s(self._views[view], new.newest_us, now_us)
         rows, kept_s = self._expiries.due(key_hashes(view, new.keys), lifetimes, now_us)
         if len(rows) < len(new.keys):
             heads, entities = heads.take(pa.array(rows)), entities.take(pa.array(rows))
-        return whole(expire_commands(heads, entities, tail, kept_s))
+        commands = expire_commands(heads, entities, tail, kept_s)
+        return ((place, part(commands, some)) for place, some in self._shares.spans(new.slots[rows]))
 
-    def _refusals(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """What makes the verdicts of the clock as durable as the progress that passes over them."""
-        return [
-            refuse_command(self._keys, self._slots[0], source, piece.partition, piece.refused)
-            for piece in pieces
-            if piece.refused
-            for source in {self._views[view].source.name for view in piece.events}
-        ]
+    def _add_refusals(self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]]) -> None:
+        """Make the verdicts of the clock as durable as the progress that passes over them, in each share."""
+        for source, piece in refused:
+            for place, slots in enumerate(self._shares.slots):
+                told = refuse_command(self._keys, slots[0], source, piece.partition, piece.refused)
+                commands.setdefault(place, []).append(told)
 
     def _roll_up_long(self, view: str, new: Fresh, lengths: Ints) -> None:
         pending, waiting = self._pending[view], self._long[view]
@@ -274,22 +320,45 @@ class Lane:
             self._roll_up(self._views[view], long[first : first + ROLL_ENTITIES_MAX])
 
     def _roll_up(self, view: WindowedView, keys: Sequence[str]) -> None:
-        """One transaction. What it reads cannot change before it: no other lane writes, or the transaction fails."""
+        """One transaction of each share. What it reads cannot change before it: no other lane writes, or it fails."""
+        slots = slots_of(keys)
+        order = self._shares.order(slots)
+        if order is not None:
+            keys, slots = [keys[row] for row in order.tolist()], slots[order]
+        spans = self._shares.spans(slots)
         stream, pending = self._names(view.key, keys, STREAM), self._names(view.key, keys, PENDING)
-        slots, of_slot = np.unique(slots_of(keys), return_inverse=True)
-        found = self._wire.call("MGET", *stream, *pending, *self._keys.slots("cut", view.key, slots.tolist()))
-        count, now_us = len(keys), self._clock_us()
-        cuts = np.array([Cut.decode(blob).cut_us for blob in found[2 * count :]], np.int64)[of_slot]
-        before, appended, horizons = found[:count], found[count : 2 * count], self._horizons(view, cuts)
+        before, appended, cuts = self._long_blobs(view.key, slots, spans, stream, pending)
+        now_us, horizons = self._clock_us(), self._horizons(view, cuts)
         new = self._pending[view.key].rolled_up(before, appended, cuts, horizons, self._number)
         if list(map(_size, new.pending)) == list(map(_size, appended)):
             return  # sessions of which none is settled
-        gone = [*_unset(stream, new.stream), *_unset(pending, new.pending)]
-        written = _set_commands(stream, new.stream, lifetimes_s(view, new.stream_newest_us, now_us))
-        written += _set_commands(pending, new.pending, lifetimes_s(view, new.pending_newest_us, now_us))
+        kept = lifetimes_s(view, new.stream_newest_us, now_us), lifetimes_s(view, new.pending_newest_us, now_us)
+        commands: dict[int, list[bytes | Chunk]] = {}
+        for place, rows in spans:
+            written = _set_commands(stream[rows], new.stream[rows], _some(kept[0], rows))
+            written += _set_commands(pending[rows], new.pending[rows], _some(kept[1], rows))
+            gone = [*_unset(stream[rows], new.stream[rows]), *_unset(pending[rows], new.pending[rows])]
+            commands[place] = [*written, *([pack(("DEL", *gone))] if gone else [])]
         self._expiries.forget(key_hashes(view.key, keys))
-        self._fence.commit([*written, *([pack(("DEL", *gone))] if gone else [])])
+        self._shares.commit(commands)
         self.rolled_up += len(keys)
+
+    def _long_blobs(
+        self, view: str, slots: Ints, spans: Sequence[tuple[int, slice]], stream: list[str], pending: list[str]
+    ) -> tuple[list[bytes | None], list[bytes | None], Ints]:
+        """The stream blobs and pending blobs of entities, and the cut of each."""
+        asked, of_slot = {}, {}
+        for place, rows in spans:
+            distinct, of_slot[place] = np.unique(slots[rows], return_inverse=True)
+            asked[place] = [*stream[rows], *pending[rows], *self._keys.slots("cut", view, distinct.tolist())]
+        before, appended, cuts = [], [], []
+        found = self._shares.mget(asked)
+        for place, rows in spans:
+            count, values = rows.stop - rows.start, found[place]
+            before += values[:count]
+            appended += values[count : 2 * count]
+            cuts.append(np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot[place]])
+        return before, appended, np.concatenate(cuts)
 
     def _horizons(self, view: WindowedView, cuts: Ints) -> Ints:
         """Of each entity, before which instant no event is to come that its sessions would have to heed.
@@ -312,14 +381,24 @@ class Lane:
         heads, tail = self._keys.parts(view, PENDING)
         return pa.array(heads).take(pa.array(slots)), pa.array(keys, pa.string()), tail
 
-    def _progress_command(self, progress: Mapping[str, _Slots]) -> bytes:
+    def _progress_commands(self, progress: Mapping[str, _Slots]) -> dict[int, list[bytes | Chunk]]:
+        """What says how far each slot is, by share."""
         encoded: dict[int, bytes] = {}
-        parts: list[str | bytes] = ["MSET"]
-        for view, slots in progress.items():
-            for slot, known in slots.items():
-                blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
-                parts += (self._keys.progress(view, slot), blob)
-        return pack(tuple(parts))
+        commands: dict[int, list[bytes | Chunk]] = {}
+        for place, mine in enumerate(self._shares.slots):
+            parts: list[str | bytes] = ["MSET"]
+            for view, slots in progress.items():
+                for slot in slots if len(mine) > 1 else (mine[0],):
+                    known = slots.get(slot)
+                    if known is not None:
+                        blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
+                        parts += (self._keys.progress(view, slot), blob)
+            if len(parts) > 1:
+                commands[place] = [pack(tuple(parts))]
+        return commands
+
+    def _sources_of(self, piece: Piece) -> set[str]:
+        return {self._views[view].source.name for view in piece.events}
 
     def _unapplied(self, view: str, progress: _Slots, piece: Piece, events: Events) -> Events:
         """The events of a piece that their slots have not applied yet."""
@@ -335,22 +414,26 @@ class Lane:
         new = events.offset >= applied[slots][events.code]
         return events if new.all() else events.take(np.flatnonzero(new))
 
+    def _open(self) -> None:
+        if not self._shares.is_open:
+            self._shares.open()
+
     def _ready(self) -> None:
         """Reconnect after a failure, and make sure that the server still has what it acknowledged."""
-        if self._wire.is_open:
+        if self._shares.is_open:
             return
-        self._wire.open()
+        self._shares.open()
         try:
-            self._fence.arm()
+            self._shares.arm()
             found = self._read_progress()
             for view, slots in self._progress.items():
                 if any(found[view].get(slot, Progress()).lacks(known) for slot, known in slots.items()):
                     raise StoreError(
-                        f"Redis at {address(self._wire.client)} lost writes of view {view!r} that it had acknowledged. "
+                        f"Redis at {address(self._shares.client)} lost writes of view {view!r} that it acknowledged. "
                         "Start the stream again: it rewinds to what is there."
                     )
         except BaseException:
-            self._wire.close()
+            self._shares.close()
             raise
         self._expiries.forget()
         self._remember(found)
@@ -362,7 +445,9 @@ class Lane:
     def _read_progress(self) -> dict[str, _Slots]:
         progress: dict[str, _Slots] = {}
         for view in self._views:
-            blobs = self._wire.call("MGET", *self._keys.slots("progress", view, self._slots))
+            asked = {place: self._keys.slots("progress", view, some) for place, some in enumerate(self._shares.slots)}
+            found = self._shares.mget(asked)
+            blobs = [blob for place in asked for blob in found[place]]
             pairs = zip(self._slots, blobs, strict=True)
             progress[view] = {slot: Progress.decode(blob) for slot, blob in pairs if blob is not None}
         return progress
@@ -391,6 +476,10 @@ def _size(blob: bytes | None) -> int:
 
 def _unset(names: Sequence[str], blobs: Sequence[bytes | None]) -> list[str]:
     return [name for name, blob in zip(names, blobs, strict=True) if blob is None]
+
+
+def _some(lifetimes: Ints | None, rows: slice) -> Ints | None:
+    return None if lifetimes is None else lifetimes[rows]
 
 
 def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Ints | None) -> list[bytes]:

@@ -2,6 +2,9 @@
 
 All that is written is fenced by the token (`forebay.online.fence`), on every connection. Renewing the lease changes
 what all of them watch: it is done between chunks, with nothing under way, and arms the other connections anew.
+
+Lives here: the lease on one server, where its token guards all slots. On a cluster it is `forebay.online.slot_lease`;
+`lease_of` chooses. What a publisher writes belongs to one share (`shares`) at a time: slots that one transaction holds.
 """
 
 from __future__ import annotations
@@ -9,15 +12,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 
+from forebay.core.identity import SLOTS
 from forebay.errors import FencedError
 from forebay.online.bulk import UNIT_BYTES, Bulk, Throttle
+from forebay.online.cluster import Cluster
 from forebay.online.fence import Fence
-from forebay.online.resp import Commands, chunks
-from forebay.online.wire import Part, Wire, pack
+from forebay.online.keys import Keys
+from forebay.online.resp import Commands, Ints, chunks
+from forebay.online.wire import Wire, pack
 
 LEASE_MS = 20_000
 """A publisher that is silent for so long is dead."""
@@ -34,14 +40,71 @@ CONNECTIONS = 2
 """With two, the server has the next chunk when it has applied one, and packing goes on meanwhile."""
 
 
+class AnyLease(Protocol):
+    """The right to publish a view, once it is open."""
+
+    @property
+    def shares(self) -> Sequence[Sequence[int]]:
+        """The slots that one transaction may hold, for all slots."""
+        ...
+
+    @property
+    def keys_max(self) -> int:
+        """Keys that are sent together, in one command or in many."""
+        ...
+
+    def open(self) -> None:
+        """Take the lease, waiting for that of a publisher that was killed to run out. Raises `FencedError`."""
+        ...
+
+    def mget(self, names: Sequence[str]) -> list[bytes | None]:
+        """The values of some names."""
+        ...
+
+    def clock_ms(self) -> int:
+        """The wall clock of the server, by which values expire."""
+        ...
+
+    def knows_msetex(self) -> bool:
+        """Whether the server takes MSETEX from this user."""
+        ...
+
+    def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
+        """Columns of packed commands and the slot of each of their rows, in many transactions. Raises `FencedError`."""
+        ...
+
+    def commit(self, slot: int, commands: Sequence[bytes]) -> None:
+        """Packed commands for the share of a slot in one transaction. Raises `FencedError`."""
+        ...
+
+    def close(self) -> None:
+        """Give the lease back, if it is still there. Raises `StoreError`."""
+        ...
+
+
+def lease_of(client: redis.Redis, namespace: str, view: str, rate: int, wait_s: float) -> AnyLease:
+    """The lease of a view, on one server or on a cluster, not yet open."""
+    if isinstance(client, Cluster):
+        from forebay.online.slot_lease import SlotLease
+
+        return SlotLease(client, namespace, view, rate, wait_s)
+    return Lease(client, Keys(namespace).lease(view), view, rate, wait_s)
+
+
+def gone_text() -> str:
+    """What it means when the token of a lease is gone."""
+    return f"Its publisher was silent for {LEASE_MS // 1000} s and the lease ran out. Publish again."
+
+
 class Lease:
     """The right to publish `view`, kept at `key` in the store, once it is open."""
+
+    shares = (range(SLOTS),)
 
     def __init__(self, client: redis.Redis, key: str, view: str, rate: int, wait_s: float) -> None:
         self._key, self._view, self._wait_s = key, view, wait_s
         self._wires = [Wire(client) for _ in range(CONNECTIONS)]
-        gone = f"Its publisher was silent for {LEASE_MS // 1000} s and the lease ran out. Publish again."
-        self._fence = Fence(self._wires[0], [key], f"the publication of view {view!r}", gone)
+        self._fence = Fence(self._wires[0], [key], f"the publication of view {view!r}", gone_text())
         self._others = [self._fence.another(wire) for wire in self._wires[1:]]
         self._bulk = Bulk([self._fence, *self._others], Throttle(rate))
         self.keys_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
@@ -61,24 +124,28 @@ class Lease:
             self._disconnect()
             raise
 
-    def call(self, *parts: Part) -> Any:
-        """One command that only reads, and its reply."""
-        return self._wires[0].call(*parts)
+    def mget(self, names: Sequence[str]) -> list[bytes | None]:
+        """The values of some names."""
+        found: list[bytes | None] = self._wires[0].call("MGET", *names)
+        return found
+
+    def clock_ms(self) -> int:
+        """The wall clock of the server, by which values expire."""
+        return milliseconds(self._wires[0].call("TIME"))
 
     def knows_msetex(self) -> bool:
-        """Whether the server takes MSETEX from this user: it must refuse a command of no keys as such."""
-        reply = self._wires[0].ask([pack(("MSETEX", 0, self._key, b""))], 1)[0]
-        return not str(reply).startswith("NOPERM") and "unknown command" not in str(reply)
+        """Whether the server takes MSETEX from this user."""
+        return takes_msetex(self._wires[0], self._key)
 
-    def write(self, columns: Iterable[Commands]) -> None:
+    def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
         """Columns of packed commands, in many transactions. Raises `FencedError`."""
-        for column in columns:
+        for column, _ in columns:
             for chunk in chunks(column, self._bytes_max, self.keys_max):
                 self._renew()
                 self._bulk.send(chunk)
         self._bulk.settle()
 
-    def commit(self, commands: Sequence[bytes]) -> None:
+    def commit(self, slot: int, commands: Sequence[bytes]) -> None:
         """Packed commands in one transaction. Raises `FencedError`."""
         self._renew()
         self._fence.commit(commands)
@@ -94,13 +161,11 @@ class Lease:
 
     def _take(self) -> None:
         deadline = time.monotonic() + self._wait_s
-        while self.call("SET", self._key, self._fence.token, "NX", "PX", LEASE_MS) is None:
-            left_ms = int(self.call("PTTL", self._key))
+        call = self._wires[0].call
+        while call("SET", self._key, self._fence.token, "NX", "PX", LEASE_MS) is None:
+            left_ms = int(call("PTTL", self._key))
             if time.monotonic() > deadline:
-                raise FencedError(
-                    f"View {self._view!r} is being published by another process, which renewed its lease "
-                    f"{(LEASE_MS - left_ms) / 1000:.1f} s ago. Wait for it to end, then publish again."
-                )
+                raise held_by_another(self._view, left_ms)
             time.sleep(POLL_S)
         self._renewed_s = time.monotonic()
 
@@ -116,3 +181,23 @@ class Lease:
     def _disconnect(self) -> None:
         for wire in self._wires:
             wire.close()
+
+
+def held_by_another(view: str, left_ms: int) -> FencedError:
+    """The one line about a lease that is somebody else's."""
+    return FencedError(
+        f"View {view!r} is being published by another process, which renewed its lease "
+        f"{(LEASE_MS - left_ms) / 1000:.1f} s ago. Wait for it to end, then publish again."
+    )
+
+
+def takes_msetex(wire: Wire, key: str) -> bool:
+    """Whether a server takes MSETEX from this user: it must refuse a command of no keys as such."""
+    reply = wire.ask([pack(("MSETEX", 0, key, b""))], 1)[0]
+    return not str(reply).startswith("NOPERM") and "unknown command" not in str(reply)
+
+
+def milliseconds(time_reply: Any) -> int:
+    """The reply to TIME as milliseconds."""
+    seconds, micros = time_reply
+    return int(seconds) * 1000 + int(micros) // 1000

@@ -9,6 +9,10 @@ safe to die after:
     4  the blobs of emptied entities go    a reader ignores them since 3 (or, at an equal cut, from here on)
     5  published = new entities, and the lease is given back
 
+On a cluster a transaction holds one slot, and every step goes slot by slot. An entity, its blobs and the cut that
+counts for it are in one slot, and are read as of one instant; so is what a stream drops. A publisher that dies between
+the cuts leaves slots that are finished and slots that are before step 3, each of them as it would be on one server.
+
 `published` is one text per slot, because a scan of the whole store would cost more with everybody else's keys. What is
 written goes slot by slot, in ascending order.
 """
@@ -27,7 +31,7 @@ import redis
 from forebay.core.identity import SLOTS
 from forebay.errors import StoreError
 from forebay.online.keys import Keys
-from forebay.online.lease import LEASE_WAIT_S, Lease
+from forebay.online.lease import LEASE_WAIT_S, lease_of
 from forebay.online.progress import Cut
 from forebay.online.resp import Commands, packed
 from forebay.online.wire import pack
@@ -56,7 +60,7 @@ class Publication:
         wait_s: float = LEASE_WAIT_S,
     ) -> None:
         self._keys, self._view = Keys(namespace), view
-        self._lease = Lease(client, self._keys.lease(view), view, rate, wait_s)
+        self._lease = lease_of(client, namespace, view, rate, wait_s)
         self._new: list[list[str]] = []
         self._emptied: list[list[str]] = []
         self._changed: list[int] = []
@@ -65,7 +69,7 @@ class Publication:
     def __enter__(self) -> Self:
         self._lease.open()
         try:
-            cuts = self._lease.call("MGET", *self._keys.slots("cut", self._view, _ALL_SLOTS))
+            cuts = self._lease.mget(self._keys.slots("cut", self._view, _ALL_SLOTS))
             self.finished = max((Cut.decode(blob) for blob in cuts), key=lambda cut: (cut.cut_us, cut.publication))
         except BaseException:
             self._lease.close()
@@ -83,8 +87,7 @@ class Publication:
 
     def clock_ms(self) -> int:
         """The wall clock of the server, by which values expire."""
-        seconds, micros = self._lease.call("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
+        return self._lease.clock_ms()
 
     def together(self) -> int:
         """How many keys one command may set that expire; 1 where the server has no command for more."""
@@ -94,7 +97,7 @@ class Publication:
         """Step 1, for the entities that will have a blob, by ascending slot; how many had one and will have none."""
         edges = np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
         self._new = [sorted(entities[first:last]) for first, last in itertools.pairwise(edges)]
-        found = self._lease.call("MGET", *self._keys.slots("published", self._view, _ALL_SLOTS))
+        found = self._lease.mget(self._keys.slots("published", self._view, _ALL_SLOTS))
         old = [text.decode() if text else "" for text in found]
         self._changed = [slot for slot in _ALL_SLOTS if old[slot] != _text(self._new[slot])]
         self._emptied = [[] for _ in _ALL_SLOTS]
@@ -103,21 +106,20 @@ class Publication:
         self._list(lambda slot: [*self._new[slot], *self._emptied[slot]])
         return sum(map(len, self._emptied))
 
-    def write(self, columns: Iterable[Commands]) -> None:
-        """Step 2: columns of packed commands (`forebay.online.resp`)."""
+    def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
+        """Step 2: columns of packed commands (`forebay.online.resp`), and the slot of each of their rows."""
         self._lease.write(columns)
 
     def finish(self, kind: str, cut: Cut | None) -> None:
         """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view."""
         if cut is not None:
-            pairs = [part for name in self._keys.slots("cut", self._view, _ALL_SLOTS) for part in (name, cut.encode())]
-            self._lease.commit([pack(("MSET", *pairs))])
+            for share in self._lease.shares:
+                names = self._keys.slots("cut", self._view, share)
+                self._lease.commit(
+                    share[0], [pack(("MSET", *(part for name in names for part in (name, cut.encode()))))]
+                )
         self._delete(
-            [
-                name
-                for slot, entities in enumerate(self._emptied)
-                for name in self._keys.many(self._view, entities, [slot] * len(entities), kind)
-            ]
+            lambda slot: self._keys.many(self._view, self._emptied[slot], [slot] * len(self._emptied[slot]), kind)
         )
         self._list(lambda slot: self._new[slot])
 
@@ -125,12 +127,17 @@ class Publication:
         """Say which entities may have a blob, in the slots where that changes."""
         names = {slot: self._keys.published(self._view, slot) for slot in self._changed}
         texts = {slot: _text(entities(slot)) for slot in self._changed}
-        self._lease.write(packed([pack(("SET", names[slot], text))]) for slot, text in texts.items() if text)
-        self._delete([names[slot] for slot, text in texts.items() if not text])
+        self._lease.write(
+            (packed([pack(("SET", names[slot], text))]), np.array([slot])) for slot, text in texts.items() if text
+        )
+        self._delete(lambda slot: [names[slot]] if texts.get(slot) == "" else [])
 
-    def _delete(self, names: Sequence[str]) -> None:
-        for first in range(0, len(names), DELETED_AT_ONCE):
-            self._lease.commit([pack(("DEL", name)) for name in names[first : first + DELETED_AT_ONCE]])
+    def _delete(self, names: Callable[[int], list[str]]) -> None:
+        """Delete the keys of each slot that are named."""
+        for share in self._lease.shares:
+            gone = [name for slot in share for name in names(slot)]
+            for first in range(0, len(gone), DELETED_AT_ONCE):
+                self._lease.commit(share[0], [pack(("DEL", name)) for name in gone[first : first + DELETED_AT_ONCE]])
 
 
 def _text(entities: Sequence[str]) -> str:

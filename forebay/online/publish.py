@@ -107,7 +107,7 @@ def publish_rows(
         deleted = publication.begin(entities.to_pylist(), slots)
         setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
-            setting.commands(
+            setting.column(
                 entities[some],
                 slots[some],
                 (pa.array(pack_rows(view, rows, chosen[some]), pa.binary()),),
@@ -140,7 +140,11 @@ class _Setting:
         together = KEYS_TOGETHER if keep_us(view) is None else publication.together()
         return cls(keys, view, kind, now_us, publication.clock_ms(), together)
 
-    def commands(self, entities: pa.Array, slots: Ints, values: Values, newest_us: Ints) -> Commands:
+    def column(self, entities: pa.Array, slots: Ints, values: Values, newest_us: Ints) -> tuple[Commands, Ints]:
+        """What sets a value for each entity, and the slot of each."""
+        return self._commands(entities, slots, values, newest_us), slots
+
+    def _commands(self, entities: pa.Array, slots: Ints, values: Values, newest_us: Ints) -> Commands:
         """Set a value for each entity; it goes when nothing can need it, or up to an eighth of that later."""
         heads, tail = self.keys.parts(self.view.key, self.kind)
         lifetimes = lifetimes_s(self.view, newest_us, self.now_us)
@@ -162,10 +166,10 @@ def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
     return np.flatnonzero(place % together == 0)
 
 
-def _tile_commands(setting: _Setting, layout: Layout, chosen: Chosen, cut: Cut) -> Iterator[Commands]:
+def _tile_commands(setting: _Setting, layout: Layout, chosen: Chosen, cut: Cut) -> Iterator[tuple[Commands, Ints]]:
     for some in pieces(chosen.edges * layout.event_bytes):
         values = _blobs(layout, chosen, some, cut)
-        yield setting.commands(chosen.entities[some], chosen.slots[some], values, chosen.newest_us[some])
+        yield setting.column(chosen.entities[some], chosen.slots[some], values, chosen.newest_us[some])
 
 
 def _blobs(layout: Layout, chosen: Chosen, some: slice, cut: Cut) -> Values:

@@ -115,9 +115,17 @@ def chunks(commands: Commands, bytes_max: int, keys_max: int) -> Iterator[Chunk]
         first = last
 
 
-def whole(commands: Commands) -> Chunk:
-    """All commands as one chunk, without copying."""
-    return Chunk(commands.data[: commands.edges[-1]], len(commands), int(commands.keys[-1]), commands.reply)
+def section(commands: Commands, rows: slice) -> Commands:
+    """The commands of some of their rows, without copying; `rows` ends where commands do."""
+    first, last = np.searchsorted(commands.keys, (rows.start, rows.stop)).tolist()
+    edges, keys = commands.edges[first : last + 1], commands.keys[first : last + 1]
+    return Commands(commands.data[edges[0] : edges[-1]], edges - edges[0], keys - keys[0], commands.reply)
+
+
+def part(commands: Commands, rows: slice) -> Chunk:
+    """The same as one chunk."""
+    found = section(commands, rows)
+    return Chunk(found.data, len(found), rows.stop - rows.start, found.reply)
 
 
 def _name(heads: pa.Array, entities: pa.Array, tail: str) -> list[bytes | pa.Array]:

@@ -4,6 +4,7 @@
 
 The server looks at some keys at each step, whoever's they are, and answers those that match. Invariants: a key that is
 there from the first step to the last is found; one may be found twice; the order is the server's own and says nothing.
+On a cluster the primaries are looked through one after another; what is moved between them meanwhile may be missed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import redis
 
 from forebay.core.identity import SLOTS
+from forebay.online.cluster import Cluster
 from forebay.online.connection import translated
 from forebay.online.keys import BATCH, PENDING, ROW, STREAM, Keys
 
@@ -33,14 +35,15 @@ class Blob(NamedTuple):
 def scan_view(client: redis.Redis, namespace: str, view: str) -> Iterator[list[Blob]]:
     """The keys of all entities of a view, step by step; a step may find none."""
     pattern = f"{namespace}:{{??}}:*:{view}:[{''.join(KINDS)}]"
-    cursor = 0
-    while True:
-        with translated(client):
-            answer: Any = client.scan(cursor, match=pattern, count=STEP_KEYS)
-        cursor, names = answer
-        yield [Blob(text, *_parts(text)) for name in names if _parts(text := name.decode())[1]]
-        if not cursor:
-            return
+    with translated(client):
+        servers = client.primaries() if isinstance(client, Cluster) else [client]
+    for server in servers:
+        cursor = -1
+        while cursor:
+            with translated(server):
+                answer: Any = server.scan(max(cursor, 0), match=pattern, count=STEP_KEYS)
+            cursor, names = answer
+            yield [Blob(text, *_parts(text)) for name in names if _parts(text := name.decode())[1]]
 
 
 def some_entities(client: redis.Redis, namespace: str, view: str, most: int, steps: int) -> list[str]:
@@ -60,6 +63,11 @@ def held(client: redis.Redis, namespace: str, view: str, entities: Sequence[str]
         for entity in entities:
             pipeline.exists(*(name(view, entity) for name in (keys.stream, keys.pending, keys.batch, keys.row)))
         return [bool(count) for count in pipeline.execute()] if entities else []
+
+
+def slot_of_name(name: str) -> int:
+    """The slot that the name of a blob says."""
+    return int(name.split(":", 2)[1][1:-1])
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -4,18 +4,23 @@ Why not redis-py's pipeline: packing with hiredis and reading its replies in one
 8–10. redis-py still opens the connection (TLS, authentication, database); from then on the socket is ours alone,
 because WATCH is remembered by connection. The server keeps reading while its replies queue up on its side, so one send
 can be of any size.
+
+On a cluster a wire is to the node that has its key. A node that has it no more is one that is away: the wire is closed,
+and the next one that is opened goes where the key is by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, overload
 
 import hiredis
 import redis
 
-from forebay.errors import StoreError
-from forebay.online.connection import address, loading, translated
+from forebay.errors import StoreError, StoreUnavailableError
+from forebay.online.cluster import Cluster
+from forebay.online.connection import address, elsewhere, loading, translated
 
 RECEIVE_BYTES = 1 << 20
 
@@ -24,11 +29,15 @@ pack: Callable[[tuple[Part, ...]], bytes] = hiredis.pack_command  # type: ignore
 """The bytes of one command: a tuple of text, bytes and numbers."""
 
 
-class Wire:
-    """A connection of its own to the server of a client."""
+ELSEWHERE = ("MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
+"""How a node of a cluster begins to say that a key is elsewhere, on its way, or nowhere."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+
+class Wire:
+    """A connection of its own to the server of a client; of a cluster, to the one that has the keys of a hash tag."""
+
+    def __init__(self, client: redis.Redis, key: str = "") -> None:
+        self.client, self._store, self._key = client, client, key
         self._connection: Any = None
         self._reader: Any = None
 
@@ -40,7 +49,9 @@ class Wire:
     def open(self) -> None:
         """Connect anew. Raises `StoreUnavailableError`."""
         self.close()
-        with translated(self.client):
+        with self._translated():
+            if isinstance(self._store, Cluster):
+                self.client = self._store.server_of(self._key)
             self._connection = self.client.connection_pool.get_connection()
         self._reader = hiredis.Reader()
 
@@ -65,19 +76,30 @@ class Wire:
         `None` where the replies are the bytes that were `expected`: these are compared as they come, not parsed.
         Raises `StoreUnavailableError` and closes, because what of it arrived is then unknown.
         """
-        try:
-            with translated(self.client):
-                socket = self._connection._sock  # redis-py has no public way to read many replies at once
-                socket.sendall(b"".join(commands))
-                if expected is not None:
-                    unlike = _unlike(socket, expected)
-                    if unlike is None:
-                        return None
-                    self._reader.feed(unlike)
-                return self._replies(socket, count)
-        except BaseException:
-            self.close()
-            raise
+        self.send(commands)
+        return self.receive(count, expected)
+
+    def send(self, commands: Iterable[bytes | memoryview]) -> None:
+        """Send packed commands, whose replies are to be received. Raises as `ask` does."""
+        with self._closing(), self._translated():
+            self._socket.sendall(b"".join(commands))
+
+    @overload
+    def receive(self, count: int) -> list[Any]: ...
+
+    @overload
+    def receive(self, count: int, expected: bytes | None) -> list[Any] | None: ...
+
+    def receive(self, count: int, expected: bytes | None = None) -> list[Any] | None:
+        """The replies to what was sent, as `ask` returns them."""
+        with self._closing(), self._translated():
+            socket = self._socket
+            if expected is not None:
+                unlike = _unlike(socket, expected)
+                if unlike is None:
+                    return None
+                self._reader.feed(unlike)
+            return self._replies(socket, count)
 
     def call(self, *parts: Part) -> Any:
         """One command and its reply. Raises `StoreError` for an error reply."""
@@ -86,15 +108,51 @@ class Wire:
     def checked(self, reply: Any) -> Any:
         """The reply, unless it is or holds an error. Raises `StoreError`.
 
-        A server that is still loading its data is one that is away: `StoreUnavailableError`, and the wire is closed.
+        A server that is still loading its data is one that is away: `StoreUnavailableError`, and the wire is closed. So
+        is a node of a cluster that does not have the key.
         """
         for part in reply if isinstance(reply, list) else (reply,):
             if isinstance(part, hiredis.ReplyError):
                 if str(part).startswith("LOADING"):
                     self.close()
                     raise loading(self.client)
+                if str(part).startswith(ELSEWHERE):
+                    raise self.moved(part)
                 raise StoreError(f"Redis at {address(self.client)} refused a command: {part}")
         return reply
+
+    def moved(self, error: Exception) -> StoreUnavailableError:
+        """What a reply means that says that the key is elsewhere; the wire is closed."""
+        self.close()
+        if isinstance(self._store, Cluster):
+            self._store.outdated()
+        return elsewhere(self.client, error)
+
+    @property
+    def _socket(self) -> Any:
+        if self._connection is None:
+            raise ConnectionResetError("its connection was closed")
+        return self._connection._sock  # redis-py has no public way to read many replies at once
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """As `translated`; whatever failed, the map of a cluster is asked for again."""
+        try:
+            with translated(self.client):
+                yield
+        except StoreUnavailableError:
+            if isinstance(self._store, Cluster):
+                self._store.outdated()
+            raise
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Close when it fails, because what of it arrived is then unknown."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _replies(self, socket: Any, count: int) -> list[Any]:
         replies: list[Any] = []

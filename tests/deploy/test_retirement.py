@@ -109,10 +109,10 @@ def test_a_run_that_dies_is_finished_by_the_next(shop: Shop, monkeypatch: pytest
     monkeypatch.setattr("forebay.online.scan.STEP_KEYS", 100)
     commit, count = Lease.commit, iter(range(1_000))
 
-    def dying(lease: Lease, commands: list[bytes]) -> None:
+    def dying(lease: Lease, slot: int, commands: list[bytes]) -> None:
         if next(count) >= steps:
             raise OSError("killed")
-        commit(lease, commands)
+        commit(lease, slot, commands)
 
     monkeypatch.setattr(Lease, "commit", dying)
     with pytest.raises(OSError, match="killed"):

@@ -4,14 +4,14 @@
              │                   │                  after:  dies, or never gets the reply: all of it has arrived
              └ others act        └ others act       others: a reader, a writer, a publisher takes its turn in between
 
-Lives here: the hooks around the real sends (`Wire.ask`) and the real commits (`LakeTable._write`). Only operations of
-an actor of the simulation are touched; checks and preparations are not.
+Lives here: the hooks around the real sends (`Wire.send`, `Wire.receive`) and the real commits (`LakeTable._write`).
+Only operations of an actor of the simulation are touched; checks and preparations are not.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,12 +86,14 @@ class Faults:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Put the hooks around sends and commits; call it after a `MemoryLake` was installed."""
-        send, write = Wire.ask, LakeTable._write
+        send, receive, write = Wire.send, Wire.receive, LakeTable._write
 
-        def ask(wire: Wire, commands: Sequence[bytes], count: int, *expected: bytes) -> list[Any] | None:
-            sent = list(commands)
+        def before(wire: Wire, commands: Iterable[bytes]) -> None:
             self._before("online", wire.close)
-            replies = send(wire, sent, count, *expected)
+            send(wire, commands)
+
+        def after(wire: Wire, count: int, expected: bytes | None = None) -> list[Any] | None:
+            replies = receive(wire, count, expected)
             self._after("online", wire.close)
             return replies
 
@@ -100,7 +102,8 @@ class Faults:
             write(table, snapshot, prepared, **how)
             self._after(table.path, lambda: None)
 
-        patch.setattr(Wire, "ask", ask)
+        patch.setattr(Wire, "send", before)
+        patch.setattr(Wire, "receive", after)
         patch.setattr(bulk, "ThreadPoolExecutor", AtOnce)
         patch.setattr(LakeTable, "_write", commit)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -58,15 +58,19 @@ class Steps:
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """A look at the store, or a death, between any two sends; the sends themselves are the real ones."""
     watched = Steps()
-    send = Wire.ask
+    send, receive = Wire.send, Wire.receive
 
-    def ask(wire: Wire, commands: Sequence[bytes], count: int, *expected: bytes) -> list[Any] | None:
+    def before(wire: Wire, commands: Iterable[bytes]) -> None:
         watched.count += 1
+        watched.before(watched.count)
+        send(wire, commands)
+
+    def after(wire: Wire, count: int, expected: bytes | None = None) -> list[Any] | None:
         number = watched.count
-        watched.before(number)
-        replies = send(wire, list(commands), count, *expected)
+        replies = receive(wire, count, expected)
         watched.after(number)
         return replies
 
-    monkeypatch.setattr(Wire, "ask", ask)
+    monkeypatch.setattr(Wire, "send", before)
+    monkeypatch.setattr(Wire, "receive", after)
     return watched

@@ -192,12 +192,12 @@ def test_a_home_that_cannot_be_written_is_a_config_error(home: Path) -> None:
         connect_online(settings(FOREBAY_HOME=str(home / "file")))
 
 
-def test_a_node_of_a_cluster_is_refused_before_anything_is_written() -> None:
+def test_a_node_of_a_cluster_that_was_never_formed_is_said_to_be_one() -> None:
     with Valkey("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node:
         settings = Settings.from_env({"FOREBAY_ONLINE_URL": node.url.replace("redis://", "redis://:secret@")})
         with pytest.raises(StoreUnavailableError, match="refused the user and password"):
             connect_online(settings)
-        with pytest.raises(ConfigError, match=rf"127.0.0.1:{node.port} is a node of a Redis Cluster, which is not"):
+        with pytest.raises(StoreUnavailableError, match=rf"127.0.0.1:{node.port} does not .*no node of it has hash"):
             connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": node.url}))
 
 

@@ -23,7 +23,7 @@ from forebay.online.keys import Keys
 from forebay.online.progress import Cut
 from forebay.online.publication import Publication
 from forebay.online.publish import PACK_BYTES, Published, firsts, pieces, publish_rows, publish_tiles
-from forebay.online.resp import Chunk, chunks, packed, set_commands
+from forebay.online.resp import Chunk, Commands, chunks, packed, set_commands
 from forebay.online.row_blob import unpack_rows
 from forebay.online.wire import pack
 from tests.stores.conftest import Steps
@@ -39,6 +39,11 @@ from tests.stores.online_world import (
 )
 
 ORDERS = [Order(("ann", "bob", "eve")[i % 3], MIDNIGHT_US - 10 * HOUR_US + i * 20 * MINUTE_US, i) for i in range(30)]
+
+
+def columns(*commands: bytes) -> tuple[Commands, Any]:
+    """Some commands as a column for a publication, and the slots of their keys."""
+    return packed(commands), np.zeros(len(commands), np.int64)
 
 
 def test_blobs_carry_the_cut_and_the_publication(client: redis.Redis, namespace: str) -> None:
@@ -150,7 +155,7 @@ def test_a_publisher_that_is_replaced_leaves_the_lease_to_the_other(client: redi
     with Publication(client, namespace, recent.key) as first:
         client.set(lease, "another")
         with pytest.raises(FencedError, match="took over the publication"):
-            first.write([packed([pack(("SET", f"{namespace}:x", "1"))])])
+            first.write([columns(pack(("SET", f"{namespace}:x", "1")))])
     assert client.get(lease) == b"another"
     assert not client.exists(f"{namespace}:x")
 
@@ -243,7 +248,7 @@ def test_whatever_is_under_way_when_the_lease_is_lost_is_not_applied(
     """On either connection, and from the next send of each."""
     monkeypatch.setattr(lease_module, "CHUNK_BYTES", 1)
     lease = Keys(namespace).lease(recent.key)
-    column = packed([pack(("SET", f"{namespace}:{number}", "x")) for number in range(40)])
+    column = columns(*(pack(("SET", f"{namespace}:{number}", "x")) for number in range(40)))
 
     there: list[bytes] = []
 
@@ -261,7 +266,7 @@ def test_whatever_is_under_way_when_the_lease_is_lost_is_not_applied(
     with pytest.raises(FencedError, match="took over the publication"):
         publish_column()
     assert sorted(client.keys(f"{namespace}:[0-9]*")) == sorted(there)
-    assert len(there) < len(column)
+    assert len(there) < len(column[0])
     assert client.get(lease) == b"another"
 
 
@@ -273,7 +278,7 @@ def test_a_server_that_refuses_to_write_is_named_and_keeps_what_it_has(client: r
         (pack(("SET", f"{namespace}:y", "1", "PXAT", 0)), r"refused a command: ERR invalid expire time"),
     ):
         with pytest.raises(StoreError, match=message), Publication(client, namespace, recent.key) as publication:
-            publication.write([packed([good, bad])])
+            publication.write([columns(good, bad)])
         assert client.exists(Keys(namespace).lease(recent.key), f"{namespace}:y") == 0
 
 

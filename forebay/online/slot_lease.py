@@ -1,0 +1,222 @@
+"""The lease of a view's publisher on a cluster: one for the view, and a token in every slot that guards its writes.
+
+    <ns>:lease:<view>            SET NX PX                who publishes; renewed, and gone with a publisher that is dead
+    <ns>:{17}:publisher:<view>   WATCH, MULTI … EXEC      what each transaction of slot 17 is fenced by
+
+A transaction cannot watch a key of another hash tag. So whoever has the lease takes a number, puts its token into every
+slot, never in the place of a greater number (`forebay.online.shares`), and looks whether it still has the lease: it
+then had it from before its number on. Of two publishers the one that had the lease later has the greater number, and
+the other one writes nothing more from the moment at which the slot was taken from it.
+
+A node may fail and a slot may be moved while a publication is under way: what it was to write is written again to where
+the slot is by then, under the same token, for a bounded time. All that it writes may be written twice.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from forebay.core.identity import SLOTS
+from forebay.errors import StoreUnavailableError
+from forebay.online.bulk import UNIT_BYTES, Bulk, Throttle
+from forebay.online.cluster import Cluster
+from forebay.online.connection import translated
+from forebay.online.fence import Fence
+from forebay.online.keys import Keys
+from forebay.online.lease import (
+    CHUNK_BYTES,
+    CHUNK_S,
+    LEASE_MS,
+    POLL_S,
+    RENEW_S,
+    gone_text,
+    held_by_another,
+    milliseconds,
+    takes_msetex,
+)
+from forebay.online.resp import Chunk, Commands, Ints, chunks, section
+from forebay.online.shares import Owned, Shares
+from forebay.online.wire import Wire, pack
+
+TRIES = 24
+"""Some ten seconds, half of the lease: a slot that is moved is there by then, a node that was restarted is back."""
+
+T = TypeVar("T")
+
+
+class SlotLease:
+    """The right to publish `view` on a cluster, once it is open."""
+
+    shares = tuple((slot,) for slot in range(SLOTS))
+
+    def __init__(self, client: Cluster, namespace: str, view: str, rate: int, wait_s: float) -> None:
+        self._client, self._keys, self._view, self._wait_s = client, Keys(namespace), view, wait_s
+        self._key = self._keys.lease(view)
+        what = f"the publication of view {view!r}"
+        self._wire = Wire(client, self._key)
+        self._fence = _Steady(Fence(self._wire, [self._key], what, gone_text()))
+        owned = Owned(lambda slot: [self._keys.publisher(view, slot)], what, gone_text())
+        self._slots = Shares(client, range(SLOTS), owned)
+        self._throttle = Throttle(rate)
+        self.keys_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
+        """Keys that are sent together, in one command or in many."""
+        self._bytes_max = min(CHUNK_BYTES, self.keys_max * UNIT_BYTES)
+        self._renewed_s = 0.0
+        self._at: int | None = None
+        self._bulk: Bulk | None = None
+        self._second: Wire | None = None
+
+    def open(self) -> None:
+        """Take the lease, waiting for that of a publisher that was killed to run out. Raises `FencedError`."""
+        try:
+            _again(self._take_lease)
+            _again(self._take_slots)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def mget(self, names: Sequence[str]) -> list[bytes | None]:
+        """The values of some names."""
+        with translated(self._client):
+            return list(self._client.mget(names))
+
+    def clock_ms(self) -> int:
+        """The wall clock of a server, by which values expire."""
+        return milliseconds(self._wire.call("TIME"))
+
+    def knows_msetex(self) -> bool:
+        """Whether all primaries take MSETEX from this user."""
+        wires = [Wire(server) for server in self._client.primaries()]
+        try:
+            for wire in wires:
+                wire.open()
+            return all(takes_msetex(wire, self._key) for wire in wires)
+        finally:
+            for wire in wires:
+                wire.close()
+
+    def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
+        """Columns of packed commands and the slot of each of their rows, in many transactions. Raises `FencedError`."""
+        for column, slots in columns:
+            for slot, rows in self._slots.spans(slots):
+                bulk = self._bulk_of(slot)
+                for chunk in chunks(section(column, rows), self._bytes_max, self.keys_max):
+                    self._renew()
+                    bulk.send(chunk)
+        self._settle()
+
+    def commit(self, slot: int, commands: Sequence[bytes]) -> None:
+        """Packed commands for a slot in one transaction. Raises `FencedError`."""
+        self._renew()
+        _Steady(self._slots.fence(slot)).commit(commands)
+
+    def close(self) -> None:
+        """Give the lease back, if it is still there. Raises `StoreError`."""
+        try:
+            self._settle()
+        finally:
+            self._give_back()
+
+    def _take_lease(self) -> None:
+        self._wire.open()
+        call, deadline = self._wire.call, time.monotonic() + self._wait_s
+        while call("SET", self._key, self._fence.token, "NX", "PX", LEASE_MS) is None:
+            if call("GET", self._key) == self._fence.token:
+                break  # by a try of which the reply was lost
+            left_ms = int(call("PTTL", self._key))
+            if time.monotonic() > deadline:
+                raise held_by_another(self._view, left_ms)
+            time.sleep(POLL_S)
+        self._renewed_s = time.monotonic()
+
+    def _take_slots(self) -> None:
+        """Put a token into every slot, then see that the lease was there all the while."""
+        if not self._slots.is_open:
+            self._slots.open()
+        newest, number, step = self._slots.newest(), 0, 1
+        while number <= newest:
+            with translated(self._client):
+                number = int(self._client.incrby(self._keys.publishers(), step))
+            step = max(1, newest - number + 1)
+        self._slots.take_as(number)
+        self._fence.arm()
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._renewed_s < RENEW_S:
+            return
+        self._fence.commit([pack(("PEXPIRE", self._key, LEASE_MS))])
+        self._renewed_s = time.monotonic()
+
+    def _bulk_of(self, slot: int) -> Bulk:
+        """What sends chunks to a slot, on two connections; what another slot was sent is applied by then."""
+        if self._bulk is None or slot != self._at:
+            self._settle()
+            first = self._slots.fence(slot)
+            self._second = Wire(self._client, self._keys.publisher(self._view, slot))
+            self._at, self._bulk = slot, Bulk([_Steady(first), _Steady(first.another(self._second))], self._throttle)
+        return self._bulk
+
+    def _settle(self) -> None:
+        """Wait until all that was sent is applied."""
+        bulk, self._bulk = self._bulk, None
+        try:
+            if bulk is not None:
+                bulk.settle()
+        finally:
+            if bulk is not None:
+                bulk.close()
+            if self._second is not None:
+                self._second.close()
+
+    def _give_back(self) -> None:
+        try:
+            if self._wire.is_open and self._slots.is_open:
+                tokens = {slot: [pack(("DEL", self._keys.publisher(self._view, slot)))] for slot in range(SLOTS)}
+                self._slots.commit(tokens)
+                self._fence.commit([pack(("DEL", self._key))])
+        finally:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._wire.close()
+        self._slots.close()
+
+
+class _Steady:
+    """A fence that writes again what could not be written because its node was away, or had the slot no more."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self.token = fence.token
+
+    def arm(self) -> None:
+        """Watch the keys. Raises `FencedError` where the token is gone."""
+        _again(self._fence.rearm)
+
+    def write(self, chunk: Chunk) -> None:
+        """As `Fence.write`."""
+        self._surely(lambda: self._fence.write(chunk))
+
+    def commit(self, commands: Sequence[bytes]) -> None:
+        """As `Fence.commit`; the replies are of no interest."""
+        self._surely(lambda: self._fence.commit(commands))
+
+    def _surely(self, call: Callable[[], object]) -> None:
+        def ready() -> None:
+            if not self._fence.is_armed:
+                self._fence.rearm()
+            call()
+
+        _again(ready)
+
+
+def _again(call: Callable[[], T]) -> T:
+    """What a call returns, tried again for some seconds while a node is away or a slot on its way."""
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), TRIES, (StoreUnavailableError,))
+    return retry.call_with_retry(call, lambda error: None)
