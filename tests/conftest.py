@@ -22,6 +22,7 @@ from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
+from tests.infra.valkey_cluster import ValkeyCluster
 
 # Deadlines measure the machine. On CI the examples are the same in every run, so that a red run can be repeated.
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
@@ -64,6 +65,13 @@ def valkey() -> Iterator[Valkey]:
 def online_url(valkey: Valkey) -> str:
     """Where the online store of all tests listens."""
     return valkey.url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[ValkeyCluster]:
+    """Three primaries in memory for all tests: stay within your namespace, and kill none of them."""
+    with ValkeyCluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
-"""`python -m tests.simulation SEED [--delta]`: one run, told turn by turn when it fails."""
+"""`python -m tests.simulation SEED [--delta] [--cluster]`: one run, told turn by turn when it fails."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 
 import pytest
 
 from tests.infra.valkey import Valkey
+from tests.infra.valkey_cluster import ValkeyCluster
 from tests.simulation.running import REPEAT, run_seed
 
 
@@ -18,13 +20,16 @@ def main() -> int:
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int, nargs="?", default=1)
     parser.add_argument("--delta", action="store_true", help="keep the offline store in Delta tables")
+    parser.add_argument("--cluster", action="store_true", help="on a cluster, whose slots are moved meanwhile")
     options = parser.parse_args()
     failed = 0
-    with Valkey() as valkey:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(ValkeyCluster()) if options.cluster else None
+        url = stack.enter_context(Valkey()).unix_url if cluster is None else cluster.url
         for seed in range(options.first, options.first + options.count):
             began_s = time.process_time()
             with pytest.MonkeyPatch.context() as patch:
-                error, run = run_seed(seed, valkey.unix_url, patch, delta=options.delta)
+                error, run = run_seed(seed, url, patch, delta=options.delta, cluster=cluster)
             cpu_s = time.process_time() - began_s
             if error is not None:
                 failed += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from forebay.online.cluster import Cluster
 from tests.simulation.expected import Memory
 
 
@@ -29,7 +30,7 @@ class Copy:
 
     def restore(self, online: redis.Redis, namespace: str) -> None:
         """In place of all that is there, at once."""
-        pipe = online.pipeline(transaction=True)
+        pipe = online.pipeline(transaction=not isinstance(online, Cluster))
         for name in _names(online, namespace):
             pipe.delete(name)
         for name, body in self.dump.items():

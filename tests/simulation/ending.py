@@ -97,6 +97,8 @@ def _repair(run: Simulation) -> None:
         for day, first in since.items() if view.sessions is not None else ():
             assert any(first <= mark <= day for mark in marked), f"{view.key}: {day} is behind, and nothing marked"
             run.batch.publish(view, day_us(day), day_us(day) + DAY_US)
+        if run.lost_nodes:  # what `forebay rebuild` does
+            run.batch.publish(view, end_us - DAY_US, end_us)
         behind = set(run.store.tiles(view).behind(archived))
         assert not behind, f"{view.key}: {sorted(behind)} got events after they were folded, and are not marked"
 

@@ -25,6 +25,7 @@ from forebay.language.view import WindowedView
 from forebay.offline.archive import Archive
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut, Progress
+from forebay.online.refusals import Refusals
 from tests.laws.sessionizer import session_triples
 from tests.laws.world import stored_parameters
 from tests.oracle import oracle
@@ -146,6 +147,19 @@ class Expected:
             if any(Progress.decode(blob).next_offset(place[0]) > place[1] for blob in blobs if blob is not None):
                 return True
         return False
+
+    def forget(self, slots: Collection[int]) -> None:
+        """The online store lost all that it had of some slots."""
+        views = {view.key: view for view in (*self.shop.views, self.shop.visits)}
+        memory, left = self.memory, self.memory.batches.items()
+        memory.batches = {of: batch for of, batch in left if self._slot(views[of[0]], of[1]) not in slots}
+        memory.newest = {}
+        told = Refusals(self.online, self.namespace).read(self.shop.source.name)
+        memory.refused = {
+            place: verdict
+            for place, verdict in memory.refused.items()
+            if self._passed(place) or place[1] in told.get(place[0], ())
+        }
 
     def note_blobs(self, attempt: Attempt) -> None:
         """A publication moved: blobs that changed hold what it publishes."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.infra.valkey_cluster import ValkeyCluster
 from tests.simulation.ending import finish
 from tests.simulation.simulation import Simulation
 
@@ -19,11 +20,16 @@ REPEAT = "python -m tests.simulation"
 
 
 def run_seed(
-    seed: int, online_url: str, patch: pytest.MonkeyPatch, *, delta: bool = False
+    seed: int,
+    online_url: str,
+    patch: pytest.MonkeyPatch,
+    *,
+    delta: bool = False,
+    cluster: ValkeyCluster | None = None,
 ) -> tuple[BaseException | None, Simulation]:
     """Run one seed; its error, if it failed, and the run."""
     with tempfile.TemporaryDirectory(prefix="forebay-") as home:
-        run = Simulation(seed, Path(home), online_url, patch, delta=delta)
+        run = Simulation(seed, Path(home), online_url, patch, delta=delta, cluster=cluster)
         try:
             run.run()
             finish(run)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
+from forebay.online.cluster import hash_slot
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
@@ -41,6 +43,7 @@ from forebay.settings import Settings
 from streaming.partials import app_id
 from streaming.parts import Task
 from streaming.routing import LANES
+from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
 from tests.simulation.expected import Expected
@@ -54,6 +57,9 @@ HISTORY_DAYS = 2
 TURNS = (25, 45, 75)
 """A run is short, or goes deep."""
 PARTITIONS = 2
+TAGS = [f"{{{slot:02d}}}" for slot in range(SLOTS)]
+CLUSTER_SENDS = 12
+"""On a cluster one write is many sends, each of which may be the last."""
 
 
 @functools.cache
@@ -69,11 +75,21 @@ def _expressions(view: WindowedView) -> Expressions | None:
 class Simulation:
     """One seed's run."""
 
-    def __init__(self, seed: int, home: Path, online_url: str, patch: pytest.MonkeyPatch, *, delta: bool) -> None:
+    def __init__(
+        self,
+        seed: int,
+        home: Path,
+        online_url: str,
+        patch: pytest.MonkeyPatch,
+        *,
+        delta: bool,
+        cluster: ValkeyCluster | None = None,
+    ) -> None:
         self.chance = chance = random.Random(seed)
         self.namespace, self.home = f"sim{seed}", home
         self.settings = Settings(home, online_url, str(home / "offline"), namespace=self.namespace, publish_rate=0)
-        self.online = connect_online(self.settings)
+        self.online, self.cluster = connect_online(self.settings), cluster
+        self.homes: dict[int, Node] = {}
         self.store = OfflineStore(self.settings)
         self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
         stream = self._choose_stream(seed) if chance.random() < 0.4 else None
@@ -99,7 +115,8 @@ class Simulation:
         self.zombies: list[Process] = []
         self.copies: list[Copy] = []
         self.starts = {view.key: NO_CUT for view in self.shop.views}
-        self.lost = 0
+        self.lost = self.lost_nodes = 0
+        self.is_seen = True
         self.said: list[str] = []
 
     # ---- turns -------------------------------------------------------------------------------------------------
@@ -223,16 +240,60 @@ class Simulation:
             self.flush()
             self._as(earlier, earlier.flush)
 
+    def move(self) -> None:
+        """A slot is moved to another node key by key, while the flow goes on."""
+        assert self.cluster is not None
+        place = hash_slot(self.chance.choice(TAGS))
+        to = self.chance.choice([node for node in self.cluster.primaries if node is not self.cluster.owner(place)])
+        self.cluster.begin_move(place, to)
+        acting = [*self.zombies, *([self.process] if self.process else [])]
+        try:
+            self.cluster.move_keys(place, to, count=self.chance.randint(0, 3))
+            with self._unseen():
+                self.work()
+        finally:
+            self.cluster.end_move(place, to)
+        self.expected.note_verdicts({place for process in acting for place in process.refused})
+
+    @contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """The reference cannot look at a slot that is on its way; nobody else acts meanwhile."""
+        self.is_seen, others, self.faults.others = False, self.faults.others, 0.0
+        yield
+        self.is_seen, self.faults.others = True, others
+
+    def move_whole(self) -> None:
+        """A slot is moved to another node at once."""
+        assert self.cluster is not None
+        place = hash_slot(self.chance.choice(TAGS))
+        self.cluster.move([place], self.chance.choice(self.cluster.primaries))
+
+    def lose_node(self) -> None:
+        """A node comes back empty; the others have what they had."""
+        assert self.cluster is not None
+        node = self.chance.choice(self.cluster.primaries)
+        with node.connect() as client, client.pipeline(transaction=False) as pipe:
+            for name in client.scan_iter(f"{self.namespace}:*", count=1000):
+                pipe.delete(name)
+            pipe.execute()
+        owners = self.cluster.owners([*map(hash_slot, TAGS)])
+        self.expected.forget({slot for slot, owner in enumerate(owners) if owner is node})
+        self._disconnect()
+        self.lost_nodes += 1
+
     def _copied(self) -> Copy:
         return Copy.of(self.online, self.namespace, self.expected.memory)
 
     def _restore(self, copy: Copy) -> None:
         copy.restore(self.online, self.namespace)
         self.expected.memory = copy.memory.copy()
+        self._disconnect()
+        self.lost += 1
+
+    def _disconnect(self) -> None:
         for process in [*self.zombies, *([self.process] if self.process else [])]:
             for lane in process.parts.lanes.values():
                 lane.close()
-        self.lost += 1
 
     def trim(self) -> None:
         """Redis Streams lose what the archive holds."""
@@ -315,7 +376,8 @@ class Simulation:
                 step()
         except Killed:
             self._dies(process)
-        self.expected.note_verdicts(process.refused)
+        if self.is_seen:
+            self.expected.note_verdicts(process.refused)
         if process.error is not None and process is self.process:
             if not isinstance(process.error, ForebayError):
                 raise process.error
@@ -338,14 +400,17 @@ class Simulation:
 
     def _others(self) -> None:
         """In the middle of somebody's operation somebody else takes a turn."""
-        turns = [self.work, self.flush, self.zombie, self.publish, self.start, self.check_somebody]
-        turn = self.chance.choices(turns, [4, 3, 3, 2, 1, 4])[0]
+        turns = [(self.work, 4), (self.flush, 3), (self.zombie, 3), (self.publish, 2), (self.start, 1)]
+        turns += [(self.check_somebody, 4), *([(self.move_whole, 3)] if self.cluster is not None else [])]
+        turn = self.chance.choices([one for one, _ in turns], [weight for _, weight in turns])[0]
         self.say(f"  in between: {turn.__name__}")
         turn()
 
     def _saw(self, what: str) -> None:
         """An operation has arrived."""
         actor = self.faults.acting[-1]
+        if not self.is_seen:
+            return
         if isinstance(actor, Process):
             with self.faults.none():
                 self.expected.note_verdicts(actor.refused)
@@ -372,7 +437,12 @@ class Simulation:
         turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
         turns += [(self.fail_over, 2), (self.overtake, 2)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
-        self.chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+        chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+        self.chosen = tuple(share / (1 if self.cluster is None else CLUSTER_SENDS) for share in chosen)
+        if self.cluster is not None:
+            places = [*map(hash_slot, TAGS)]
+            self.homes = dict(zip(places, self.cluster.owners(places), strict=True))
+            self.faulty += [one for one in ((self.move, 6), (self.lose_node, 1)) if chance.random() < 0.7]
 
     def _choose_stream(self, seed: int) -> RedisStream:
         """Redis Streams of single events or of chunks, which the flow trims or does not."""
@@ -393,6 +463,10 @@ class Simulation:
         for process in [*self.zombies, *([self.process] if self.process else [])]:
             process.end()
         self.expected.features.close()
+        if self.cluster is not None:
+            for (place, home), owner in zip(self.homes.items(), self.cluster.owners([*self.homes]), strict=True):
+                if owner is not home:
+                    self.cluster.move([place], home)
         names: list[bytes] = list(self.online.scan_iter(f"{self.namespace}*", count=1000))
         if names:
             self.online.delete(*names)
