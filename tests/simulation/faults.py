@@ -11,6 +11,7 @@ Only operations of an actor of the simulation are touched; checks and preparatio
 from __future__ import annotations
 
 import random
+import select
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from forebay.offline.lake_table import LakeTable
 from forebay.online import bulk
 from forebay.online.wire import Wire
 
+REPLY_S = 10.0
 DEPTH_MAX = 3
 """How many actors may stand in the middle of something."""
 
@@ -57,6 +59,8 @@ class Faults:
     kill: float = 0.0
     lose: float = 0.0
     others: float = 0.0
+    apart: bool = False
+    """Whether a write is many sends, all of them before the first reply is read."""
     away: int = 0
     """Commits that the offline store still refuses."""
     act: Callable[[], None] = lambda: None
@@ -91,6 +95,8 @@ class Faults:
         def before(wire: Wire, commands: Iterable[bytes]) -> None:
             self._before("online", wire.close)
             send(wire, commands)
+            if self.apart and self.acting:
+                self._arrived(wire)
 
         def after(wire: Wire, count: int, expected: bytes | None = None) -> list[Any] | None:
             replies = receive(wire, count, expected)
@@ -119,8 +125,14 @@ class Faults:
     def _after(self, what: str, forget: Callable[[], None]) -> None:
         if not self.acting:
             return
-        self.saw(what)
+        if what != "online" or not self.apart:
+            self.saw(what)
         self._maybe(what, forget, "after")
+
+    def _arrived(self, wire: Wire) -> None:
+        """Look once it was done: other slots are sent to before the reply is read, and others may act in between."""
+        select.select([wire._socket], [], [], REPLY_S)
+        self.saw("online")
 
     def _maybe(self, what: str, forget: Callable[[], None], when: str) -> None:
         draw = self.chance.random()

@@ -97,7 +97,7 @@ class Simulation:
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
             MemoryLake().install(patch)
-        self.faults = Faults(chance, saw=self._saw, act=self._others)
+        self.faults = Faults(chance, saw=self._saw, act=self._others, apart=cluster is not None)
         self.faults.install(patch)
         patch.setattr(forebay.ingest.select, "expressions_of", _expressions)
         self._choose_faults()
