@@ -10,6 +10,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -156,7 +157,16 @@ def worker_parts(
 
 
 def _take(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lane]) -> Taken:
-    """Find where everything is to be resumed, once all is taken."""
+    """Find where everything is to be resumed, once all is taken; lanes that failed to begin are closed."""
+    with ExitStack() as failed:
+        for lane in lanes:
+            failed.callback(lane.close)
+        taken = _taken(task, online, offline, lanes)
+        failed.pop_all()
+    return taken
+
+
+def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lane]) -> Taken:
     settings, views, patience = task.settings, task.views, task.patience
     seen = patience(lambda: offline.flow(task.sources))
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))

@@ -26,7 +26,7 @@ from forebay.offline.lake_table import LakeTable
 from forebay.online import bulk
 from forebay.online.wire import Wire
 
-REPLY_S = 10.0
+REPLY_MS = 10_000
 DEPTH_MAX = 3
 """How many actors may stand in the middle of something."""
 
@@ -131,7 +131,9 @@ class Faults:
 
     def _arrived(self, wire: Wire) -> None:
         """Look once it was done: other slots are sent to before the reply is read, and others may act in between."""
-        select.select([wire._socket], [], [], REPLY_S)
+        reply = select.poll()
+        reply.register(wire._socket, select.POLLIN)
+        reply.poll(REPLY_MS)
         self.saw("online")
 
     def _maybe(self, what: str, forget: Callable[[], None], when: str) -> None:

@@ -246,14 +246,14 @@ class Simulation:
         place = hash_slot(self.chance.choice(TAGS))
         to = self.chance.choice([node for node in self.cluster.primaries if node is not self.cluster.owner(place)])
         self.cluster.begin_move(place, to)
-        acting = [*self.zombies, *([self.process] if self.process else [])]
+        acting = self.process
         try:
             self.cluster.move_keys(place, to, count=self.chance.randint(0, 3))
             with self._unseen():
                 self.work()
         finally:
             self.cluster.end_move(place, to)
-        self.expected.note_verdicts({place for process in acting for place in process.refused})
+        self.expected.note_verdicts(acting.refused if acting is not None else ())
 
     @contextmanager
     def _unseen(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ import pytest
 from tests.infra.valkey_cluster import ValkeyCluster
 from tests.simulation.running import REPEAT, run_seed
 
-SEEDS = (3, 5, 115, 125)
+SEEDS = (4, 9, 12, 13, 18, 21)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
