@@ -6,6 +6,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of a
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from dagster import (
@@ -83,8 +84,7 @@ def maintained_asset(definitions: Definitions) -> AssetsDefinition:
         from forebay.settings import Settings
 
         chosen = {path: key for path, (key, _) in tables.items() if key in context.selected_asset_keys}
-        deployed = Deployed(Settings.from_env())
-        with clear_errors():
+        with clear_errors(), closing(Deployed(Settings.from_env())) as deployed:
             there = {table.path for table, _ in deployed_tables(deployed.offline, deployed.definitions)}
             names = [path for path in chosen if path in there]
             if beside := chosen.keys() - there:

@@ -1,10 +1,9 @@
 """Publishing beside a redis-py pipeline and beside replaying ready-made bytes, which is what the server can take.
 
 `publish_tiles` and `publish_rows` check, pack and fence, and list what is published; the other two are given the very
-blobs that they wrote, names and all, and only send them. All three write the same keys; rows of this view never
-expire, so Forebay's go without the EX that the others have. Feast's `materialize` of the same rows joins them where a
-Python has it (`benchmarks.peer`). The last two lines are what is out of reach: how much faster than the pipeline the
-server takes bytes that cost nobody anything.
+blobs that they wrote, names and all, and only send them. All three write the same keys, which expire. Feast's
+`materialize` of the same rows joins them where a Python has it (`benchmarks.peer`). The last two lines are what is out
+of reach: how much faster than the pipeline the server takes bytes that cost nobody anything.
 """
 
 from __future__ import annotations

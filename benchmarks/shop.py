@@ -111,6 +111,7 @@ profile = BatchView(
     entity=user,
     sources=[TableSource("people", schema={"user_id": String, "at": Timestamp}, effective="at", path="people.csv")],
     partitions="none",
+    ttl="30d",
     features=[Feature(f"score_{i}", Float64, default=0.0) for i in range(5)],
 )
 
