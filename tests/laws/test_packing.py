@@ -44,7 +44,7 @@ def packed(view: WindowedView, given: Given, together: int, monkeypatch: pytest.
     assert chosen.compiled == (tiles == 0)
     setting = publish._Setting(Keys("n"), view, BATCH, MIDNIGHT_US + HOUR_US, 1_700_000_000_000, together)
     found = []
-    for commands in publish._tile_commands(setting, layout, chosen, Cut(MIDNIGHT_US, 7)):
+    for commands, _ in publish._tile_commands(setting, layout, chosen, Cut(MIDNIGHT_US, 7)):
         edges = commands.edges.tolist()
         found += [bytes(commands.data[a:b]) for a, b in itertools.pairwise(edges)]
         found.append(repr((commands.keys.tolist(), commands.reply)).encode())
