@@ -16,6 +16,7 @@ from benchmarks.report import Report, print_reports, write_report
 
 NAMES = (
     "asof",
+    "cluster",
     "freshness",
     "kernel",
     "lists",

@@ -37,9 +37,9 @@ def online_url(valkey_cluster: ValkeyCluster) -> str:
     return valkey_cluster.url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_cluster() -> Iterator[ValkeyCluster]:
-    """The cluster of a module's tests, whose nodes keep each write through a kill and a restart."""
+    """The cluster of those tests that kill nodes, which keep each write through it: leave all of them running."""
     with ValkeyCluster(durable=True) as cluster:
         yield cluster
 

@@ -17,7 +17,6 @@ from tests.stores.test_online_lane import (  # noqa: F401  pytest finds them her
 )
 from tests.stores.test_online_publish import (  # noqa: F401  pytest finds them here
     test_a_cut_never_goes_back,
-    test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease,
     test_many_entities_go_in_many_transactions,
     test_rows_that_are_gone_are_deleted_and_the_others_expire,
     test_streaming_and_publishing_do_not_fence_each_other,
