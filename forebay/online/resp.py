@@ -28,12 +28,15 @@ OK, ONE = b"+OK\r\n", b":1\r\n"
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some whole commands, one after another, that set so many keys; each of them is answered by `reply`."""
+    """Some whole commands, one after another, that set so many keys, on a cluster of one `slot`; each of them is
+    answered by `reply`.
+    """
 
     data: memoryview
     commands: int
     keys: int
     reply: bytes = OK
+    slot: int = 0
 
 
 @dataclass(frozen=True, eq=False)

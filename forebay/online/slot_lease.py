@@ -14,9 +14,11 @@ the slot is by then, under the same token, for a bounded time. All that it write
 
 from __future__ import annotations
 
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from redis.backoff import ExponentialBackoff
@@ -32,6 +34,7 @@ from forebay.online.keys import Keys
 from forebay.online.lease import (
     CHUNK_BYTES,
     CHUNK_S,
+    CONNECTIONS,
     LEASE_MS,
     POLL_S,
     RENEW_S,
@@ -61,16 +64,14 @@ class SlotLease:
         what = f"the publication of view {view!r}"
         self._wire = Wire(client, self._key)
         self._fence = _Steady(Fence(self._wire, [self._key], what, gone_text()))
-        owned = Owned(lambda slot: [self._keys.publisher(view, slot)], what, gone_text())
+        owned = Owned(lambda slot: [self._name(slot)], what, gone_text())
         self._slots = Shares(client, range(SLOTS), owned)
-        self._throttle = Throttle(rate)
         self.keys_max = max(1, int(rate * CHUNK_S)) if rate else sys.maxsize
         """Keys that are sent together, in one command or in many."""
         self._bytes_max = min(CHUNK_BYTES, self.keys_max * UNIT_BYTES)
         self._renewed_s = 0.0
-        self._at: int | None = None
-        self._bulk: Bulk | None = None
-        self._second: Wire | None = None
+        self._writers = _Writers()
+        self._bulk = Bulk([self._writers] * CONNECTIONS, Throttle(rate))
 
     def open(self) -> None:
         """Take the lease, waiting for that of a publisher that was killed to run out. Raises `FencedError`."""
@@ -105,11 +106,12 @@ class SlotLease:
         """Columns of packed commands and the slot of each of their rows, in many transactions. Raises `FencedError`."""
         for column, slots in columns:
             for slot, rows in self._slots.spans(slots):
-                bulk = self._bulk_of(slot)
+                if slot not in self._writers.of:
+                    self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot))
                 for chunk in chunks(section(column, rows), self._bytes_max, self.keys_max):
                     self._renew()
-                    bulk.send(chunk)
-        self._settle()
+                    self._bulk.send(replace(chunk, slot=slot))
+        self._bulk.settle()
 
     def commit(self, slot: int, commands: Sequence[bytes]) -> None:
         """Packed commands for a slot in one transaction. Raises `FencedError`."""
@@ -118,10 +120,13 @@ class SlotLease:
 
     def close(self) -> None:
         """Give the lease back, if it is still there. Raises `StoreError`."""
+        self._bulk.close()
         try:
-            self._settle()
+            if self._wire.is_open and self._slots.is_open:
+                self._slots.commit({slot: [pack(("DEL", self._name(slot)))] for slot in range(SLOTS)})
+                self._fence.commit([pack(("DEL", self._key))])
         finally:
-            self._give_back()
+            self._disconnect()
 
     def _take_lease(self) -> None:
         self._wire.open()
@@ -153,39 +158,47 @@ class SlotLease:
         self._fence.commit([pack(("PEXPIRE", self._key, LEASE_MS))])
         self._renewed_s = time.monotonic()
 
-    def _bulk_of(self, slot: int) -> Bulk:
-        """What sends chunks to a slot, on two connections; what another slot was sent is applied by then."""
-        if self._bulk is None or slot != self._at:
-            self._settle()
-            first = self._slots.fence(slot)
-            self._second = Wire(self._client, self._keys.publisher(self._view, slot))
-            self._at, self._bulk = slot, Bulk([_Steady(first), _Steady(first.another(self._second))], self._throttle)
-        return self._bulk
-
-    def _settle(self) -> None:
-        """Wait until all that was sent is applied."""
-        bulk, self._bulk = self._bulk, None
-        try:
-            if bulk is not None:
-                bulk.settle()
-        finally:
-            if bulk is not None:
-                bulk.close()
-            if self._second is not None:
-                self._second.close()
-
-    def _give_back(self) -> None:
-        try:
-            if self._wire.is_open and self._slots.is_open:
-                tokens = {slot: [pack(("DEL", self._keys.publisher(self._view, slot)))] for slot in range(SLOTS)}
-                self._slots.commit(tokens)
-                self._fence.commit([pack(("DEL", self._key))])
-        finally:
-            self._disconnect()
-
     def _disconnect(self) -> None:
         self._wire.close()
         self._slots.close()
+        for writer in self._writers.of.values():
+            writer.close()
+
+    def _name(self, slot: int) -> str:
+        return self._keys.publisher(self._view, slot)
+
+
+class _Writers:
+    """Where chunks go: each to its slot."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, _Writer] = {}
+
+    def write(self, chunk: Chunk) -> None:
+        """As `Fence.write`, on a connection of the chunk's slot."""
+        self.of[chunk.slot].write(chunk)
+
+
+class _Writer:
+    """The connections of a slot: the one that it has, and one more as soon as both threads write to the slot."""
+
+    def __init__(self, fence: Fence, client: Cluster, name: str) -> None:
+        self._wire = Wire(client, name)
+        self._free: queue.LifoQueue[_Steady] = queue.LifoQueue()
+        self._free.put(_Steady(fence.another(self._wire)))
+        self._free.put(_Steady(fence))
+
+    def write(self, chunk: Chunk) -> None:
+        """As `Fence.write`."""
+        fence = self._free.get()
+        try:
+            fence.write(chunk)
+        finally:
+            self._free.put(fence)
+
+    def close(self) -> None:
+        """Disconnect the one more."""
+        self._wire.close()
 
 
 class _Steady:
