@@ -30,7 +30,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 CONNECTIONS_MAX = 1_024
-"""Of one process to one node. A writer of all slots has 64, a publication two for each slot that it is at."""
+"""Of one process to one node. A writer of all slots has 64, a publication up to two for each slot."""
 TRIES = 8
 """Some three seconds, with growing pauses: a slot that is handed over is there by then, and a read waits no longer."""
 ELSEWHERE = (AskError, TryAgainError, ClusterError, RedisClusterException)
