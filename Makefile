@@ -45,7 +45,7 @@ ui: install ## Dagster on http://127.0.0.1:3000, on what the demo left
 test: install ## everything that CI checks, static and running, on real parts
 	@failed=0; \
 	$(MAKE) --no-print-directory check || failed=1; \
-	echo "== tests"; $(BIN)/python -m pytest || failed=1; \
+	echo "== tests"; $(BIN)/python -m pytest -n 2 --dist worksteal || failed=1; \
 	exit $$failed
 
 check: install ## the static half of `make test`: lint, format, types, imports
