@@ -10,9 +10,9 @@ one for each slot, `forebay.online.shares`),
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
 so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
-in the slots that have it. A
-heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown long, it and the stream blob are
-rolled up in a transaction of their own; a crash before that leaves a longer pending blob, a crash within it nothing.
+in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown
+long, it and the stream blob are rolled up in a transaction of their own; a crash before that leaves a longer pending
+blob, a crash within it nothing.
 
 All transactions are fenced (`forebay.online.fence`): a lane whose slots were taken over writes nothing more.
 """
