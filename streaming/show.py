@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from forebay.cli.printing import age_text, print_json, print_table, say
 from forebay.deploy.registry import Registry
+from forebay.deploy.unstreamed import UNSTREAMED
 from forebay.errors import ConfigError
 from forebay.instants import SECOND_US, instant_text
 from forebay.language.source import EventSource
@@ -59,7 +60,7 @@ def _print(status: SourceStatus, now_us: int) -> None:
         say(f"{view.view}: its cut is longer ago than its retention; publish it: until then its values are STALE")
     for view in status.views:
         if view.streamed is False:
-            say(f"{view.view}: the running flow began before it was applied and does not stream it; start it again")
+            say(f"{view.view}: {UNSTREAMED}")
         if view.filling:
             say(f"{view.view}: UNAVAILABLE until it has what is archived: the stream fills it when it is started")
         if view.missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,12 +27,14 @@ def plan(as_json: Json = False) -> None:
     """Show what `apply` would change, and what a backfill of it will touch; exit code 3 if it would be refused."""
     from forebay.cli.printing import print_json
 
-    registry, code, sizes, reusable, _ = _opened()
+    registry, code, sizes, reusable, deployed = _opened()
     planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes, reusable=reusable)
+    unstreamed = _unstreamed(deployed, code)
     if as_json:
-        print_json(planned.to_dict())
+        print_json(planned.to_dict() | {"unstreamed": unstreamed})
     else:
         _print(planned, "Nothing to do: what is declared is deployed.")
+        _say_unstreamed(unstreamed)
     if planned.refused:
         raise typer.Exit(PLAN_REFUSED)
 
@@ -52,7 +54,7 @@ def apply(as_json: Json = False) -> None:
             _print(planned, "")
         fail("Nothing was applied: the plan is refused.")
         raise typer.Exit(PLAN_REFUSED) from None
-    unavailable, unstreamed = _waiting(deployed, code, applied.plan)
+    unavailable, unstreamed = _waiting(deployed, code, applied.plan), _unstreamed(deployed, code)
     if as_json:
         print_json(applied.to_dict() | {"unavailable": unavailable, "unstreamed": unstreamed})
         return
@@ -60,20 +62,30 @@ def apply(as_json: Json = False) -> None:
     say(f"Deployed: manifest {applied.number}.")
     if unavailable:
         say(f"UNAVAILABLE until the stream has filled them with what is archived: {', '.join(unavailable)}.")
-    if unstreamed:
-        say(
-            f"The running stream does not know {', '.join(unstreamed)}: start it again, or fill a view first: --replay."
-        )
+    _say_unstreamed(unstreamed)
 
 
-def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> tuple[list[str], list[str]]:
-    """The new views that have to be filled, and all views that the running flow does not stream."""
-    from forebay.deploy.unstreamed import mark_unstreamed, unknown_views
+def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> list[str]:
+    """The new views that have to be filled."""
+    from forebay.deploy.unstreamed import mark_unstreamed
 
-    online, namespace = deployed.redis, deployed.settings.namespace
     added = [code.view(change.key) for change in planned.added if change.kind == "view"]
-    unavailable = mark_unstreamed(online, namespace, deployed.offline, added)
-    return unavailable, unknown_views(online, namespace, code.views.values(), time.time_ns() // 1_000)
+    return mark_unstreamed(deployed.redis, deployed.settings.namespace, deployed.offline, added)
+
+
+def _unstreamed(deployed: Deployed, code: Definitions) -> list[str]:
+    """All views of the code that the running flow does not stream."""
+    from forebay.deploy.unstreamed import unknown_views
+
+    return unknown_views(deployed.redis, deployed.settings.namespace, code.views.values(), time.time_ns() // 1_000)
+
+
+def _say_unstreamed(views: Iterable[str]) -> None:
+    from forebay.cli.printing import say
+    from forebay.deploy.unstreamed import UNSTREAMED
+
+    for view in views:
+        say(f"{view}: {UNSTREAMED}.")
 
 
 def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:

@@ -27,9 +27,6 @@ EXTRAS = {
 }
 
 
-UNKNOWN_TEXT = "the running flow began before this view was applied, and does not stream it; start it again"
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at: `ok` is `None` where it is missing but optional, or to be noted and no fault."""
@@ -99,7 +96,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     from forebay.backfill.gaps import gap
     from forebay.backfill.publication import read_cut
     from forebay.client.deployed import Deployed
-    from forebay.deploy.unstreamed import unknown_views
+    from forebay.deploy.unstreamed import UNSTREAMED, unknown_views
     from forebay.language.view import WindowedView
     from forebay.online.seam import is_overdue
 
@@ -107,7 +104,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
         deployed = Deployed(settings)
         views = deployed.definitions.views.values()
         for key in unknown_views(deployed.redis, settings.namespace, views, now_us):
-            yield Finding(f"stream of {key}", None, UNKNOWN_TEXT, note=True)
+            yield Finding(f"stream of {key}", None, UNSTREAMED, note=True)
         for view in deployed.definitions.views.values():
             if isinstance(view, WindowedView):
                 cut_us = read_cut(deployed.redis, settings.namespace, view)

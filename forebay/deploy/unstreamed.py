@@ -25,6 +25,11 @@ from forebay.online.signs import Sign, Signs
 
 SILENT_AFTER_US = 15 * SECOND_US
 """Several signs missing in a row: that flow is dead."""
+UNSTREAMED = (
+    "the running flow began without it and does not stream it; once it is applied, start the flow again, or fill the "
+    "view beforehand: forebay stream --replay"
+)
+"""What is said of such a view, by whoever says it."""
 
 
 def mark_unstreamed(client: redis.Redis, namespace: str, store: OfflineStore, views: Iterable[AnyView]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,16 @@ from forebay.backfill.tiles import fold_dates
 from forebay.cli import main
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles
+from forebay.deploy.unstreamed import UNSTREAMED
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.publish import publish_tiles
+from forebay.online.signs import Sign, Signs
 from forebay.settings import Settings
+from streaming.show import show
 from tests.conftest import Deployment
 from tests.infra.valkey import Valkey
 
@@ -189,6 +193,28 @@ def test_a_refused_plan_has_exit_code_3_and_apply_changes_nothing(
     assert "version=2" in applied.out
     assert "Nothing was applied" in applied.err
     assert json.loads(cli("get", "ads@1", "user_id=1", "shop=a", "--json").out)["features"]["clicks_1h"]["value"] == 0
+
+
+def test_a_view_that_the_running_flow_does_not_stream_is_named_alike_everywhere(
+    cli: Cli, project: Path, deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, now_us = Settings.from_env(), time.time_ns() // 1_000
+    named = f"user_clicks@1: {UNSTREAMED}"
+    assert json.loads(cli("plan", "--json").out)["unstreamed"] == [], "no flow runs"
+    with connect_online(settings) as online:
+        signs = Signs(online, settings.namespace)
+        signs.write("clicks", Sign(1, now_us, now_us, views=("older@1",)))
+        assert json.loads(cli("plan", "--json").out)["unstreamed"] == ["user_clicks@1"]
+        assert named in cli("plan").out, "before it is applied"
+        assert named in cli("apply").out
+        assert named in cli("plan").out, "of what is deployed too"
+        found = {one["what"]: one["detail"] for one in json.loads(cli("doctor", "--json").out)}
+        assert found["stream of user_clicks@1"] == UNSTREAMED
+        show(settings, ["clicks"], as_json=False)
+        assert named in capsys.readouterr().out
+        signs.write("clicks", Sign(2, now_us, now_us, views=("user_clicks@1",)))
+        assert json.loads(cli("plan", "--json").out)["unstreamed"] == []
+        assert UNSTREAMED not in cli("plan").out
 
 
 @pytest.mark.parametrize("command", ["stream", "serve", "demo"])
