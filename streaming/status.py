@@ -158,7 +158,7 @@ class Status:
             any(slot.targets for slot in progress),
             is_overdue(view, cut_us, now_us),
             not is_unknown(view, signs, now_us) if runs else None,
-            str(missing) if missing else "",
+            missing.told if missing else "",
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:

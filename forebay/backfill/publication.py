@@ -18,12 +18,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
 import redis
 
-from forebay.backfill.gaps import gap
+from forebay.backfill.gaps import gap, mark_gap, read_cut
 from forebay.backfill.newest import newest_rows
 from forebay.backfill.tiles import Entities, joined
 from forebay.core.codec import NO_CUT
@@ -38,7 +39,7 @@ from forebay.offline.tiles_table import TilesTable
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.lane import wall_clock_us
-from forebay.online.progress import Cut, Progress
+from forebay.online.progress import Progress
 from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import PUBLISH_RATE
 
@@ -79,20 +80,13 @@ def publish_view(
     present_us = read_cut(client, namespace, view)
     cut_us, remark, behind = choose_cut(store, view, present_us, lambda: begun_online(client, namespace, view))
     if cut_us is None:
+        mark_gap(client, namespace, store, view)
         return Reported(0, 0, None, remark, behind, time.perf_counter() - began, str(gap(store, view, present_us)))
     keys, tiles = tiles_before(store, view, cut_us)
-    done = publish_tiles(client, namespace, view, keys, tiles, cut_us, rate=rate)
+    still = partial(gap, store, view, cut_us)
+    done = publish_tiles(client, namespace, view, keys, tiles, cut_us, rate=rate, missing=lambda: still().until_us)
     mark_repairs(store, view, cut_us)
-    missing = str(gap(store, view, cut_us))
-    return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began, missing)
-
-
-def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
-    """The cut of the last finished publication; NO_CUT where there was none."""
-    names = Keys(namespace).slots("cut", view.key, range(SLOTS))
-    with translated(client):
-        blobs = client.mget(names)
-    return max(Cut.decode(cast("bytes | None", blob)).cut_us for blob in blobs)
+    return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began, str(still()))
 
 
 def begun_online(client: redis.Redis, namespace: str, view: WindowedView) -> set[str]:

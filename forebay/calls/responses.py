@@ -30,22 +30,25 @@ STATUS_SUFFIX = "__status"
 
 @dataclass(frozen=True, eq=False)
 class Behind:
-    """What stands behind each row of a view: commit number (0: none), cut and watermark (`NO_INSTANT`: none), and
-    whether the cut is further behind the instant than the view's `retention`.
+    """What stands behind each row of a view: commit number (0: none), cut and watermark (`NO_INSTANT`: none),
+    whether the cut is further behind the instant than the view's `retention`, and the instant before which events are
+    archived that the view has not got online (`NO_INSTANT`: it has all).
     """
 
     commits: npt.NDArray[np.int64]
     cuts: npt.NDArray[np.int64]
     watermarks: npt.NDArray[np.int64]
     overdue: npt.NDArray[np.bool_]
+    missing: npt.NDArray[np.int64]
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Python values, one per row."""
         return {
             "commits": [commit or None for commit in self.commits.tolist()],
-            "cuts": [None if us == NO_INSTANT else moment(us) for us in self.cuts.tolist()],
-            "watermarks": [None if us == NO_INSTANT else moment(us) for us in self.watermarks.tolist()],
+            "cuts": _moments(self.cuts),
+            "watermarks": _moments(self.watermarks),
             "overdue": self.overdue.tolist(),
+            "missing": _moments(self.missing),
         }
 
 
@@ -72,8 +75,10 @@ class OnlineResponse:
     @property
     def metadata(self) -> dict[str, Any]:
         """What stands behind the answer: its `instant`, the `service` as `name@version`, and by view key a list per row
-        of `commits` (int), `cuts` and `watermarks` (aware UTC), `None` where there is none, as in batch views; and
-        `overdue`, whether the cut is further behind than the view's `retention`, which makes values `STALE`.
+        of `commits` (int), `cuts` and `watermarks` (aware UTC), `None` where there is none, as in batch views;
+        `overdue`, whether the cut is further behind than the view's `retention`, which makes values `STALE`; and
+        `missing`, before which instant (or `None`) events were loaded that are not online: values of windows that
+        reach there are `STALE`, defaults `UNAVAILABLE`.
         """
         return {
             "instant": self.instant,
@@ -164,6 +169,10 @@ class TrainingSet(TableResponse):
 
 class FeatureHistory(TableResponse):
     """The values of one entity over time: columns are its keys, `instant` (timestamp[us, UTC]), then the features."""
+
+
+def _moments(instants: npt.NDArray[np.int64]) -> list[datetime | None]:
+    return [None if us == NO_INSTANT else moment(us) for us in instants.tolist()]
 
 
 def status_names(column: FeatureColumn) -> list[str]:

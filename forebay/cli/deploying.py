@@ -54,23 +54,31 @@ def apply(as_json: Json = False) -> None:
             _print(planned, "")
         fail("Nothing was applied: the plan is refused.")
         raise typer.Exit(PLAN_REFUSED) from None
-    unavailable, unstreamed = _waiting(deployed, code, applied.plan), _unstreamed(deployed, code)
+    (unavailable, missing), unstreamed = _waiting(deployed, code, applied.plan), _unstreamed(deployed, code)
     if as_json:
-        print_json(applied.to_dict() | {"unavailable": unavailable, "unstreamed": unstreamed})
+        print_json(
+            applied.to_dict() | {"unavailable": unavailable, "missing": missing, "unstreamed": unstreamed},
+        )
         return
     _print(applied.plan, "Nothing to do: what is declared is deployed.")
     say(f"Deployed: manifest {applied.number}.")
     if unavailable:
         say(f"UNAVAILABLE until the stream has filled them with what is archived: {', '.join(unavailable)}.")
+    for view, text in missing.items():
+        say(f"{view}: {text}")
     _say_unstreamed(unstreamed)
 
 
-def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> list[str]:
-    """The new views that have to be filled."""
+def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> tuple[list[str], dict[str, str]]:
+    """The new views that have to be filled, and those that lack what was loaded."""
+    from forebay.backfill.gaps import mark_gaps
     from forebay.deploy.unstreamed import mark_unstreamed
+    from forebay.language.view import WindowedView
 
+    where = (deployed.redis, deployed.settings.namespace, deployed.offline)
     added = [code.view(change.key) for change in planned.added if change.kind == "view"]
-    return mark_unstreamed(deployed.redis, deployed.settings.namespace, deployed.offline, added)
+    windowed = [view for view in added if isinstance(view, WindowedView)]
+    return mark_unstreamed(*where, added), mark_gaps(*where, windowed)
 
 
 def _unstreamed(deployed: Deployed, code: Definitions) -> list[str]:

@@ -17,15 +17,16 @@ def load(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Append history to a source's archive, exactly once however often it is run with the same files."""
+    from forebay.backfill.gaps import mark_gaps
     from forebay.cli.printing import counted, print_json, say
     from forebay.client.deployed import Deployed
     from forebay.language.source import EventSource
     from forebay.offline import loading
     from forebay.settings import Settings
 
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise RequestError(f"{str(missing[0])!r} is not a file; give Parquet or NDJSON files")
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise RequestError(f"{str(absent[0])!r} is not a file; give Parquet or NDJSON files")
     deployed = Deployed(Settings.from_env())
     declared = deployed.definitions.source(source)
     if not isinstance(declared, EventSource):
@@ -40,6 +41,11 @@ def load(
             dead = f", {counted(loaded.dead, 'dead letter')} (see forebay dead-letters)" if loaded.dead else ""
             found = "was loaded before" if loaded.already else counted(loaded.rows, "event") + twice + dead
             say(f"{file}: {found}")
+    views = deployed.definitions.windowed_views(declared)
+    missing = mark_gaps(deployed.redis, deployed.settings.namespace, deployed.history, views)
     deployed.close()
     if as_json:
-        print_json(results)
+        print_json({"files": results, "missing": missing})
+        return
+    for view, text in missing.items():
+        say(f"{view}: {text}")

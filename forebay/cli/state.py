@@ -93,8 +93,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     """What batch owes deployed views: what is archived and not online, cuts beyond retention; nothing where that
     cannot be told.
     """
-    from forebay.backfill.gaps import gap
-    from forebay.backfill.publication import read_cut
+    from forebay.backfill.gaps import gap, read_cut
     from forebay.client.deployed import Deployed
     from forebay.deploy.unstreamed import UNSTREAMED, unknown_views
     from forebay.language.view import WindowedView
@@ -112,7 +111,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
                     yield Finding(f"batch of {view.key}", False, _overdue_text(view, cut_us))
                 missing = gap(deployed.offline, view, cut_us)
                 if missing:
-                    yield Finding(f"view {view.key}", None, str(missing), note=True)
+                    yield Finding(f"view {view.key}", None, missing.told, note=True)
     except (ForebayError, ImportError):
         return
 

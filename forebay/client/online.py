@@ -48,6 +48,7 @@ def _spread(column: FeatureColumn, keyed: Keyed) -> FeatureColumn:
 def _behind(read: ViewRead, keyed: Keyed) -> Behind:
     """What is behind the rows, from what is behind the distinct entities."""
     if len(keyed.code) == len(keyed.keys):
-        return Behind(read.commits, read.cuts, read.watermarks, read.overdue)
+        return Behind(read.commits, read.cuts, read.watermarks, read.overdue, read.missing)
     code = keyed.code
-    return Behind(read.commits[code], read.cuts[code], read.watermarks[code], read.overdue[code])
+    commits, cuts, watermarks = read.commits[code], read.cuts[code], read.watermarks[code]
+    return Behind(commits, cuts, watermarks, read.overdue[code], read.missing[code])

@@ -10,13 +10,14 @@ from typing import Any
 
 import redis
 
+from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.view import AnyView, BatchView
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
-from forebay.online.progress import Progress
+from forebay.online.progress import Cut, Progress
 
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
@@ -36,10 +37,12 @@ def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, 
 
 
 def _filled(client: redis.Redis, keys: Keys, view: AnyView) -> bool:
-    kinds = ("published",) if isinstance(view, BatchView) else ("published", "cut")
-    names = [name for kind in kinds for name in keys.slots(kind, view.key, range(SLOTS))]
     with translated(client):
-        blobs: Any = client.mget(keys.slots("progress", view.key, range(SLOTS)))
-        if client.exists(*names):
+        if client.exists(*keys.slots("published", view.key, range(SLOTS))):
             return True
-    return any(Progress.decode(blob).partitions for blob in blobs if blob is not None)
+        if isinstance(view, BatchView):
+            return False
+        progress: Any = client.mget(keys.slots("progress", view.key, range(SLOTS)))
+        cuts: Any = client.mget(keys.slots("cut", view.key, range(SLOTS)))
+    streamed = any(Progress.decode(blob).partitions for blob in progress if blob is not None)
+    return streamed or any(Cut.decode(blob).cut_us != NO_CUT for blob in cuts)

@@ -15,7 +15,7 @@ import functools
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from forebay.errors import RequestError
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
-from forebay.instants import DAY_US, SECOND_US, day_text, duration_text, instant_text
+from forebay.instants import DAY_US, SECOND_US, day_text, day_us, duration_text, instant_text
 from forebay.language.source import EventSource
 from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.commit import Commit, Position
@@ -239,19 +239,25 @@ class Archive:
                 f"{instant_text(retained_us)} on{later}"
             )
 
-    def days_without_stream(self, start_us: int) -> set[str]:
-        """The dates from an instant on that hold events which no stream brought: of loaded files, or revived.
+    def loaded(self, start_us: int, days: Collection[str] = ()) -> dict[str, int]:
+        """The newest instant of the events that were loaded from files, by date: of those from an instant on, and of
+        some dates before it.
 
-        Where nothing was ever loaded or revived, nothing is read.
+        Where nothing was ever loaded, nothing is read.
         """
-        if not any(_LOADED.fullmatch(name) or name == REVIVED for name in self.table.positions()):
-            return set()
-        instant, found = pc.field(self.source.timestamp), set[str]()
-        where = pc.starts_with(pc.field(SOURCE_PARTITION), LOAD) | (pc.field(SOURCE_PARTITION) == REVIVED)
+        if not any(_LOADED.fullmatch(name) for name in self.table.positions()):
+            return {}
+        name, found = self.source.timestamp, dict[str, int]()
+        where = pc.starts_with(pc.field(SOURCE_PARTITION), LOAD)
         if start_us > _EARLIEST_US:
-            where &= instant >= pa.scalar(start_us, INSTANT)
-        for rows in self.table.batches([DATE], where, _dates(max(start_us, _EARLIEST_US), None)):
-            found |= set(pc.unique(rows[DATE]).to_pylist())
+            some = pc.field(DATE).isin(pa.array(sorted(days), pa.string()))
+            where &= (pc.field(name) >= pa.scalar(start_us, INSTANT)) | some
+        first_us = min([max(start_us, _EARLIEST_US), *map(day_us, days)])
+        for rows in self.table.batches([DATE, name], where, _dates(first_us, None)):
+            newest = rows.group_by(DATE).aggregate([(name, "max")])
+            instants = newest[f"{name}_max"].cast(pa.int64()).to_pylist()
+            for day, us in zip(newest[DATE].to_pylist(), instants, strict=True):
+                found[day] = max(us, found.get(day, us))
         return found
 
     def _where(self, start_us: int | None, end_us: int | None, entities: pa.Table | None) -> pc.Expression | None:

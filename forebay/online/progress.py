@@ -112,14 +112,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Cut:
-    """The cut of a finished publication, and its number."""
+    """The cut of a finished publication, and its number. `missing_us` is behind the newest event that is archived and
+    in no online value of the view (`forebay.backfill.gaps`); NO_CUT: none is.
+    """
 
     cut_us: int = NO_CUT
     publication: int = 0
+    missing_us: int = NO_CUT
 
     def encode(self) -> bytes:
         """Its bytes."""
-        return msgspec.msgpack.encode((FORMAT_VERSION, self.cut_us, self.publication))
+        missing = () if self.missing_us == NO_CUT else (self.missing_us,)
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.cut_us, self.publication, *missing))
 
     @staticmethod
     def decode(blob: bytes | None) -> Cut:
@@ -134,8 +138,15 @@ class _Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     targets: dict[str, int] = {}
 
 
+class _Cut(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    version: int
+    cut_us: int
+    publication: int
+    missing_us: int = NO_CUT
+
+
 _PROGRESS = msgspec.msgpack.Decoder(_Progress)
-_CUT = msgspec.msgpack.Decoder(tuple[int, int, int])
+_CUT = msgspec.msgpack.Decoder(_Cut)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -156,11 +167,11 @@ def _reached(applied: PartitionProgress | None, end: int) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _cut(blob: bytes) -> Cut:
     try:
-        version, cut_us, publication = _CUT.decode(blob)
+        found = _CUT.decode(blob)
     except msgspec.DecodeError as error:
         raise _unreadable("cut", error) from None
-    _check(version, "cut")
-    return Cut(cut_us, publication)
+    _check(found.version, "cut")
+    return Cut(found.cut_us, found.publication, found.missing_us)
 
 
 def _check(version: int, what: str) -> None:

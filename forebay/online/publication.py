@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -64,13 +65,15 @@ class Publication:
         self._new: list[list[str]] = []
         self._emptied: list[list[str]] = []
         self._changed: list[int] = []
+        self._cuts: list[Cut] = []
         self.finished = Cut()
 
     def __enter__(self) -> Self:
         self._lease.open()
         try:
-            cuts = self._lease.mget(self._keys.slots("cut", self._view, _ALL_SLOTS))
-            self.finished = max((Cut.decode(blob) for blob in cuts), key=lambda cut: (cut.cut_us, cut.publication))
+            blobs = self._lease.mget(self._keys.slots("cut", self._view, _ALL_SLOTS))
+            self._cuts = [Cut.decode(blob) for blob in blobs]
+            self.finished = max(self._cuts, key=lambda cut: (cut.cut_us, cut.publication))
         except BaseException:
             self._lease.close()
             raise
@@ -113,15 +116,24 @@ class Publication:
     def finish(self, kind: str, cut: Cut | None) -> None:
         """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view."""
         if cut is not None:
-            for share in self._lease.shares:
-                names = self._keys.slots("cut", self._view, share)
-                self._lease.commit(
-                    share[0], [pack(("MSET", *(part for name in names for part in (name, cut.encode()))))]
-                )
+            self._set_cuts([cut] * SLOTS)
         self._delete(
             lambda slot: self._keys.many(self._view, self._emptied[slot], [slot] * len(self._emptied[slot]), kind)
         )
         self._list(lambda slot: self._new[slot])
+
+    def mark(self, missing_us: int) -> None:
+        """In place of the steps: say up to where events are missing online; cuts and blobs stay."""
+        self._set_cuts([replace(cut, missing_us=missing_us) for cut in self._cuts])
+
+    def _set_cuts(self, cuts: Sequence[Cut]) -> None:
+        """Write the cut of each slot, where it is another one."""
+        for share in self._lease.shares:
+            new = {self._keys.cut(self._view, slot): cuts[slot] for slot in share if cuts[slot] != self._cuts[slot]}
+            if new:
+                parts = [part for name, cut in new.items() for part in (name, cut.encode())]
+                self._lease.commit(share[0], [pack(("MSET", *parts))])
+        self._cuts = list(cuts)
 
     def _list(self, entities: Callable[[int], list[str]]) -> None:
         """Say which entities may have a blob, in the slots where that changes."""

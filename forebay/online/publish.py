@@ -6,8 +6,9 @@ chooses the cut (never past the stream's watermark less its lateness); that it n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import pyarrow as pa
 import redis
 
 from forebay.core import codec
-from forebay.core.identity import slots_of
+from forebay.core.codec import NO_CUT
+from forebay.core.identity import SLOTS, slots_of
 from forebay.core.layout import Layout
 from forebay.core.rows import Rows, newest
 from forebay.core.tiles import Tiles, group_starts
@@ -23,6 +25,7 @@ from forebay.errors import StoreError
 from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.online.chosen import Chosen
+from forebay.online.connection import translated
 from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
@@ -62,9 +65,11 @@ def publish_tiles(
     *,
     now_us: int | None = None,
     rate: int = PUBLISH_RATE,
+    missing: Callable[[], int] = lambda: NO_CUT,
 ) -> Published:
     """Publish the tiles of every ring of all entities: `tiles.code` indexes `keys`, every tile starts before the cut.
 
+    `missing`, asked once all is written, tells up to where archived events will be missing online.
     Raises `StoreError` for a cut behind the current one, `FencedError` where another publisher is at it,
     `RequestError` for tiles that cannot be published.
     """
@@ -80,8 +85,22 @@ def publish_tiles(
         cut = Cut(cut_us, publication.finished.publication + 1)
         setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
         publication.write(_tile_commands(setting, layout, chosen, cut))
-        publication.finish(BATCH, cut)
+        publication.finish(BATCH, replace(cut, missing_us=missing()))
     return Published(len(chosen.entities), deleted, cut_us)
+
+
+def mark_missing(client: redis.Redis, namespace: str, view: WindowedView, missing: Callable[[], int]) -> None:
+    """Let readers of a view know up to where archived events are missing online, or that none are any more.
+
+    Under the lease of its publisher, so that what a publication under way has not seen is not forgotten: `missing` is
+    asked under it, too. Raises `FencedError` where another process goes on publishing.
+    """
+    with translated(client):
+        blobs: Any = client.mget(Keys(namespace).slots("cut", view.key, range(SLOTS)))
+    marked = any(Cut.decode(blob).missing_us != NO_CUT for blob in blobs)
+    if marked or missing() != NO_CUT:
+        with Publication(client, namespace, view.key) as publication:
+            publication.mark(missing())
 
 
 def publish_rows(

@@ -8,6 +8,8 @@ What it decides, beyond what the core does:
                history's, because tiles hold what came after them or have dropped what they need
     stale      a present value whose view is behind by more than its freshness: instant − max(watermark, cut) >
                freshness. A source without a stream is never behind; one whose stream never ran is as fresh as its cut
+    missing    a value whose window reaches events that were loaded into the archive and are not online (`Cut`): what is
+               present is stale, and a default may be none: `UNAVAILABLE`
     overdue    a present value whose cut is behind by more than its view's retention is stale as well, right as it is
     filling    a view whose slot has targets that are not reached yet (`forebay.online.progress`) gives its defaults,
                `UNAVAILABLE`
@@ -50,9 +52,9 @@ Blobs = Sequence[bytes | None]
 @dataclass(frozen=True, eq=False)
 class ViewRead:
     """The features of one view, row i of the i-th key, and what is behind each row: commit number, cut, watermark,
-    and whether the cut is overdue.
+    whether the cut is overdue, and up to where archived events are missing.
 
-    A batch view has no commits, cuts or watermarks: they are 0 and NO_CUT, and never overdue.
+    A batch view has no commits, cuts or watermarks, and nothing is missing: they are 0 and NO_CUT, and never overdue.
     """
 
     columns: list[FeatureColumn]
@@ -60,6 +62,7 @@ class ViewRead:
     cuts: Ints
     watermarks: Ints
     overdue: Bools
+    missing: Ints
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class _AskedTiles:
         progress = [
             Progress() if blob is None else Progress.decode(blob) for blob in blobs[3 * count : 3 * count + slots]
         ]
-        finished = [Cut.decode(blob).cut_us for blob in blobs[3 * count + slots :]]
+        cuts = [Cut.decode(blob) for blob in blobs[3 * count + slots :]]
         of_slot = self._entities.of_slot
         self._commits = np.array([known.commit for known in progress], np.int64)[of_slot]
         self._watermarks = np.array([known.watermark_us for known in progress], np.int64)[of_slot]
@@ -169,8 +172,9 @@ class _AskedTiles:
             blobs[:count],
             blobs[count : 2 * count],
             blobs[2 * count : 3 * count],
-            np.array(finished, np.int64)[of_slot],
+            np.array([cut.cut_us for cut in cuts], np.int64)[of_slot],
         )
+        self._missing = np.array([cut.missing_us for cut in cuts], np.int64)[of_slot]
 
     @property
     def earliest_us(self) -> int:
@@ -205,11 +209,24 @@ class _AskedTiles:
         if stale.any():
             for column in columns:
                 column.status[stale & (column.status == Status.PRESENT)] = Status.STALE
+        missing = entities.per_row(self._missing, NO_CUT)
+        if (missing != NO_CUT).any():
+            self._mark_missing(columns, missing, instant_us)
         if self._filling.any():
             filling = entities.per_row(self._filling.astype(np.int64), 0) == 1
             for column in columns:
                 column.status[filling] = Status.UNAVAILABLE
-        return ViewRead(columns, entities.per_row(self._commits, 0), cuts, watermarks, late)
+        return ViewRead(columns, entities.per_row(self._commits, 0), cuts, watermarks, late, missing)
+
+    def _mark_missing(self, columns: Sequence[FeatureColumn], missing_us: Ints, instant_us: int) -> None:
+        """Let no value whose window reaches missing events pass for the truth."""
+        windows = {output.name: output.window for output in self._layout.outputs}
+        for column in columns:
+            edge_us, status = windows[column.feature.name].start_us(instant_us), column.status
+            lacking = missing_us > (NO_CUT if edge_us is None else edge_us)
+            unknown = (status == Status.DEFAULT_MISSING) | (status == Status.DEFAULT_EXPIRED)
+            status[lacking & unknown] = Status.UNAVAILABLE
+            status[lacking & (status == Status.PRESENT)] = Status.STALE
 
     def _behind(self, reached_us: Ints, instant_us: int) -> Bools:
         """Which rows, reached up to these instants, are behind by more than the view's `freshness`."""
@@ -249,7 +266,7 @@ class _AskedRows:
         finished = finish_rows(self.view, self._columns, self._event_us, instants, names)
         none = np.full(self._entities.row_count, NO_CUT, np.int64)
         columns = [self._entities.spread(column) for column in finished]
-        return ViewRead(columns, np.zeros_like(none), none, none, np.zeros(len(none), np.bool_))
+        return ViewRead(columns, np.zeros_like(none), none, none, np.zeros(len(none), np.bool_), none)
 
 
 def _asked(keys: Keys, view: AnyView, entities: _Entities, sessionizers: Sessionizers) -> _AskedTiles | _AskedRows:

@@ -15,7 +15,7 @@ import pytest
 from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
 from assets.storage import HomeStorage
-from forebay.backfill.publication import read_cut
+from forebay.backfill.gaps import read_cut
 from forebay.deploy.registry import Registry
 from forebay.instants import moment
 from forebay.language.definitions import Definitions

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forebay.backfill.publication import publish_view, read_cut
+from forebay.backfill.gaps import read_cut
+from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from forebay.backfill.gaps import MARKED
 from forebay.backfill.tiles import fold_dates
 from forebay.cli import main
 from forebay.core.layout import Layout
@@ -110,8 +111,11 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert "Nothing to do" in cli("apply").out
 
     loaded = json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)
-    assert loaded == [{"file": "clicks.ndjson", "rows": 3, "dead": 0, "already": False, "duplicates": 0}]
-    assert json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)[0]["already"] is True
+    assert loaded == {
+        "files": [{"file": "clicks.ndjson", "rows": 3, "dead": 0, "already": False, "duplicates": 0}],
+        "missing": {"user_clicks@1": f"in training sets and not online: 2013-06-01 not folded; {MARKED}"},
+    }
+    assert json.loads(cli("load", "clicks", "clicks.ndjson", "--json").out)["files"][0]["already"] is True
 
     asked = ("history", "user_clicks@1", "user_id=7", "shop=a b")
     rows = json.loads(cli(*asked, "--json").out)
@@ -135,13 +139,16 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert (project / "out" / "spilled.csv").read_text().splitlines() == lines
 
     unknown = json.loads(cli("get", "ads@1", "user_id=99", "shop=z", "--json").out)
-    assert unknown["views"]["user_clicks@1"] == {"commit": None, "cut": None, "watermark": None, "overdue": False}
-    assert unknown["features"]["pages_1h"] == {
-        "value": 0.5,
-        "status": "DEFAULT_MISSING",
-        "event_timestamp": None,
-        "age_s": None,
+    assert unknown["views"]["user_clicks@1"] == {
+        "commit": None,
+        "cut": None,
+        "watermark": None,
+        "overdue": False,
+        "missing": "2013-06-01T12:30:00.000001Z",
     }
+    default = {"value": 0.5, "event_timestamp": None, "age_s": None}
+    assert unknown["features"]["pages_1h"] == default | {"status": "DEFAULT_MISSING"}
+    assert unknown["features"]["pages_lifetime"] == default | {"status": "UNAVAILABLE"}, "what was loaded is not online"
     shown = cli("get", "ads@1", "user_id=99", "shop=z")
     assert "pages_lifetime" in shown.out
     assert "DEFAULT_MISSING" in shown.out
@@ -265,7 +272,7 @@ def test_doctor_notes_what_is_loaded_and_not_online(cli: Cli, project: Path, dep
     ended = cli("doctor", "--json")
     noted = {found["what"]: found for found in json.loads(ended.out)}["view user_clicks@1"]
     assert (ended.code, noted["ok"]) == (0, None)
-    assert noted["detail"] == "in training sets and not online: 2013-06-01 not folded"
+    assert noted["detail"] == f"in training sets and not online: 2013-06-01 not folded; {MARKED}"
     assert "note" in cli("doctor").out
 
 

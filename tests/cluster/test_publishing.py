@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS, slot_of
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
@@ -14,6 +15,7 @@ from forebay.online import slot_lease as slot_lease_module
 from forebay.online.cluster import Cluster, hash_slot
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut
+from forebay.online.publish import mark_missing
 from forebay.online.slot_lease import SlotLease
 from tests.cluster.conftest import Steps
 from tests.infra.valkey_cluster import ValkeyCluster
@@ -178,6 +180,16 @@ def test_a_slot_that_is_moved_meanwhile_is_published_where_it_is(
     steps.clear()
     assert cuts(client, namespace) == {Cut(MIDNIGHT_US, 1)}
     assert_law(client, namespace, [*BEFORE, *AFTER])
+
+
+def test_what_is_missing_is_marked_in_every_slot_and_cuts_stay(client: Cluster, namespace: str) -> None:
+    mark_missing(client, namespace, recent, lambda: NO_CUT)
+    assert cuts(client, namespace) == {Cut()}, "nothing is written where nothing is missing"
+    publish(client, namespace, [*BEFORE, *AFTER], MIDNIGHT_US)
+    mark_missing(client, namespace, recent, lambda: MIDNIGHT_US + 5)
+    assert cuts(client, namespace) == {Cut(MIDNIGHT_US, 1, MIDNIGHT_US + 5)}
+    publish(client, namespace, [*BEFORE, *AFTER], MIDNIGHT_US)
+    assert cuts(client, namespace) == {Cut(MIDNIGHT_US, 2)}
 
 
 def test_a_node_that_stays_away_ends_a_publication_which_is_repeated(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
-from forebay.backfill.publication import read_cut
+from forebay.backfill.gaps import read_cut
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
 from tests.simulation.reckoning import (

@@ -19,7 +19,7 @@ import redis
 
 from forebay.client.feature_store import FeatureStore
 from forebay.core.identity import entity_key, slot_of
-from forebay.instants import instant_text, moment
+from forebay.instants import instant_text, instant_us, moment
 from forebay.language.types import DecimalType
 from forebay.language.view import WindowedView
 from forebay.offline.archive import Archive
@@ -32,6 +32,8 @@ from tests.oracle import oracle
 from tests.simulation.shop import BUYERS, SHOPS, START_US, Event, Log, Place, Shop
 
 Ids = Counter[str]
+MARKED = {"PRESENT": "STALE", "DEFAULT_MISSING": "UNAVAILABLE", "DEFAULT_EXPIRED": "UNAVAILABLE"}
+"""The status of a value whose window reaches loaded events that are not online."""
 
 
 @dataclass
@@ -196,7 +198,13 @@ class Expected:
             statuses = {str(status) for name in view.outputs() for status in answer.statuses[name]}
             assert statuses == {"UNAVAILABLE"}, f"{entity} of {view.key} is not filled, and answers {statuses}"
             return
-        check_answer(view, counted, entity, at_us, answer.to_dict(), answer.statuses, 0)
+        (missing,) = answer.metadata["views"][view.key]["missing"]
+        missing_us = None if missing is None else instant_us(missing)
+        check_answer(view, counted, entity, at_us, answer.to_dict(), answer.statuses, 0, missing_us)
+        if missing_us is not None:
+            reach_us = view.sessions.reach_us if view.sessions is not None else 0
+            newest_us = missing_us - 1 - reach_us
+            assert newest_us in {event.ts for event in self.history}, "what is missing was loaded"
         known = {event.id for event in on_time} | {event.id for event in self.history}
         settled = max((event.ts for event in counted if event.id in known), default=START_US)
         before = self.memory.newest.get((view.key, entity), START_US)
@@ -227,9 +235,18 @@ class Expected:
 
 
 def check_answer(
-    view: WindowedView, counted: list[Event], entity: str, at_us: int, values: Any, statuses: Any, row: int
+    view: WindowedView,
+    counted: list[Event],
+    entity: str,
+    at_us: int,
+    values: Any,
+    statuses: Any,
+    row: int,
+    missing_us: int | None = None,
 ) -> None:
-    """Every feature of a view for one entity equals the oracle's."""
+    """Every feature of a view for one entity equals the oracle's, and is marked where events before some instant are
+    missing that its window reaches.
+    """
     for feature in view.features:
         kind = view.column(feature.of)
         triples = _triples(view, feature.of, counted, entity)
@@ -248,6 +265,9 @@ def check_answer(
                 default=feature.output(kind).units(feature.default),
                 parameters=stored_parameters(feature, kind),
             )
+            edge_us = window.start_us(at_us)
+            if missing_us is not None and (edge_us is None or edge_us < missing_us):
+                status = MARKED.get(status, status)
             found = (values[name][row], str(statuses[name][row]))
             wanted = (feature.output(kind).python(units), status)
             assert found == wanted, f"{name} of {entity} at {instant_text(at_us)}: {found} is not {wanted}"

@@ -25,7 +25,8 @@ import forebay.ingest.select
 import forebay.online.lane
 import forebay.online.pending
 from forebay import FeatureStore, RedisStream
-from forebay.backfill.publication import choose_cut, read_cut
+from forebay.backfill.gaps import read_cut
+from forebay.backfill.publication import choose_cut
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.errors import ForebayError

@@ -59,6 +59,9 @@ def test_a_cut_is_the_bytes_it_was() -> None:
     assert cut.encode() == golden
     assert Cut.decode(golden) == cut
     assert Cut.decode(None) == Cut(NO_CUT, 0)
+    lacking = Cut(1_387_065_600_000_000, 3, 1_387_065_600_000_001)
+    assert lacking.encode() == bytes.fromhex("9401cf0004ed87605e400003cf0004ed87605e4001")
+    assert Cut.decode(lacking.encode()) == lacking
 
 
 def test_a_later_format_is_refused_with_advice() -> None:

@@ -14,7 +14,8 @@ from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
-from forebay.backfill.publication import begun_online, choose_cut, publish_view, read_cut
+from forebay.backfill.gaps import read_cut
+from forebay.backfill.publication import begun_online, choose_cut, publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import DAY_US, day_text, day_us, floor_us

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from forebay.backfill.publication import read_cut
+from forebay.backfill.gaps import read_cut
 from forebay.client.feature_store import FeatureStore
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.view import WindowedView
