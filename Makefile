@@ -62,8 +62,8 @@ bench: install ## measure, as ratios within one run
 SEED    ?= 1
 KILLS   ?= 20
 MINUTES ?= 0
-torture: install ## hit the stream's processes and its stores while they work: SEED=1 KILLS=20 MINUTES=0
-	$(BIN)/python -m tests.torture $(SEED) --kills $(KILLS) --minutes $(MINUTES)
+torture: install ## hit the stream's processes and its stores while they work: SEED=1 KILLS=20 MINUTES=0 CLUSTER=
+	$(BIN)/python -m tests.torture $(SEED) --kills $(KILLS) --minutes $(MINUTES) $(if $(CLUSTER),--cluster)
 
 fmt: install ## format, and mend what the linter can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -25,7 +25,7 @@ CLEARING_UP = "resource_tracker"
 UNDERSTOOD = re.compile(
     r"^(warning: (the online store had lost writes: |waiting up to ).*"
     r"|error: .*(took over|lost its data|lost writes|Cannot reach|cannot be reached|does not answer|"
-    r"still loading|was killed by signal 9).*)?$"
+    r"still loading|does not serve a slot|was killed by signal 9).*)?$"
 )
 """What a flow may say on stderr while things are hit."""
 

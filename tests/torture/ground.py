@@ -3,6 +3,8 @@
     sales    a Kafka topic           on the same S3 as the offline store: where it refuses, nothing can be produced
     tills    chunked Redis Streams   in a Valkey of their own, trimmed behind the archive
 
+The online store is a Valkey, or a cluster of three.
+
 Lives here: the servers, the definitions and the settings that make one deployment of them. Both logs have the same
 views, one of sessions among them, and one flow reads both.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
@@ -35,6 +37,7 @@ from streaming.redis_log import partition_name
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.tansu import Tansu
 from tests.infra.valkey import Valkey
+from tests.infra.valkey_cluster import ValkeyCluster
 from tests.simulation.shop import Shop
 
 TOPIC, PARTITIONS = "sales", 3
@@ -51,7 +54,7 @@ class Ground:
     """One deployment. `applied` and `archived` are how far each partition is in each store, by its least part."""
 
     s3: SeaweedFs
-    valkey: Valkey
+    valkey: Valkey | ValkeyCluster
     broker: Tansu
     streams: Valkey
     settings: Settings
@@ -60,6 +63,22 @@ class Ground:
     online: redis.Redis
     store: OfflineStore
     environment: Mapping[str, str]
+
+    @property
+    def cluster(self) -> ValkeyCluster | None:
+        """The online store, where it is a cluster."""
+        return self.valkey if isinstance(self.valkey, ValkeyCluster) else None
+
+    @property
+    def servers(self) -> Sequence[Valkey]:
+        """The servers of the online store."""
+        return [self.valkey] if isinstance(self.valkey, Valkey) else self.valkey.primaries
+
+    def restart(self, server: Valkey) -> None:
+        """Bring back a server of the online store that was killed."""
+        server.restart()
+        if self.cluster is not None:
+            self.cluster.await_agreed()
 
     @property
     def shops(self) -> tuple[Shop, Shop]:
@@ -114,12 +133,12 @@ def definitions(*shops: Shop) -> Definitions:
 
 
 @contextmanager
-def ground(*, dedupe: bool) -> Iterator[Ground]:
+def ground(*, dedupe: bool, cluster: bool) -> Iterator[Ground]:
     """Everything started and deployed; gone after the block."""
     with (
         tempfile.TemporaryDirectory(prefix="forebay-") as home,
         SeaweedFs() as s3,
-        Valkey(durable=True) as valkey,
+        ValkeyCluster(durable=True) if cluster else Valkey(durable=True) as valkey,
         Valkey(durable=True) as streams,
         Tansu(s3.bucket("log"), s3.environment) as broker,
     ):

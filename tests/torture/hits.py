@@ -4,9 +4,10 @@
     terminate    SIGTERM: it drains and ends well
     pause        SIGSTOP; another flow replaces it; SIGCONT: it may write nothing more
     second       another flow by mistake: the later one takes over, the earlier one ends
-    valkey       kill -9 of the online store, back after a while with its append-only file
+    valkey       kill -9 of the online store (a node of the cluster), back after a while with its append-only file
+    move         a slot of the cluster goes to another node, whole or key by key
     s3           the offline store refuses, for seconds up to a minute
-    lose         the online store comes back as it was some seconds ago, or empty
+    lose         the online store (a node of the cluster) comes back as it was some seconds ago, or empty
     broker       kill -9 of the broker
     streams      kill -9 of the Valkey that holds the Redis Streams
 
@@ -26,6 +27,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from forebay.core.identity import SLOTS
+from forebay.online.cluster import hash_slot
 from tests.torture.batch import Batch
 from tests.torture.flows import Flow, await_that
 from tests.torture.ground import Ground
@@ -133,18 +136,33 @@ class Hits:
 
     def valkey(self) -> None:
         """The online store dies and comes back."""
-        self._away("Valkey killed", self.ground.valkey.kill, self.ground.valkey.restart, self.chance.uniform(0, 3))
+        server = self.chance.choice(self.ground.servers)
+        self._away("Valkey killed", server.kill, lambda: self.ground.restart(server), self.chance.uniform(0, 3))
+
+    def move(self) -> None:
+        """A slot goes to another node of the cluster: nothing more is to be seen of it than that it takes a while."""
+        cluster = self.ground.cluster
+        assert cluster is not None
+        self.working()
+        self.wait(self.chance.uniform(0, 1))
+        place = hash_slot(f"{{{self.chance.randrange(SLOTS):02d}}}")
+        to = self.chance.choice([node for node in cluster.primaries if node is not cluster.owner(place)])
+        how = self.chance.choice(("whole", "key by key"))
+        cluster.move_whole(place, to) if how == "whole" else cluster.move([place], to)
+        self.counts[f"slot moved {how}"] += 1
+        self.say(f"slot moved {how}")
 
     def lose(self) -> None:
         """The online store comes back without its last seconds, or without anything: the flow finds out and ends."""
         flow = self.working()
-        copy, before = self.ground.valkey.copy() if self.chance.random() < 0.6 else None, self.ground.applied()
+        server = self.chance.choice(self.ground.servers)
+        copy, before = server.copy() if self.chance.random() < 0.6 else None, self.ground.applied()
         self.wait(self.chance.uniform(2, 4))
         await_that(lambda: any(now > before[name] for name, now in self.ground.applied().items()), "something is lost")
-        self.ground.valkey.kill()
+        server.kill()
         self.watch.forget()
-        self.ground.valkey.replace(copy)
-        self.ground.valkey.restart()
+        server.replace(copy)
+        self.ground.restart(server)
         ended = flow.await_end()
         assert "lost" in ended.errors, f"a flow did not find the loss: {ended}"
         self.flow = None

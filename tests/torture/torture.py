@@ -52,15 +52,18 @@ flow got, and it is the broker that has to be looked at; further, and it is the 
 """
 
 
-def repeat(seed: int, kills: int) -> str:
+def repeat(seed: int, kills: int, *, cluster: bool = False) -> str:
     """The command that repeats a run."""
-    return f"make torture SEED={seed} KILLS={kills}"
+    return f"make torture SEED={seed} KILLS={kills}{' CLUSTER=1' if cluster else ''}"
 
 
 class Torture:
     """A run of one seed: ``kills`` of a working flow at least, and hits until ``minutes`` have passed."""
 
-    def __init__(self, seed: int, kills: int, minutes: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, seed: int, kills: int, minutes: float, say: Callable[[str], None], *, cluster: bool = False
+    ) -> None:
+        self._cluster = cluster
         self.seed, self._kills, self._until_s = seed, kills, time.monotonic() + 60 * minutes
         self._chance, self._say = random.Random(seed), say
         self.counts: Counter[str] = Counter()
@@ -69,7 +72,7 @@ class Torture:
         """Everything. Raises what is found to be wrong."""
         with (
             tempfile.TemporaryDirectory(prefix="torture-") as folder,
-            ground(dedupe=self._chance.random() < 0.5) as on,
+            ground(dedupe=self._chance.random() < 0.5, cluster=self._cluster) as on,
         ):
             sales, tills, watch = Production(on, self.seed), Tills(on, self.seed), Watch(on)
             batch = Batch(on, watch, self.seed, self.counts)
@@ -121,7 +124,8 @@ class Torture:
         return script
 
     def _kinds(self, hits: Hits) -> list[Callable[[], None]]:
-        return [hits.terminate, hits.pause, hits.second, hits.valkey, hits.lose, hits.s3, hits.broker, hits.streams]
+        kinds = [hits.terminate, hits.pause, hits.second, hits.valkey, hits.lose, hits.s3, hits.broker, hits.streams]
+        return [*kinds, hits.move] if self._cluster else kinds
 
     def _to_the_end(self, hits: Hits) -> dict[str, object]:
         """What runs drains; one more flow reads what is left and says what it did."""
