@@ -10,6 +10,7 @@
     │   └── NotDeployedError     nothing is deployed where the settings point: all answers were defaults
     └── StoreError               a store said no
         ├── StoreUnavailableError  it cannot be reached
+        │   └── StoreMovingError   what is asked for is on its way from one of its nodes to another
         ├── FencedError            another writer owns the slot: stop
         └── FormatError            bytes that this version cannot read
 
@@ -65,6 +66,10 @@ class StoreError(ForebayError):
 
 class StoreUnavailableError(StoreError):
     """A store that cannot be reached."""
+
+
+class StoreMovingError(StoreUnavailableError):
+    """What is asked for is on its way from one node of a cluster to another, and on neither as a whole."""
 
 
 class FencedError(StoreError):

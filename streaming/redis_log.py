@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import redis
 
-from forebay.errors import StoreError
+from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource, RedisStream
-from forebay.online.connection import translated
+from forebay.online.connection import is_clustered, shown, translated
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.retry import Forbearance, Patience
@@ -90,8 +90,23 @@ def stream_name(stream: RedisStream, partition: str) -> str:
 
 
 def connect(stream: RedisStream, online: Callable[[], redis.Redis]) -> redis.Redis:
-    """A connection to where a stream is; `online` makes one to the online store."""
-    return redis.Redis.from_url(stream.url) if stream.url else online()
+    """A connection to where a stream is; `online` makes one to the online store.
+
+    Raises `ConfigError` where a URL of its own names a node of a cluster, over which its partitions were spread.
+    """
+    if not stream.url:
+        return online()
+    client: redis.Redis = redis.Redis.from_url(stream.url)
+    with translated(client):
+        clustered = is_clustered(client)
+    if clustered:
+        client.close()
+        raise ConfigError(
+            f"RedisStream({stream.key!r}, url={shown(stream.url)!r}) names a node of a Redis Cluster; expected one "
+            "server. Leave out url= where the online store is this cluster: the stream is then read from all of its "
+            "nodes; or keep the stream on a server of its own"
+        )
+    return client
 
 
 def offset_of(entry_id: bytes) -> int:

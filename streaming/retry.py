@@ -3,7 +3,8 @@
 Lives here: the policy. `Patience` waits with growing, jittered pauses and gives up after a bound; then the error of the
 last try ends the flow, and the next flow resumes from what the stores hold. A reader that has other logs to read must
 not wait: `Forbearance` gives nothing meanwhile, up to the same bound. Only a store that cannot be reached is waited
-for.
+for. While the keys of a slot of a cluster are on their way, which somebody sees to and which may take minutes, the
+bound does not run: the flow waits, and with it its readers.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
-    stop_after_delay,
     stop_any,
     wait_exponential_jitter,
 )
 
-from forebay.errors import StoreUnavailableError
+from forebay.errors import StoreMovingError, StoreUnavailableError
 
 GIVE_UP_AFTER_S = 60.0
 """A restart of Redis or a hiccup of S3 passes within this; longer is for a person to look at."""
 WAIT_FIRST_S = 0.05
 WAIT_MAX_S = 2.0
+MOVING_MAX_S = 3600.0
+"""The keys of a slot are moved within this, or somebody has left it half way."""
 AGAIN_AFTER_S = 0.5
 """The pause between two tries of a log; nobody waits in it."""
 
@@ -59,7 +61,7 @@ class Patience:
         retrying = Retrying(
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
-            stop=stop_any(stop_after_delay(self.give_up_after_s), lambda state: self.enough()),
+            stop=stop_any(_Bound(self.give_up_after_s), lambda state: self.enough()),
             wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
             before_sleep=self._tell,
         )
@@ -69,6 +71,22 @@ class Patience:
         error = state.outcome.exception() if state.outcome else None
         if error is not None:
             self.retried(error)
+
+
+@dataclass
+class _Bound:
+    """Ends the waiting once a store has been away for so long; what is on its way is not away."""
+
+    give_up_after_s: float
+    _since_s: float = 0.0
+
+    def __call__(self, state: RetryCallState) -> bool:
+        now_s = state.seconds_since_start or 0.0
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, StoreMovingError) and now_s < MOVING_MAX_S:
+            self._since_s = now_s
+            return False
+        return now_s - self._since_s >= self.give_up_after_s
 
 
 class Forbearance:

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import AskError, TryAgainError
 from redis.retry import Retry
 
-from forebay.errors import ConfigError, StoreError, StoreUnavailableError
+from forebay.errors import ConfigError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.online.cluster import ELSEWHERE, Cluster
 from forebay.settings import EMBEDDED, Settings, check_online_url
 
@@ -27,6 +28,8 @@ LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(re
 """A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
 RECONNECTS = 1
 """A pooled connection may have died with a server that is back by now; one new attempt tells."""
+MOVING = ("ASK ", "TRYAGAIN")
+"""How a node begins to say that keys of a slot are on two nodes."""
 
 
 def connect_online(settings: Settings) -> redis.Redis:
@@ -44,7 +47,7 @@ def connect_online(settings: Settings) -> redis.Redis:
     client = _client(url)
     with translated(client):
         _greet(client)
-        return _cluster(url, client) if _is_clustered(client) else client
+        return _cluster(url, client) if is_clustered(client) else client
 
 
 def _greet(client: redis.Redis) -> None:
@@ -59,7 +62,7 @@ def _greet(client: redis.Redis) -> None:
             raise
 
 
-def _is_clustered(client: redis.Redis) -> bool:
+def is_clustered(client: redis.Redis) -> bool:
     """Whether the server is a node of a cluster; who may not ask (`INFO` of an ACL) takes it for one server."""
     try:
         return bool(client.info("cluster").get("cluster_enabled"))
@@ -105,9 +108,16 @@ def loading(client: redis.Redis) -> StoreUnavailableError:
 
 def elsewhere(client: redis.Redis, error: Exception) -> StoreUnavailableError:
     """The one line about a slot of a cluster that is being moved, or that no node serves."""
+    where = f"The cluster of Redis at {address(client)} does not serve a slot at the moment"
+    said = str(error).rstrip(".")
+    if isinstance(error, AskError | TryAgainError) or said.startswith(MOVING):
+        return StoreMovingError(
+            f"{where} ({said}): its keys are being moved, and are on two nodes. Try again when it has been moved; "
+            "`CLUSTER NODES` shows which slots are."
+        )
     return StoreUnavailableError(
-        f"The cluster of Redis at {address(client)} does not serve a slot at the moment ({str(error).rstrip('.')}): a "
-        "node is gone, or the slot is being moved. Try again in a moment; `CLUSTER INFO` says how the cluster is."
+        f"{where} ({said}): a node is gone, or the slot has just been moved. Try again in a moment; "
+        "`CLUSTER INFO` says how the cluster is."
     )
 
 

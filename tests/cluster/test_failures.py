@@ -9,11 +9,12 @@ from typing import TypeVar
 import pytest
 
 from forebay.core.identity import slot_of
-from forebay.errors import FencedError, StoreError, StoreUnavailableError
+from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import MINUTE_US
 from forebay.online import cluster as cluster_module
 from forebay.online.cluster import Cluster, hash_slot
 from forebay.online.keys import Keys
+from streaming.retry import Patience
 from tests.cluster.conftest import Steps, connected
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.stores.online_world import MIDNIGHT_US, Order, assert_law, lane_of, piece, recent
@@ -89,11 +90,33 @@ def test_a_slot_whose_keys_are_on_two_nodes_is_written_once_they_are_on_one(
     valkey_cluster.move_keys(*moving, [Keys(namespace).progress(recent.key, slot_of("u1"))])
     try:
         for _ in range(2):
-            with pytest.raises(StoreUnavailableError, match=r"does not serve a slot at the moment"):
+            with pytest.raises(StoreMovingError, match=r"does not serve a slot at the moment .* are on two nodes"):
                 lane.commit([piece(ORDERS[40:])])
     finally:
         valkey_cluster.end_move(*moving)
     patiently(lambda: lane.commit([piece(ORDERS[40:])]))
+    assert_law(client, namespace, ORDERS)
+    lane.close()
+
+
+def test_a_slot_that_is_moved_for_long_ends_no_flow(
+    valkey_cluster: ValkeyCluster, client: Cluster, namespace: str, moving: tuple[int, Node]
+) -> None:
+    """What is asked for is on its way: the flow's patience is not used up (tests/streaming/test_pressure.py)."""
+    lane = patiently(lambda: lane_of(client, namespace))
+    lane.commit([piece(ORDERS[:40])])
+    valkey_cluster.begin_move(*moving)
+    valkey_cluster.move_keys(*moving, [Keys(namespace).progress(recent.key, slot_of("u1"))])
+    told: list[BaseException] = []
+
+    def retried(error: BaseException) -> None:
+        told.append(error)
+        if len(told) == 4:
+            valkey_cluster.end_move(*moving)
+
+    Patience(10.0, retried)(lambda: lane.commit([piece(ORDERS[40:])]))
+    assert len(told) >= 4
+    assert all(isinstance(error, StoreMovingError) for error in told[:4])
     assert_law(client, namespace, ORDERS)
     lane.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from forebay.errors import FencedError, StoreError, StoreUnavailableError
+from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import instant_text
 from streaming.backlog import Backlog
 from streaming.offline import Offline
@@ -188,3 +188,19 @@ def test_only_a_store_that_is_away_is_tried_again_and_not_for_ever() -> None:
             Patience(10)(refused)
         assert tries == 1
     assert Patience(10)(partial(int, "7")) == 7
+
+
+def test_what_is_on_its_way_between_two_nodes_uses_no_patience_up() -> None:
+    """Somebody moves a slot of a cluster, and is not done after the time that a dead node is given."""
+    told, tries = list[BaseException](), iter([StoreMovingError("on its way")] * 3)
+
+    def moving() -> str:
+        for error in tries:
+            raise error
+        return "there"
+
+    assert Patience(0.0, told.append)(moving) == "there"
+    assert len(told) == 3
+    tries = iter([StoreMovingError("on its way"), StoreUnavailableError("its node died")])
+    with pytest.raises(StoreUnavailableError, match="its node died"):
+        Patience(0.0)(moving)
