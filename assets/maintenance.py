@@ -57,7 +57,7 @@ def tables_of(definitions: Definitions) -> dict[str, tuple[AssetKey, list[AssetK
             filled |= {f"{folder}/{view.key}": [offline_key(view)] for folder in ("features", "superseded", "newest")}
         if view.history is not None:
             filled[f"history/{view.key}"] = [history_key(view)]
-    filled |= {"dead_letters": [], "repairs": []}
+    filled |= {"dead_letters": [], "repairs": [], "revived": []}
     return {path: (maintained_key(path.replace("@", "_v")), deps) for path, deps in filled.items()}
 
 

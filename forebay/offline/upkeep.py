@@ -73,6 +73,7 @@ def tables(store: OfflineStore, definitions: Definitions) -> Iterator[tuple[Lake
         yield store.history(view).table, None
     yield store.dead_letters().table, None
     yield store.repairs().table, None
+    yield store.revived().table, None
 
 
 def keep_up(table: LakeTable, by: Clustering | None, *, hours: int = VACUUM_HOURS, dry_run: bool = False) -> Kept:

@@ -91,6 +91,7 @@ def test_every_table_has_an_asset_downstream_of_what_fills_it(tmp_path: Path) ->
     every = {table.path for table, _ in upkeep.tables(OfflineStore(str(tmp_path)), Definitions.load(shop.__name__))}
     assert found["tiles/user_sales@1"][0] == dg.AssetKey(["maintained", "tiles", "user_sales_v1"])
     assert found.keys() == every - {f"history/{view.key}" for view in views if view.history is None}
+    assert {"dead_letters", "repairs", "revived"} < found.keys()
     graph = make_definitions(Definitions.load("tests.backfill.shop")).resolve_asset_graph()
     for name, parent in (
         ("events/sales", "events/sales"),

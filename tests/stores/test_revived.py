@@ -12,7 +12,7 @@ from forebay import Bool, Decimal, EventSource, FileStream, Float64, Int64, Stri
 from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, DeadLetter
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, day_us, instant_text
-from forebay.offline import revived
+from forebay.offline import revived, upkeep
 from forebay.offline.commit import Commit
 from forebay.offline.revived import Judge, Outcome
 from forebay.offline.tables import OfflineStore
@@ -149,3 +149,17 @@ def test_where_duplicates_are_dropped_an_event_that_is_archived_is_not_revived(o
     assert [raw is None for raw in events(store)] == [False, True, True, False]
     letters(store, [event(2), event(3)], "b")
     assert revive(store, source) == Outcome(1, 1, {}), "revived before, though not archived yet"
+
+
+def test_upkeep_merges_its_files_and_changes_nothing(offline_url: str) -> None:
+    """Each replay is a file or more, and whoever begins a flow reads all of them."""
+    store = OfflineStore(offline_url)
+    for n in range(upkeep.SMALL_FILES + 1):
+        letters(store, [event(n)], partition=f"p{n}")
+        assert revive(store).revived == 1
+    table = store.revived().table
+    before = store.revived().read("shop", 0), store.revived().settled(), store.revived().end("shop")
+    kept = upkeep.keep_up(table, None)
+    assert (kept.compacted, kept.files_before > kept.files_after) == (1, True), kept
+    assert (store.revived().read("shop", 0), store.revived().settled(), store.revived().end("shop")) == before
+    assert revive(store) == Outcome(0, 0, {})
