@@ -71,6 +71,10 @@ class ValkeyCluster:
             found: Any = client.execute_command("CLUSTER", "MYID")
         return found.decode() if isinstance(found, bytes) else str(found)
 
+    def replica_of(self, primary: Node) -> Node:
+        """The replica that a primary was given."""
+        return self.nodes[NODES + self.primaries.index(primary)]
+
     def owner(self, hash_slot: int) -> Node:
         """The node that has a hash slot."""
         return self.owners([hash_slot])[0]
