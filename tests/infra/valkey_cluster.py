@@ -27,19 +27,26 @@ MOVED_AT_ONCE = 100
 class Node(Valkey):
     """One node of a cluster, before it has met the others."""
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, announced: int | None = None) -> None:
         self.bus_port = free_port()  # by default the port + 10000, which a port of the system's choice may not have
         settings = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)]
         settings += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"]
         settings += ["--repl-diskless-sync-delay", "0"]
+        if announced is not None:
+            settings += ["--cluster-announce-port", str(announced)]
+        self.announced = announced
         super().__init__(*settings, durable=durable)
 
 
 class ValkeyCluster:
-    """Three primaries, and a replica of each with ``replicas``; as a context manager it runs within the block."""
+    """Three primaries, and a replica of each with ``replicas``; as a context manager it runs within the block.
 
-    def __init__(self, *, durable: bool = False, replicas: bool = False) -> None:
-        self.nodes = [Node(durable=durable) for _ in range(NODES * (1 + replicas))]
+    Where they are ``announced`` at other ports, somebody passes on what comes there.
+    """
+
+    def __init__(self, *, durable: bool = False, replicas: bool = False, announced: Sequence[int] = ()) -> None:
+        ports = [*announced, *[None] * (NODES * (1 + replicas) - len(announced))]
+        self.nodes = [Node(durable=durable, announced=port) for port in ports]
         self.primaries = self.nodes[:NODES]
         for number, node in enumerate(self.nodes):
             with node.connect() as client:
