@@ -20,7 +20,7 @@ from forebay.online.progress import Progress
 from streaming.partials import app_id
 from streaming.routing import LANES
 from tests.infra.valkey_cluster import Node, ValkeyCluster, await_so
-from tests.streaming.world import VIEWS, WAIT_S, World, await_that, check_archive, check_online, check_streamed, lines
+from tests.streaming.world import VIEWS, WAIT_S, World, await_that, check, lines
 
 
 @pytest.fixture
@@ -87,7 +87,5 @@ def test_a_replica_that_lags_and_takes_over_is_found_out_declared_and_filled(
     said = world.run()
     assert {loss["view"] for loss in said["losses"]} == {view.key for view in VIEWS}
     assert not any(loss["everything"] for loss in said["losses"])
-    check_archive(world)
-    check_streamed(world)
-    assert check_online(world) > 200
+    check(world)
     assert world.run()["losses"] == []

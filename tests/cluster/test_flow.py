@@ -22,20 +22,7 @@ from forebay.online.cluster import hash_slot
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut
 from tests.infra.valkey_cluster import ValkeyCluster
-from tests.streaming.world import (
-    DAY,
-    START_US,
-    VIEWS,
-    World,
-    await_that,
-    check_archive,
-    check_dead_letters,
-    check_online,
-    check_streamed,
-    end,
-    lines,
-    orders,
-)
+from tests.streaming.world import DAY, START_US, VIEWS, World, await_that, check, end, lines, orders
 
 MERCHANTS = [f"m{n}" for n in range(20)]
 
@@ -53,13 +40,6 @@ def publish(world: World, end_us: int) -> None:
     for view in VIEWS:
         fold_dates(world.offline, view, orders.history_start_us, end_us)
         assert publish_view(world.online, world.settings.namespace, world.offline, view).cut_us is not None
-
-
-def check(world: World) -> None:
-    check_archive(world)
-    check_dead_letters(world)
-    check_streamed(world)
-    assert check_online(world) > 200
 
 
 def cuts(world: World, view: WindowedView) -> set[int]:

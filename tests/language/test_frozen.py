@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forebay import Decimal, Entity, Feature, String, Sum, WindowedView
+from forebay import Decimal, Entity, Feature, String, Sum, Timestamp, WindowedView
 from forebay.core.layout import Layout
 from forebay.errors import DefinitionError
 from forebay.language.frozen import Frozen
@@ -84,3 +84,16 @@ def test_a_default_that_rounding_would_change_is_refused(default: Any) -> None:
 def test_a_default_that_is_the_same_number_at_another_scale_is_taken(default: Any) -> None:
     held = Feature("balance", Decimal(2), default=default).default
     assert held is None if default is None else held == Number(str(default))
+
+
+def test_a_declaration_keeps_its_own_copy_of_what_it_was_given() -> None:
+    keys = {"user_id": String}
+    entity = Entity("user", keys=keys)
+    keys["other"] = Timestamp
+    assert entity.keys == {"user_id": String}
+
+
+def test_a_default_takes_the_form_of_its_type() -> None:
+    assert str(SPEND.outputs()["paid_24h"].default) == "0.50"
+    assert type(SPEND.outputs()["net_mean_7d"].default) is float
+    assert SCORE.outputs()["since"].default.tzinfo is not None

@@ -13,8 +13,8 @@ from forebay.instants import HOUR_US, MINUTE_US
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, used_columns
 from forebay.language.manifest import describe, from_manifest, to_manifest
+from tests.language.refused import view
 from tests.language.shop import PEOPLE, SCORE, SHOP, SPEND, USER, VISITS, but
-from tests.language.test_refusals import view
 
 CHAIN = (
     " is a view. A view has no events: its values change while nothing happens, as windows move on, so what is "

@@ -54,7 +54,7 @@ from forebay.core.identity import SLOTS, slots_of
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, floor_us, instant_text, moment
 from forebay.language.definitions import Definitions
-from forebay.language.types import AnyType, DecimalType
+from forebay.language.types import AnyType
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
@@ -65,8 +65,7 @@ from streaming.decode import Decoded, Decoder
 from streaming.offline import Offline
 from streaming.remembered import Remembered
 from streaming.retry import Patience
-from tests.laws.world import stored_parameters
-from tests.oracle import oracle
+from tests.laws.asked import asked
 
 START_US = day_us("2024-03-01")
 HISTORY_DAYS, STREAM_DAYS = 3, 3
@@ -258,21 +257,9 @@ def _check(
                 (_entity(view, e), _us(e), e["id"], _value(e, feature.of, kind)) for e in seen if _counts(view, e)
             ]
             for text in feature.windows:
-                name, window = feature.feature_name(text), feature.window(text)
+                name = feature.feature_name(text)
                 for i, (row, at_us) in enumerate(zip(rows, ats, strict=True)):
-                    expected, status = oracle(
-                        type(feature).__name__,
-                        triples,
-                        _entity(view, row),
-                        at_us,
-                        window.length_us,
-                        window.hop_us,
-                        of=feature.of is not None,
-                        scale=kind.scale if isinstance(kind, DecimalType) else 0,
-                        ttl_us=view.ttl_us,
-                        default=feature.output(kind).units(feature.default),
-                        parameters=stored_parameters(feature, kind),
-                    )
+                    expected, status = asked(view, feature, text, triples, _entity(view, row), at_us)
                     where = f"{name} of {_entity(view, row)} at {instant_text(at_us)}"
                     exact = feature.output(kind).python(expected)
                     if type(feature) in (DecayedCount, DecayedSum):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from forebay import Bool, Decimal, Entity, EventSource, Float64, Int64, String, Timestamp, WindowedView
 from forebay.core.events import Column, Events
 from forebay.core.values import FeatureColumn, Status
-from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, duration_us
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from forebay.language.aggregations import (
     AGGREGATIONS,
     Aggregation,
@@ -28,7 +28,7 @@ from forebay.language.aggregations import (
     Variance,
 )
 from forebay.language.types import AnyType, DecimalType, ListType
-from tests.oracle import oracle
+from tests.laws.asked import asked
 from tests.own_arguments import own_arguments
 
 MIDNIGHT_US = 1_387_065_600_000_000
@@ -167,23 +167,11 @@ def check(columns: list[FeatureColumn], events: list[Event], rows: list[tuple[st
 def _check_one(
     feature: Aggregation, text: str | None, column: FeatureColumn, i: int, events: list[Event], entity: str, at: int
 ) -> None:
-    window, of = feature.window(text), feature.of
+    of = feature.of
     source = VIEW.column(of)
     scale = source.scale if isinstance(source, DecimalType) else 0
     triples = [(e.entity, e.ts, e.event_id, e.values[of] if of else None) for e in events]
-    expected, status = oracle(
-        type(feature).__name__,
-        triples,
-        entity,
-        at,
-        window.length_us,
-        window.hop_us,
-        of=of is not None,
-        scale=scale,
-        ttl_us=VIEW.ttl_us,
-        default=column.feature.type.units(feature.default),
-        parameters=stored_parameters(feature, source),
-    )
+    expected, status = asked(VIEW, feature, text, triples, entity, at)
     where = f"{column.feature.name} of {entity} at {at}"
     assert Status(int(column.status[i])).name == status, where
     got = column.values[i]
@@ -195,14 +183,6 @@ def _check_one(
         assert abs(got - expected) <= _tolerance(type(feature).__name__, triples, entity), where
     else:
         assert got == expected, f"{where}: {got!r} is not {expected!r}"
-
-
-def stored_parameters(feature: Aggregation, column: AnyType | None) -> dict[str, Any]:
-    """The arguments of an aggregation of a column that are its own, in stored units."""
-    own = feature.parameters(column)
-    if "half_life" in own:
-        return {"half_life_us": duration_us(own["half_life"])}
-    return {"edges": [column.units(edge) for edge in own["edges"]]} if column and "edges" in own else own
 
 
 def _decayed_tolerance(feature: Aggregation, triples: list[Any], entity: str, unit: int) -> float:

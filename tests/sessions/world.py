@@ -40,13 +40,12 @@ from forebay.ingest.arrow import conform
 from forebay.ingest.batch import EventBatch
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_us, instant_text, moment
 from forebay.language.definitions import Definitions
-from forebay.language.types import DecimalType
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.read import OnlineReader
 from forebay.settings import Settings
+from tests.laws.asked import asked
 from tests.laws.sessionizer import session_triples
-from tests.oracle import oracle
 
 START = day_us("2024-03-01")
 GAP_US, LONGEST_US, LATENESS_US = 30 * MINUTE_US, 2 * HOUR_US, HOUR_US
@@ -201,7 +200,7 @@ def expected_of(
     view: WindowedView, feature: Any, text: str | None, events: list[Visit], row: Visit, at_us: int
 ) -> tuple[Any, str]:
     """(value, status) of one feature."""
-    entity, kind, window = _entity(view, row), view.column(feature.of), feature.window(text)
+    entity, kind = _entity(view, row), view.column(feature.of)
     assert view.sessions is not None
 
     def value(start: int, end: int, count: int) -> Any:
@@ -215,18 +214,7 @@ def expected_of(
     mine = [(entity, one["ts"]) for one in events if _entity(view, one) == entity and None not in entity]
     triples = session_triples(mine, gap_us, longest_us, lambda *session: (passes(*session), value(*session)))
     kept = [(who, ts, name, one[1]) for who, ts, name, one in triples if one[0]]
-    found, status = oracle(
-        type(feature).__name__,
-        kept,
-        entity,
-        at_us,
-        window.length_us,
-        window.hop_us,
-        of=feature.of is not None,
-        scale=kind.scale if isinstance(kind, DecimalType) else 0,
-        ttl_us=view.ttl_us,
-        default=feature.output(kind).units(feature.default),
-    )
+    found, status = asked(view, feature, text, kept, entity, at_us)
     return feature.output(kind).python(found), status
 
 

@@ -20,15 +20,13 @@ import redis
 from forebay.client.feature_store import FeatureStore
 from forebay.core.identity import entity_key, slot_of
 from forebay.instants import instant_text, instant_us, moment
-from forebay.language.types import DecimalType
 from forebay.language.view import WindowedView
 from forebay.offline.archive import Archive
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut, Progress
 from forebay.online.refusals import Refusals
+from tests.laws.asked import asked
 from tests.laws.sessionizer import session_triples
-from tests.laws.world import stored_parameters
-from tests.oracle import oracle
 from tests.simulation.shop import BUYERS, SHOPS, START_US, Event, Log, Place, Shop
 
 Ids = Counter[str]
@@ -252,19 +250,7 @@ def check_answer(
         triples = _triples(view, feature.of, counted, entity)
         for text in feature.windows:
             name, window = feature.feature_name(text), feature.window(text)
-            units, status = oracle(
-                type(feature).__name__,
-                triples,
-                entity,
-                at_us,
-                window.length_us,
-                window.hop_us,
-                of=feature.of is not None,
-                scale=kind.scale if isinstance(kind, DecimalType) else 0,
-                ttl_us=view.ttl_us,
-                default=feature.output(kind).units(feature.default),
-                parameters=stored_parameters(feature, kind),
-            )
+            units, status = asked(view, feature, text, triples, entity, at_us)
             edge_us = window.start_us(at_us)
             if missing_us is not None and (edge_us is None or edge_us < missing_us):
                 status = MARKED.get(status, status)

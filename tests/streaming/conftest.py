@@ -1,15 +1,23 @@
-"""Brokers for the tests of Kafka: one suite, on two implementations."""
+"""What the tests of the stream may ask for: a world of their own, and brokers, of which one suite runs on two kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.infra.kafka import Broker
 from tests.infra.noida import Noida
 from tests.infra.tansu import Tansu
+from tests.streaming.world import World
+
+
+@pytest.fixture
+def world(home: Path, online_url: str, namespace: str) -> World:
+    """An empty log, on a folder and the tests' Valkey."""
+    return World.make(home, online_url, namespace)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from streaming.parts import Task
 from streaming.status import Status as Look
 from streaming.stop import Stop
 from streaming.summary import Summary
-from tests.oracle import oracle
+from tests.laws.asked import asked
 from tests.streaming.test_flow import publish
 from tests.streaming.world import START_US, VIEWS, World, await_that, check_online, end, lines, merchant, orders
 
@@ -96,22 +96,7 @@ def expected(world: World, view: WindowedView, at_us: int) -> list[list[tuple[in
     out = []
     for feature in view.features:
         for text in feature.windows:
-            window = feature.window(text)
-            values = [
-                oracle(
-                    type(feature).__name__,
-                    plain,
-                    name,
-                    at_us,
-                    window.length_us,
-                    window.hop_us,
-                    of=feature.of is not None,
-                    scale=2,
-                    ttl_us=None,
-                    default=0,
-                )
-                for name in MERCHANTS
-            ]
+            values = [asked(view, feature, text, plain, name, at_us) for name in MERCHANTS]
             out.append([(int(value), status) for value, status in values])
     return out
 

@@ -29,8 +29,8 @@ from tests.streaming.world import (
     VIEWS,
     World,
     await_that,
+    check,
     check_archive,
-    check_dead_letters,
     check_online,
     check_streamed,
     end,
@@ -43,19 +43,6 @@ MERCHANTS = [f"m{n}" for n in range(20)]
 LATER = WindowedView(
     "later", version=1, entity=merchant, source=orders, features=[Count("n", windows=[None], default=0)]
 )
-
-
-@pytest.fixture
-def world(home: Path, online_url: str, namespace: str) -> World:
-    """An empty log, on a folder and the tests' Valkey."""
-    return World.make(home, online_url, namespace)
-
-
-def check(world: World) -> None:
-    check_archive(world)
-    check_dead_letters(world)
-    check_streamed(world)
-    assert check_online(world) > 200
 
 
 def test_a_log_is_in_both_stores_once(home: Path, online_url: str, namespace: str, offline_url: str) -> None:

@@ -21,29 +21,13 @@ from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.tansu import Tansu
 from tests.streaming.kafka_world import KafkaWorld
 from tests.streaming.test_flow import LATER, MERCHANTS
-from tests.streaming.world import (
-    VIEWS,
-    await_that,
-    check_archive,
-    check_dead_letters,
-    check_online,
-    check_streamed,
-    end,
-    lines,
-)
+from tests.streaming.world import VIEWS, await_that, check, check_archive, check_online, check_streamed, end, lines
 
 
 @pytest.fixture
 def world(broker: Broker, home: Path, online_url: str, namespace: str) -> KafkaWorld:
     """A deployment whose log is a topic with three partitions."""
     return KafkaWorld.on(broker, home, online_url, namespace)
-
-
-def check(world: KafkaWorld) -> None:
-    check_archive(world)
-    check_dead_letters(world)
-    check_streamed(world)
-    assert check_online(world) > 200
 
 
 def test_a_topic_is_in_both_stores_once(world: KafkaWorld) -> None:

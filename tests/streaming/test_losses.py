@@ -22,34 +22,9 @@ from streaming.parts import Task, take_over
 from streaming.stop import Stop
 from streaming.summary import Summary
 from tests.infra.valkey import Valkey
-from tests.streaming.world import (
-    DAY,
-    VIEWS,
-    World,
-    await_that,
-    check_archive,
-    check_dead_letters,
-    check_online,
-    check_streamed,
-    lines,
-    merchant,
-    orders,
-)
+from tests.streaming.world import DAY, VIEWS, World, await_that, check, check_archive, lines, merchant, orders
 
 MERCHANTS = [f"m{n}" for n in range(20)]
-
-
-@pytest.fixture
-def world(home: Path, online_url: str, namespace: str) -> World:
-    """An empty log, on a folder and the tests' Valkey."""
-    return World.make(home, online_url, namespace)
-
-
-def check(world: World) -> None:
-    check_archive(world)
-    check_dead_letters(world)
-    check_streamed(world)
-    assert check_online(world) > 200
 
 
 def wipe(world: World) -> None:

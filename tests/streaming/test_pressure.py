@@ -21,18 +21,7 @@ from streaming.backlog import Backlog
 from streaming.offline import Offline
 from streaming.retry import Patience
 from tests.infra.valkey import Valkey
-from tests.streaming.world import (
-    START_US,
-    World,
-    await_that,
-    check_archive,
-    check_online,
-    check_streamed,
-    end,
-    lines,
-    merchant_orders,
-    orders,
-)
+from tests.streaming.world import START_US, World, await_that, check, end, lines, merchant_orders, orders
 
 BOUND, CHUNK, FILES = 2000, 100, 4
 POLL = 2 * CHUNK * FILES
@@ -57,12 +46,6 @@ def backlogs(monkeypatch: pytest.MonkeyPatch) -> list[Backlog]:
 def fill_log(world: World, count: int) -> None:
     for n in range(FILES):
         world.append(f"{n}.ndjson", lines(n, count))
-
-
-def check(world: World) -> None:
-    check_archive(world)
-    check_streamed(world)
-    assert check_online(world) > 200
 
 
 def test_a_valkey_that_pauses_slows_reading_and_loses_nothing(

@@ -29,12 +29,6 @@ from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, 
 NOW_US = day_us("2024-03-02")
 
 
-@pytest.fixture
-def world(home: Path, online_url: str, namespace: str) -> World:
-    """An empty log, on a folder and the tests' Valkey."""
-    return World.make(home, online_url, namespace)
-
-
 def status(world: World, *arguments: str) -> dict[str, Any]:
     """The one source of `--status --json`."""
     command = [sys.executable, "-m", "streaming", "--status", "--json", *arguments]

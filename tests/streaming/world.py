@@ -272,6 +272,14 @@ def end(process: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM) ->
     return process.returncode, said, errors
 
 
+def check(world: World, compared_min: int = 200) -> None:
+    """Both stores hold every event of the log once, and every other line as a dead letter once."""
+    check_archive(world)
+    check_dead_letters(world)
+    check_streamed(world)
+    assert check_online(world) > compared_min
+
+
 def check_archive(world: World) -> None:
     """Every event of the log is in the archive once, at its offset."""
     table = world.offline.archive(orders).scan(
