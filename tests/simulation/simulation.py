@@ -4,14 +4,13 @@
             copy, restore, fail over or wipe Redis · the offline store goes away · trim the log
     within  every send and every commit of a turn may die, lose its reply, or let others take turns in between
 
-Lives here: the turns. Who writes the log is in `producer.py`, folds and publications in `batch.py`, what must be so in
-`expected.py` and `ending.py`. A seed decides everything; which faults a run has is drawn first, so that some runs have
-few of them and go deep.
+Lives here: the turns. What is drawn before the first is in `drawn.py`, who writes the log in `producer.py`, folds and
+publications in `batch.py`, what must be so in `expected.py` and `ending.py`. A seed decides everything; which faults a
+run has is drawn first, so that some runs have few of them and go deep.
 """
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -24,16 +23,14 @@ import forebay.backfill.publication
 import forebay.ingest.select
 import forebay.online.lane
 import forebay.online.pending
-from forebay import FeatureStore, RedisStream
+from forebay import FeatureStore
 from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import choose_cut
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.errors import ForebayError
-from forebay.ingest.expressions import Expressions
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, floor_us
 from forebay.language.definitions import Definitions
-from forebay.language.view import WindowedView
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.cluster import hash_slot
@@ -47,6 +44,7 @@ from streaming.routing import LANES
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
+from tests.simulation.drawn import expressions, roll_up_early, stream_of
 from tests.simulation.expected import Expected
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
@@ -61,16 +59,6 @@ PARTITIONS = 2
 TAGS = [f"{{{slot:02d}}}" for slot in range(SLOTS)]
 CLUSTER_SENDS = 12
 """On a cluster one write is many sends, each of which may be the last."""
-
-
-@functools.cache
-def _prepared(where: str) -> Expressions:
-    """DuckDB takes longer to start than a run should; a run has one thread, so one serves all."""
-    return Expressions(next(view for view in Shop.make(None, dedupe=False).views if view.where == where))
-
-
-def _expressions(view: WindowedView) -> Expressions | None:
-    return None if view.where is None else _prepared(view.where)
 
 
 class Simulation:
@@ -93,16 +81,16 @@ class Simulation:
         self.homes: dict[int, Node] = {}
         self.store = OfflineStore(self.settings)
         self.now_us = START_US + HISTORY_DAYS * DAY_US + 12 * HOUR_US
-        stream = self._choose_stream(seed) if chance.random() < 0.4 else None
+        stream = stream_of(seed, self.namespace, PARTITIONS) if chance.random() < 0.4 else None
         self.shop = Shop.make(stream, dedupe=chance.random() < 0.5)
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
             MemoryLake().install(patch)
         self.faults = Faults(chance, saw=self._saw, act=self._others, apart=cluster is not None)
         self.faults.install(patch)
-        patch.setattr(forebay.ingest.select, "expressions_of", _expressions)
+        patch.setattr(forebay.ingest.select, "expressions_of", expressions)
         self._choose_faults()
-        self._choose_roll_ups(seed, patch)
+        roll_up_early(seed, patch)
         self.by_id: dict[str, Event] = {}
         self.producer = Producer(self.online, self.log, self.by_id, home / "sales", stream)
         self.producer.open(PARTITIONS)
@@ -444,20 +432,6 @@ class Simulation:
             places = [*map(hash_slot, TAGS)]
             self.homes = dict(zip(places, self.cluster.owners(places), strict=True))
             self.faulty += [one for one in ((self.move, 6), (self.lose_node, 1)) if chance.random() < 0.7]
-
-    def _choose_stream(self, seed: int) -> RedisStream:
-        """Redis Streams of single events or of chunks, which the flow trims or does not."""
-        chance = random.Random(f"{seed}: streams")
-        chunked, trim = chance.random() < 0.5, chance.random() < 0.5
-        return RedisStream(f"{self.namespace}log", partitions=PARTITIONS, chunked=chunked, trim=trim)
-
-    def _choose_roll_ups(self, seed: int, patch: pytest.MonkeyPatch) -> None:
-        """Three runs in four roll up early: a shop is too small to get to what a deployment rolls up at."""
-        chance = random.Random(f"{seed}: roll-ups")
-        if chance.random() < 0.75:
-            patch.setattr(forebay.online.pending, "ROLL_BYTES", 1)
-            patch.setattr(forebay.online.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
-            patch.setattr(forebay.online.lane, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
 
     def close(self) -> None:
         """Leave nothing behind."""
