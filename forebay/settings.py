@@ -32,7 +32,8 @@ class Settings:
 
     `home` is an absolute folder; `online_url` is `embedded` or a `redis://`, `rediss://` or `unix://` URL;
     `offline_url` is a folder or `s3://bucket/prefix`; `definitions` is a module; `namespace` begins every online key;
-    `publish_rate` bounds the values that one publication writes in a second, 0 is no bound;
+    `publish_rate` bounds the values that one publication writes in a second, 0 is no bound; `threads` is how many work
+    on a training set at a time, by default as many as there are processors for this process;
     `kafka` and `registry` are settings of those clients and may hold secrets: never shown. Raises `ConfigError`.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     definitions: str = "feature_defs"
     namespace: str = "forebay"
     publish_rate: int = PUBLISH_RATE
+    threads: int = field(default_factory=lambda: processors())
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     registry: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -68,6 +70,7 @@ class Settings:
             definitions=environ.get("FOREBAY_DEFINITIONS") or "feature_defs",
             namespace=environ.get("FOREBAY_NAMESPACE") or "forebay",
             publish_rate=_publish_rate(environ),
+            threads=_threads(environ),
             kafka=_passed_on(environ, KAFKA),
             registry=_passed_on(environ, REGISTRY),
         )
@@ -88,6 +91,21 @@ def _publish_rate(environ: Mapping[str, str]) -> int:
         raise ConfigError(
             f"FOREBAY_PUBLISH_RATE is {text[:16]!r}; expected a whole number from {PUBLISH_RATE_MIN} on, such as "
             f"{PUBLISH_RATE}, or 0 for no bound"
+        )
+    return int(text)
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads(environ: Mapping[str, str]) -> int:
+    text = environ.get("FOREBAY_THREADS") or str(processors())
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", text):
+        raise ConfigError(
+            f"FOREBAY_THREADS is {text[:16]!r}; expected a whole number from 1 to 999, such as 4; without it, as many "
+            "threads as there are processors work on a training set"
         )
     return int(text)
 

@@ -66,7 +66,7 @@ class Start:
             if name not in known:
                 raise RequestError(f"There is no partition {name!r} in {archive.table.path}. {suggestion(name, known)}")
             before = (pc.field(SOURCE_PARTITION) == name) & (pc.field(SOURCE_OFFSET) < offset)
-            pieces = archive.table.batches([archive.source.timestamp], before)
+            pieces = archive.table.reading([archive.source.timestamp], before).batches()
             newest += [pc.max(rows[0].cast(pa.int64())).as_py() + 1 for rows in pieces if len(rows)]
         return Start(max(newest))
 

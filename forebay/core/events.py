@@ -73,6 +73,11 @@ class Events:
             vars(taken)["slots"] = self.slots[used]
         return taken
 
+    def part(self, some: slice) -> Events:
+        """Some events, of the same `keys`; nothing is copied."""
+        columns = {name: Column(column.values[some], column.valid[some]) for name, column in self.columns.items()}
+        return Events(self.keys, self.code[some], self.ts[some], self.ids[some], self.offset[some], columns)
+
     @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:
         """Pieces (at least one) with the same `keys` as one, copied as they come; `room` guesses how many events."""

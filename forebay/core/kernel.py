@@ -42,20 +42,42 @@ def compiled(function: Function) -> Function:
 
 @compiled
 def count(codes: Array, counts: Array) -> None:
-    """Add up how often each code appears; −1 is nobody's."""
+    """Add up how often each code appears."""
     for code in codes:
-        if code >= 0:
-            counts[code] += 1
+        counts[code] += 1
 
 
 @compiled
-def place(codes: Array, first_row: int, wanted: Array, places: Array, order: Array) -> None:
+def place(codes: Array, wanted: Array, places: Array, order: Array) -> None:
     """Write the row number of each wanted code to the next of its places: a stable counting sort."""
     for i in range(len(codes)):
         code = codes[i]
-        if code >= 0 and wanted[code]:
-            order[places[code]] = first_row + i
+        if wanted[code]:
+            order[places[code]] = i
             places[code] += 1
+
+
+@compiled
+def cut(codes: Array, entities: int, bits: int, edges: Array, order: Array, local: Array) -> None:
+    """Bring rows in order of the chunk that their entity is of, as `forebay.core.chunked` cuts them: a stable counting
+    sort. Codes that are not in `[0, entities)` are nobody's.
+
+    `edges` (zeros at first) become where each chunk begins in `order`, and `local` the number that each entity has in
+    its chunk.
+    """
+    mask = (1 << bits) - 1
+    for code in codes:
+        if 0 <= code < entities:
+            edges[(code & mask) + 1] += 1
+    for i in range(1, len(edges)):
+        edges[i] += edges[i - 1]
+    places = edges.copy()
+    for i in range(len(codes)):
+        code = codes[i]
+        if 0 <= code < entities:
+            at = places[code & mask]
+            order[at], local[at] = i, code >> bits
+            places[code & mask] = at + 1
 
 
 @compiled

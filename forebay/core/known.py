@@ -55,13 +55,14 @@ def answer_known(
     part_of: int = 0,
     *,
     bare: bool = False,
+    threads: int | None = None,
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, of the events that had arrived by each row's instant; `events.offset` says when."""
     if len(row_us) and len(events):
         arrived = events.offset <= row_us.max()
         if arrived.mean() < WORTH_LEAVING_OUT:
             events = _taken(events, arrived)
-    columns = answer_events(layout, events, row_code, row_us, names, part_of, bare=bare)
+    columns = answer_events(layout, events, row_code, row_us, names, part_of, bare=bare, threads=threads)
     late = np.flatnonzero(unarrived(layout, events, row_code, row_us))
     size = RAGGED_ROWS if any(partial.is_ragged for partial in layout.partials) else max(1, len(late))
     for first in range(0, len(late), size):

@@ -14,36 +14,46 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.core.compiled import can_compile
 from forebay.core.identity import SEPARATOR, parse_entity_key
 from forebay.language.entity import Entity
 from forebay.language.types import Int64Type
 
 Ints = npt.NDArray[np.int64]
+COMPILED_KEYS, COMPILED_ROWS = 20_000, 1_000_000
+"""Of so many keys, and for so many rows, making a hash table once pays for the second that numba takes to load."""
 
 
 class KeyLookup:
     """The entities `keys` (distinct texts of their keys), to be found in columns of key values."""
 
-    def __init__(self, entity: Entity, keys: list[str]) -> None:
+    def __init__(self, entity: Entity, keys: list[str], rows: int = 0) -> None:
+        """`rows` is about how many will be looked for: of many keys, many rows are found by compiled code."""
         self.keys = keys
+        self.others = [*keys, ""]  # with a name for events of all others
         self.columns = _values(entity, keys)
-        self._levels: list[tuple[str, pa.Array, Ints]] = []
+        many = rows >= COMPILED_ROWS and len(keys) >= COMPILED_KEYS and can_compile()
+        self._levels: list[tuple[str, Known, Ints]] = []
+        if len(self.columns) == 1:
+            ((name, values),) = self.columns.items()
+            self._levels.append((name, Known(values, compiled=many), np.empty(0, np.int64)))
+            return
         numbers = np.zeros(len(keys), np.int64)
         for name, values in self.columns.items():
-            distinct = pc.unique(values)
-            pairs = numbers * max(len(distinct), 1) + _found(values, distinct)
+            distinct = Known(pc.unique(values), compiled=many)
+            pairs = numbers * max(len(distinct), 1) + distinct.places(values)
             known, numbers = np.unique(pairs, return_inverse=True)
             self._levels.append((name, distinct, known))
         self._places = np.argsort(numbers)
 
     def places(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> Ints:
         """Where each row's entity is in `keys`; −1: nowhere, as where a key is null."""
-        if len(self.columns) == 1:
-            ((name, values),) = self.columns.items()
-            return _found(columns[name], values)
+        if len(self._levels) == 1:
+            ((name, values, _),) = self._levels
+            return values.places(columns[name])
         numbers: Ints | None = None
         for name, distinct, known in self._levels:
-            found = _found(columns[name], distinct)
+            found = distinct.places(columns[name])
             if not len(known):
                 return found
             pairs = found if numbers is None else numbers * len(distinct) + found
@@ -69,6 +79,24 @@ def _values(entity: Entity, keys: list[str]) -> dict[str, pa.Array]:
     return {name: part.cast(kind) for name, part, kind in zip(entity.keys, parts, kinds, strict=True)}
 
 
-def _found(column: pa.Array | pa.ChunkedArray, values: pa.Array) -> Ints:
-    places = pc.index_in(column, value_set=values).fill_null(-1)
-    return np.asarray(places).astype(np.int64)
+class Known:
+    """Distinct values, of which each row has one or none; `compiled` where many rows come in small pieces."""
+
+    def __init__(self, values: pa.Array, *, compiled: bool) -> None:
+        self._values, self._table = values, None
+        if compiled:
+            from forebay.core.hash_table import HashTable  # numba takes a second to load
+
+            self._table = HashTable(values) if HashTable.takes(values.type) else None
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def places(self, column: pa.Array | pa.ChunkedArray) -> Ints:
+        """Which of the values each row has, −1 for none."""
+        if self._table is None or column.type != self._values.type:
+            places = pc.index_in(column, value_set=self._values).fill_null(-1)
+            return np.asarray(places).astype(np.int64)
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        found = [np.empty(0, np.int32), *map(self._table.find, chunks)]
+        return np.concatenate(found, dtype=np.int64)

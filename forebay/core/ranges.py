@@ -53,18 +53,25 @@ def answer_events(
     part_of: int = 0,
     *,
     bare: bool = False,
+    threads: int | None = None,
 ) -> list[FeatureColumn]:
     """The features of m rows at their instants, `bare` where only the values are wanted.
 
     `row_code` (int64[m]) is each row's entity, an index into `events.keys` (−1: it has no events); `row_us`
     (int64[m], UTC µs) its instant. Events may be in any order. Where they are a part (some entities) of `part_of`
-    events, they are answered as all of these would be.
+    events, they are answered as all of these would be. `threads` is for many events; without it, as many as numba may
+    use.
     """
-    if max(len(events), part_of) >= SWEPT_EVENTS and can_compile():
+    if is_swept(max(len(events), part_of)):
         from forebay.core.sweep import answer_sweep  # numba takes a second to load
 
-        return answer_sweep(layout, events, row_code, row_us, names, bare=bare)
+        return answer_sweep(layout, events, row_code, row_us, names, threads, bare=bare)
     return answer_ranges(layout, events, row_code, row_us, names)
+
+
+def is_swept(events: int) -> bool:
+    """Whether so many events are swept."""
+    return events >= SWEPT_EVENTS and can_compile()
 
 
 def answer_ranges(

@@ -24,7 +24,8 @@ from forebay.core import kernel
 from forebay.core.answer import finish, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
 from forebay.core.cell_sweep import SweptRanges
-from forebay.core.events import Events, unused
+from forebay.core.chunked import ALL, Chunk
+from forebay.core.events import unused
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
 from forebay.language.aggregations import Merged
@@ -34,22 +35,15 @@ Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-ALL: Mask = np.empty(0, np.bool_)
-"""The mask of a column without nulls."""
 LIFETIME = -1
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """Rows by entity: those of entity e are `order[starts[e]:starts[e + 1]]`."""
+    """Rows by entity: those of entity e are `order[starts[e]:starts[e + 1]]`, of which the order may be changed."""
 
     starts: Ints
     order: Rows
-
-    def part(self, first: int, last: int) -> Grouped:
-        """The rows of some entities; their order may be changed in place."""
-        starts = self.starts[first : last + 1]
-        return Grouped(starts - starts[0], self.order[starts[0] : starts[-1]])
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class Runs:
     def __init__(
         self,
         layout: Layout,
-        events: Events,
+        events: Chunk,
         mine: Grouped,
         rows: Grouped,
         row_us: Ints,
@@ -142,7 +136,7 @@ class Runs:
             column = self.events.columns[partial.column]
             order = self._order_of(partial.column) if partial.is_ordered else self.order
             valid = self._valid(partial.column, order)
-            ids = self.events.ids[order] if partial.is_ordered else unused("S1", len(order))
+            ids = self.events.ids(order) if partial.is_ordered else unused("S1", len(order))
             there = valid if len(valid) else np.ones(len(order), np.bool_)
             lifted = Lifted(column.values[order], there, self.ts, ids)
             if partial.is_ordered:
@@ -160,9 +154,9 @@ class Runs:
         if not len(tied):
             return
         run = np.cumsum(fresh)[tied]
-        found = np.lexsort((self.events.ids[self.order[tied]], run))
-        self.order[tied] = self.order[tied][found]
-        ids = self.events.ids[self.order[tied]]
+        ids = self.events.ids(self.order[tied])
+        found = np.lexsort((ids, run))
+        self.order[tied], ids = self.order[tied][found], ids[found]
         same = np.append(False, (run[1:] == run[:-1]) & (ids[1:] == ids[:-1]))
         if same.any():
             self.repeated = np.zeros(len(self.ts), np.bool_)

@@ -1,9 +1,9 @@
 """The training kernel: many events and many instants become values, in chunks of entities on several threads.
 
 The faster twin of `forebay.core.ranges` (ADR 0043) for large inputs; it needs numba (the extra `fast`). Events and
-spine rows are brought together by a counting sort on the entity. Then each chunk of entities, small enough for a
-processor's cache, is a job of its own: its events are gathered in order of (ts, id), the loops of `forebay.core.kernel`
-find and merge the ranges of all windows, and `forebay.core.answer.finish` ends it as everywhere.
+spine rows are cut by chunk of entities (`forebay.core.chunked`), events as soon as they come. Then each chunk, small
+enough for a processor's cache, is a job of its own: its events are put in order of (entity, ts, id), the loops of
+`forebay.core.kernel` find and merge the ranges of all windows, and `forebay.core.answer.finish` ends it as everywhere.
 
 Invariants: the values are those of `ranges.answer_ranges`, to the bit where numbers are exact (float sums within the
 law); neither the number of threads nor the size of chunks changes a bit of any.
@@ -12,8 +12,6 @@ law); neither the number of threads nor the size of chunks changes a bit of any.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import pairwise
 
 import numba
@@ -22,14 +20,17 @@ import numpy.typing as npt
 
 from forebay.core import kernel
 from forebay.core.answer import by_window
-from forebay.core.events import Column, Events
+from forebay.core.arrivals import Arrived
+from forebay.core.chunked import Chunk, Chunking, Piece
+from forebay.core.events import Events
 from forebay.core.layout import Layout
-from forebay.core.runs import ALL, Grouped, Runs
+from forebay.core.runs import Grouped, Rows, Runs
+from forebay.core.threads import on_threads
 from forebay.core.values import FeatureColumn
 
 Ints = npt.NDArray[np.int64]
-CHUNK_ROWS = 2**18
-"""Events and spine rows of one chunk: a column of it is 2 MB. An entity that has more is a chunk of its own."""
+PIECE_ROWS = 2**18
+"""Events that are cut at a time, where they are there already."""
 
 
 def answer_sweep(
@@ -43,60 +44,60 @@ def answer_sweep(
     bare: bool = False,
 ) -> list[FeatureColumn]:
     """As `ranges.answer_events`, on so many threads (or as many as numba may use)."""
+    threads = threads or int(vars(numba.config)["NUMBA_NUM_THREADS"])
+    chunking = Chunking.of(len(events.keys), len(events) + len(row_code))
+    bounds = [*range(0, len(events), PIECE_ROWS), len(events)]
+    parts = [slice(first, last) for first, last in pairwise(bounds)] or [slice(0)]
+    pieces = on_threads(lambda part: Piece.of(Arrived(events.part(part)), chunking), parts, threads)
+    return answer_pieces(layout, pieces, chunking, row_code, row_us, names, threads, bare=bare)
+
+
+def answer_pieces(
+    layout: Layout,
+    pieces: Sequence[Piece],
+    chunking: Chunking,
+    row_code: Ints,
+    row_us: Ints,
+    names: Sequence[str] | None,
+    threads: int,
+    *,
+    bare: bool = False,
+) -> list[FeatureColumn]:
+    """As `answer_sweep`, of events that were cut by chunk as they came (at least one piece)."""
     wanted = list(names) if names is not None else [output.name for output in layout.outputs]
     groups = by_window(layout, wanted)
-    features = {output.name: output.feature for outputs in groups.values() for output in outputs}
-    events = replace(events, columns={name: _without_mask(column) for name, column in events.columns.items()})
-    threads = threads or int(vars(numba.config)["NUMBA_NUM_THREADS"])
-    with ThreadPoolExecutor(threads) as pool:
-        defaults = pool.map(
-            lambda feature: FeatureColumn.of_defaults(feature, len(row_code), bare=bare), features.values()
-        )
-        columns = dict(zip(features, defaults, strict=True))
-        everybody = np.ones(len(events.keys), np.bool_)
-        rows = grouped(row_code, everybody, threads, pool)
-        mine = grouped(events.code, np.diff(rows.starts) > 0, threads, pool)
+    features = [output.feature for outputs in groups.values() for output in outputs]
+    made = on_threads(lambda one: FeatureColumn.of_defaults(one, len(row_code), bare=bare), features, threads)
+    columns = {column.feature.name: column for column in made}
+    rows = chunking.cut(row_code)
 
-        def answer(first: int, last: int) -> None:
-            asking = rows.part(first, last)
-            runs = Runs(layout, events, mine.part(first, last), asking, row_us, list(groups), bare=bare)
-            places = asking.order.astype(np.intp)  # once, and not with each column
-            for column in runs.answer(groups):
-                columns[column.feature.name].put(places, column)
+    def answer(chunk: int) -> None:
+        part, count = rows.of(chunk), chunking.entities_of(chunk)
+        asking = grouped(rows.local[part], np.ones(count, np.bool_))
+        asking = Grouped(asking.starts, rows.order[part][asking.order])
+        events = Chunk.of(pieces, chunk)
+        if not len(events) or not len(asking.order):
+            return
+        mine = grouped(events.local, np.diff(asking.starts) > 0)
+        if not len(mine.order):
+            return
+        runs = Runs(layout, events, mine, asking, row_us, list(groups), bare=bare)
+        places = asking.order.astype(np.intp)  # once, and not with each column
+        for column in runs.answer(groups):
+            columns[column.feature.name].put(places, column)
 
-        for done in [pool.submit(answer, *entities) for entities in chunks(mine, rows)]:
-            done.result()
+    sizes = np.diff(rows.edges) + sum(np.diff(piece.edges) for piece in pieces)
+    largest_first = np.argsort(-sizes, kind="stable").tolist()  # so that no thread waits for another
+    on_threads(answer, largest_first, threads)
     return [columns[name] for name in wanted]
 
 
-def grouped(codes: Ints, wanted: npt.NDArray[np.bool_], threads: int, pool: ThreadPoolExecutor) -> Grouped:
-    """The rows of each wanted entity, ascending (code −1 is nobody's); each thread counts and places a piece."""
-    bounds = np.linspace(0, len(codes), threads + 1).astype(np.int64).tolist()
-    pieces = [codes[first:last] for first, last in pairwise(bounds)]
-    counts = np.zeros((threads, len(wanted)), np.int64)
-    list(pool.map(kernel.count, pieces, counts))
-    counts[:, ~wanted] = 0
-    starts = np.concatenate(([0], np.cumsum(counts.sum(axis=0))))
-    places = starts[:-1] + np.cumsum(counts, axis=0) - counts
+def grouped(local: Rows, wanted: npt.NDArray[np.bool_]) -> Grouped:
+    """The rows of each wanted entity, ascending."""
+    counts = np.zeros(len(wanted), np.int64)
+    kernel.count(local, counts)
+    counts[~wanted] = 0
+    starts = np.concatenate(([0], np.cumsum(counts)))
     order = np.empty(starts[-1], np.int32)
-    list(pool.map(lambda i: kernel.place(pieces[i], bounds[i], wanted, places[i], order), range(threads)))
+    kernel.place(local, wanted, starts[:-1].copy(), order)
     return Grouped(starts, order)
-
-
-def chunks(events: Grouped, rows: Grouped) -> list[tuple[int, int]]:
-    """Half-open ranges of entities that have some `CHUNK_ROWS` rows; the largest first, so that no thread waits."""
-    ends = events.starts + rows.starts
-    first, last = 0, len(ends) - 1
-    found: list[tuple[int, int]] = []
-    while first < last:
-        after = int(np.searchsorted(ends, ends[first] + CHUNK_ROWS, "right")) - 1
-        after = min(max(after, first + 1), last)
-        if rows.starts[after] > rows.starts[first] and events.starts[after] > events.starts[first]:
-            found.append((first, after))
-        first = after
-    return sorted(found, key=lambda part: int(ends[part[0]] - ends[part[1]]))
-
-
-def _without_mask(column: Column) -> Column:
-    """The column, with an empty mask where it has no nulls."""
-    return Column(column.values, ALL) if column.is_whole else column

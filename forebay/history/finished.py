@@ -101,7 +101,7 @@ def entities_of(store: OfflineStore, view: AnyView, start_us: int, end_us: int) 
     first_us = None if lookback_us is None else start_us - lookback_us
     if first_us is not None and view.sessions is not None:
         first_us -= view.sessions.gap_us
-    for rows in store.archive(view.source).pieces(selector.columns, first_us, end_us):
+    for rows in store.archive(view.source).reading(selector.columns, first_us, end_us).batches():
         found.update(selector.select(rows).keys)
     return sorted(found)
 

@@ -18,11 +18,13 @@ import numpy.typing as npt
 from forebay.calls.asked import Asked
 from forebay.calls.keyed import Keyed
 from forebay.calls.responses import STATUS_SUFFIX, TrainingSet, status_array
+from forebay.core.arrivals import Arrivals
 from forebay.core.known import answer_known
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
+from forebay.core.threads import on_threads
 from forebay.core.values import FeatureColumn
-from forebay.history.archived import Reader, read_events, read_unsessionized, reader_of
+from forebay.history.archived import Reader, read_arrivals, read_events, read_unsessionized, reader_of
 from forebay.history.effective import answer_rows
 from forebay.history.known_sessions import answer_known_sessions
 from forebay.history.spine import Spine
@@ -48,9 +50,10 @@ def training_set(
         ):
             columns[key, column.feature.name] = column
     table = spine.table
-    for wanted in asked.columns:
-        values = columns[wanted.view.key, wanted.name]
-        table = table.append_column(wanted.title, values.to_arrow())
+    wanted_columns = [columns[wanted.view.key, wanted.name] for wanted in asked.columns]
+    arrays = on_threads(FeatureColumn.to_arrow, wanted_columns, store.threads)
+    for wanted, values, array in zip(asked.columns, wanted_columns, arrays, strict=True):
+        table = table.append_column(wanted.title, array)
         if with_statuses:
             table = table.append_column(wanted.title + STATUS_SUFFIX, status_array(values))
     return TrainingSet(table, tuple(column.title for column in asked.columns))
@@ -155,9 +158,14 @@ def answer_windowed(
     if known and view.sessions is not None:
         events = read_unsessionized(read, view, keyed.keys, *within_us, arrivals=True)
         return answer_known_sessions(view, events, keyed.code, instants_us, names)
-    events = read_events(read, view, keyed.keys, *within_us, names, arrivals=known)
-    answer = answer_known if known else answer_events
-    return answer(Layout.of(view), events, keyed.code, instants_us, names, part_of, bare=bare)
+    layout, threads = Layout.of(view), read.threads
+    if known or view.sessions is not None:
+        events = read_events(read, view, keyed.keys, *within_us, names, arrivals=known)
+        answer = answer_known if known else answer_events
+        return answer(layout, events, keyed.code, instants_us, names, part_of, bare=bare, threads=threads)
+    arrivals = Arrivals(len(keyed.keys), read.size(view.source) + len(instants_us), part_of)
+    taken = read_arrivals(read, view, keyed.keys, *within_us, names, arrivals)
+    return arrivals.answer(layout, taken, keyed.code, instants_us, names, threads, bare=bare)
 
 
 def _chunks(store: OfflineStore, view: WindowedView, keyed: Keyed) -> Iterator[Keyed]:

@@ -8,9 +8,8 @@ spilled of it goes before the next one is read.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +19,16 @@ import pyarrow.compute as pc
 
 from forebay.calls.asked import Asked
 from forebay.calls.keyed import Keyed
-from forebay.core.events import Events
 from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
 from forebay.core.values import FeatureColumn
-from forebay.history.archived import PIECE_ROWS, Reader, first_counted, selected
+from forebay.history.archived import LARGE_PIECE_ROWS, Made, Make, Selecting, first_counted
 from forebay.history.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
 from forebay.history.effective import answer_stored
 from forebay.history.historical import answer_windowed
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
+from forebay.language.source import EventSource
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.archive import ARRIVED_AT, Archive
 from forebay.offline.lake_table import LakeTable
@@ -37,6 +36,7 @@ from forebay.offline.rows_table import SUPERSEDED_TIMESTAMP, RowsTable
 from forebay.offline.shards import ShardRows, Shards
 from forebay.offline.spill import Spill, SpilledRows, TableRows
 from forebay.offline.tables import OfflineStore
+from forebay.settings import processors
 
 Ints = npt.NDArray[np.int64]
 TIMES_READ_MAX = 2.0
@@ -65,7 +65,7 @@ def answer_shard(
     ]
     if isinstance(view, BatchView):
         return answer_stored(view, tables[0], tables[1] if stored.known else None, keyed, us, names)
-    read = reader_of_spilled(tables[0])
+    read = SpilledEvents(tables[0], processors())
     return answer_windowed(read, view, keyed, us, stored.within_us, names, known=stored.known, part_of=stored.part_of)
 
 
@@ -131,7 +131,7 @@ class StoredBuckets:
         total = int(stored.rows.sum())
 
         def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
-            read = reader_of_spilled(stored.file(number))
+            read = SpilledEvents(stored.file(number), self.store.threads)
             return answer_windowed(read, view, keyed, us, within_us, names, known=self.known, part_of=total)
 
         return answered
@@ -157,7 +157,7 @@ class StoredBuckets:
         where = within(view.source.timestamp, start_us, mine.end_us)
         archive = self.store.archive(view.source)
         width = stored_row_bytes(_fields(archive.table, self._selector(view).columns), {})
-        piece = piece_rows(width, self.left, PIECE_ROWS)
+        piece = piece_rows(width, self.left, LARGE_PIECE_ROWS)
         shards = archive.shards(view.entity.keys, mine.spill.files, where, start_us, mine.end_us, piece)
         return shards if shards.times_read() * len(alike) <= TIMES_READ_MAX else None
 
@@ -208,8 +208,8 @@ class StoredBuckets:
                 del self._spilled[other]
                 shutil.rmtree(self.folder / other)
             schema = _fields(table, columns)
-            size = piece_rows(stored_row_bytes(schema, {}), self.left, PIECE_ROWS)
-            pieces = in_pieces(table.row_groups(columns, where, dates), size)
+            size = piece_rows(stored_row_bytes(schema, {}), self.left, LARGE_PIECE_ROWS)
+            pieces = in_pieces(table.reading(columns, where, dates).row_groups(), size)
             self._spilled[name] = mine.spilled(self.folder / name, pieces, schema)
             self.spilled_bytes += self._spilled[name].bytes
         return self._spilled[name]
@@ -218,16 +218,33 @@ class StoredBuckets:
         return [*view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP, *self.asked.names[view.key]]
 
 
-def reader_of_spilled(stored: SpilledRows | TableRows | ShardRows) -> Reader:
+@dataclass(frozen=True)
+class SpilledEvents:
     """Reads the events of one bucket."""
 
-    def read(selector: Selector, keys: list[str], first_us: int | None, end_us: int, others_max: float) -> Events:
-        where = within(selector.view.source.timestamp, first_us, end_us)
-        pieces = (rows.filter(where) for _, rows in stored.pieces(selector.columns))
-        tables = chain([stored.nothing(selector.columns)], pieces)
-        return selected(selector, KeyLookup(selector.view.entity, keys), tables, others_max, stored.rows)
+    stored: SpilledRows | TableRows | ShardRows
+    threads: int
+    late_ids = False
 
-    return read
+    def size(self, source: EventSource) -> int:
+        """What the bucket holds."""
+        return self.stored.rows
+
+    def pieces(
+        self,
+        selector: Selector,
+        keys: list[str],
+        first_us: int | None,
+        end_us: int,
+        made: Make[Made],
+        others_max: float = 0.0,
+    ) -> Iterator[Made]:
+        """Reads one piece after another, so that memory holds one."""
+        asked = KeyLookup(selector.view.entity, keys, self.stored.rows)
+        select = Selecting(selector, asked, (first_us, end_us), others_max)
+        yield made(select(self.stored.nothing(selector.columns)))
+        for _, rows in self.stored.pieces(selector.columns):
+            yield made(select(rows))
 
 
 def within(instant: str, start_us: int | None, end_us: int) -> pc.Expression:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from forebay.ingest.expressions import Expressions
 
 Mask = npt.NDArray[np.bool_]
+ROW_NUMBER = "__row_number"
+"""A column of numbers of rows, which no source has."""
 
 
 class Selector:
@@ -39,10 +41,19 @@ class Selector:
 
     With `features`, only what these are computed from: no positions, and ids only where they can decide a value (the
     others are all the same). With `position`, another column of the archive than the source's offset is the events'
-    position. Raises `DefinitionError` for an expression that is not a function of one event.
+    position. With `late_ids`, ids that decide only between events of one entity and instant are left out: it is
+    `numbered` then, and wants the numbers of rows in a column `ROW_NUMBER`, which become the events' positions. Raises
+    `DefinitionError` for an expression that is not a function of one event.
     """
 
-    def __init__(self, view: WindowedView, features: Sequence[str] | None = None, position: str | None = None) -> None:
+    def __init__(
+        self,
+        view: WindowedView,
+        features: Sequence[str] | None = None,
+        position: str | None = None,
+        *,
+        late_ids: bool = False,
+    ) -> None:
         self.view = view
         layout = Layout.of(view)
         self._expressions = None if view.sessions else expressions_of(view)
@@ -51,14 +62,16 @@ class Selector:
         partials = () if view.sessions else partials
         self._columns = {name: kind for name, kind in layout.columns.items() if name in {p.column for p in partials}}
         self._position = SOURCE_OFFSET if features is None else position
-        ordering = any(partial.is_ordered for partial in partials)
-        self._ordered = view.sessions is None and (features is None or ordering)
+        ordering = [partial for partial in partials if partial.is_ordered]
+        self.numbered = late_ids and bool(ordering) and not any(partial.is_ragged for partial in ordering)
+        self._ordered = view.sessions is None and (features is None or bool(ordering)) and not self.numbered
         needed = {*view.entity.keys, view.source.timestamp, *self._columns, *computed}
         self.columns: list[str] = [
             *(name for name in view.source.schema if name in needed and name != EVENT_ID),
             *([EVENT_ID] if self._ordered or EVENT_ID in needed else []),
             *([self._position] if self._position else []),
         ]
+        self._position = ROW_NUMBER if self.numbered else self._position
         self._read = {view.source.timestamp, EVENT_ID, self._position, *self._columns}
         self._squared = {p.column for p in layout.partials if p.kind == "squares"}
         self._id_bytes = view.source.event_id_bytes
@@ -78,7 +91,7 @@ class Selector:
         if np.count_nonzero(code < 0) > len(code) * others_max:
             table, code = self._kept(table, code), code[code >= 0]
         code = np.where(code < 0, len(lookup.keys), code)
-        keys, first = [*lookup.keys, ""], 0
+        keys, first = lookup.others, 0
         for part in [pa.Table.from_batches([batch]) for batch in table.to_batches()] or [table]:
             yield self._events(part, keys, code[first : first + len(part)])
             first += len(part)
@@ -92,7 +105,7 @@ class Selector:
             keys=keys,
             code=code,
             ts=_whole(table[self.view.source.timestamp]),
-            ids=self._ids(_one(table[EVENT_ID])) if self._ordered else unused("S1", len(table)),
+            ids=self.ids(_one(table[EVENT_ID])) if self._ordered else unused("S1", len(table)),
             offset=_whole(table[self._position]) if self._position else unused("<i8", len(table)),
             columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._columns.items()},
         )
@@ -114,7 +127,8 @@ class Selector:
         column = stored_column(kind, array)
         return squarable(kind, column) if name in self._squared else column
 
-    def _ids(self, array: pa.Array) -> npt.NDArray[Any]:
+    def ids(self, array: pa.Array) -> npt.NDArray[Any]:
+        """Event ids as the core takes them. Raises `FormatError` for one that is longer than declared."""
         if len(array) and pc.max(pc.binary_length(array)).as_py() > self._id_bytes:
             raise FormatError(
                 f"Source {self.view.source.name!r} holds an event_id longer than {self._id_bytes} bytes, "

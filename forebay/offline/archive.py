@@ -31,6 +31,7 @@ from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, in_order
 from forebay.offline.lake_table import LakeTable, shares_of
 from forebay.offline.location import Location
+from forebay.offline.reading import Reading
 from forebay.offline.shards import Shards
 from forebay.offline.stored_table import between_dates
 
@@ -179,26 +180,23 @@ class Archive:
         end_us: int | None = None,
         entities: pa.Table | None = None,
     ) -> pa.Table:
-        """Columns of the events in `[start, end)`, in no particular order.
+        """As `reading`, all at once, in no particular order."""
+        return self.reading(columns, start_us, end_us, entities).table()
 
-        `entities` (a few key columns, one row per entity) leaves out events of others where that spares reading; it may
-        leave some in.
-        """
-        return self.table.read(
-            columns, self._where(start_us, end_us, entities), _dates(start_us, end_us), _hashes(entities)
-        )
-
-    def pieces(
+    def reading(
         self,
         columns: Sequence[str],
         start_us: int | None = None,
         end_us: int | None = None,
         entities: pa.Table | None = None,
-    ) -> Iterator[pa.Table]:
-        """As `scan`, piece by piece."""
-        return self.table.batches(
-            columns, self._where(start_us, end_us, entities), _dates(start_us, end_us), _hashes(entities)
-        )
+    ) -> Reading:
+        """Columns of the events in `[start, end)`.
+
+        `entities` (a few key columns, one row per entity) leaves out events of others where that spares reading; it may
+        leave some in.
+        """
+        where = self._where(start_us, end_us, entities)
+        return self.table.reading(columns, where, _dates(start_us, end_us), _hashes(entities))
 
     def dates(self, start_us: int | None, end_us: int | None) -> str | None:
         """The predicate of the dates that hold the events in `[start, end)`, for `table`."""
@@ -253,7 +251,7 @@ class Archive:
             some = pc.field(DATE).isin(pa.array(sorted(days), pa.string()))
             where &= (pc.field(name) >= pa.scalar(start_us, INSTANT)) | some
         first_us = min([max(start_us, _EARLIEST_US), *map(day_us, days)])
-        for rows in self.table.batches([DATE, name], where, _dates(first_us, None)):
+        for rows in self.table.reading([DATE, name], where, _dates(first_us, None)).batches():
             newest = rows.group_by(DATE).aggregate([(name, "max")])
             instants = newest[f"{name}_max"].cast(pa.int64()).to_pylist()
             for day, us in zip(newest[DATE].to_pylist(), instants, strict=True):
@@ -273,7 +271,7 @@ class Archive:
         self, columns: Sequence[str], where: pc.Expression, pruning: str | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
         """Rows piece by piece, each of one partition."""
-        for rows in self.table.batches([*columns, SOURCE_PARTITION], where, pruning):
+        for rows in self.table.reading([*columns, SOURCE_PARTITION], where, pruning).batches():
             partition, rows = rows[SOURCE_PARTITION], rows.select(list(columns))
             names = pc.unique(partition).to_pylist()
             for name in names:

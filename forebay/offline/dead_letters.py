@@ -110,7 +110,7 @@ class DeadLetters:
         if not any(end > since.get(name, 0) for name, end in heads.items() if name not in FLOWS):
             return []
         where = (pc.field("source") == source) & (pc.field("reason") == FUTURE)
-        rows = self.table.read(["source_partition", SOURCE_OFFSET], where)
+        rows = self.table.reading(["source_partition", SOURCE_OFFSET], where).table()
         found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
         return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
 
@@ -118,14 +118,14 @@ class DeadLetters:
         """Partition, offset and most bytes of the letters of a source, all or those with a reason, in their order."""
         where = pc.field("source") == source
         where = where if reason is None else where & (pc.field("reason") == reason)
-        rows = self.table.read(["source_partition", SOURCE_OFFSET, "size"], where)
+        rows = self.table.reading(["source_partition", SOURCE_OFFSET, "size"], where).table()
         sizes = pc.fill_null(rows["size"], UNSIZED_BYTES_MAX).to_pylist()
         return sorted(zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), sizes, strict=True))
 
     def reasons(self, source: str) -> dict[tuple[str, str, int], str]:
         """The reason of each letter of a source, by source, partition and offset."""
         names = ["source", "source_partition", SOURCE_OFFSET, "reason"]
-        rows = self.table.read(names, pc.field("source") == source)
+        rows = self.table.reading(names, pc.field("source") == source).table()
         columns = [rows[name].to_pylist() for name in names]
         return {(of, name, n): reason for of, name, n, reason in zip(*columns, strict=True)}
 
@@ -137,12 +137,12 @@ class DeadLetters:
             & pc.field(SOURCE_OFFSET).isin(list(offsets))
         )
         names = [SOURCE_OFFSET, "raw", "reason", "size"]
-        rows = self.table.read(names, where).sort_by(SOURCE_OFFSET)
+        rows = self.table.reading(names, where).table().sort_by(SOURCE_OFFSET)
         return [Kept(*row) for row in zip(*(rows[name].to_pylist() for name in names), strict=True)]
 
     def scan(self, source: str | None = None) -> pa.Table:
         """All of them, or those of a source, the newest first."""
-        rows = self.table.read(SCHEMA.names, None if source is None else pc.field("source") == source)
+        rows = self.table.reading(SCHEMA.names, None if source is None else pc.field("source") == source).table()
         return rows.sort_by(
             [("recorded_at", "descending"), ("source_partition", "ascending"), (SOURCE_OFFSET, "descending")]
         )

@@ -49,7 +49,7 @@ class HistoryTable:
 
     def scan(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All of it, in no particular order."""
-        return self.table.read(self.table.schema.names if columns is None else columns)
+        return self.table.reading(self.table.schema.names if columns is None else columns).table()
 
 
 def history_schema(view: AnyView) -> pa.Schema:

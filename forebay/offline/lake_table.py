@@ -30,8 +30,9 @@ from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
 from forebay.offline.delta_log import read_transactions
 from forebay.offline.known_positions import KnownPositions
 from forebay.offline.location import Location
+from forebay.offline.reading import with_columns
 from forebay.offline.row_groups import Names
-from forebay.offline.stored_table import StoredTable, with_columns
+from forebay.offline.stored_table import StoredTable
 
 ATTEMPTS_MAX = 10
 """Writers of one table take turns of some 10–100 ms; ten conflicts in a row mean that something else is wrong."""

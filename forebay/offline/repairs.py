@@ -48,5 +48,5 @@ class Repairs:
 
     def scan(self, source: str | None = None) -> pa.Table:
         """All marks, or those of a source, the oldest first."""
-        rows = self.table.read(SCHEMA.names, None if source is None else pc.field("source") == source)
+        rows = self.table.reading(SCHEMA.names, None if source is None else pc.field("source") == source).table()
         return rows.sort_by([("recorded_at", "ascending"), ("source", "ascending"), ("day", "ascending")])

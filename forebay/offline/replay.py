@@ -38,7 +38,7 @@ _ORDER = [(SOURCE_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")]
 def replay(archive: Archive, stretches: Stretches) -> Iterator[tuple[str, pa.Table]]:
     """The archived events of some stretches, in tables of `event_schema` of up to ROWS_MAX events of one partition."""
     schema = event_schema(archive.source)
-    found = _within(archive.table.batches([*schema.names, SOURCE_PARTITION], _where(stretches)), stretches)
+    found = _within(archive.table.reading([*schema.names, SOURCE_PARTITION], _where(stretches)).batches(), stretches)
     for table in _ordered(found):
         for name in pc.unique(table[SOURCE_PARTITION]).to_pylist():
             rows = table.filter(pc.field(SOURCE_PARTITION) == name).select(schema.names).cast(schema)

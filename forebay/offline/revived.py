@@ -101,7 +101,7 @@ class Revived:
     def settled(self, source: str | None = None) -> set[tuple[str, str, int]]:
         """Source, partition and offset of each letter that is one no more."""
         names = ["source", SOURCE_PARTITION, SOURCE_OFFSET]
-        rows = self.table.read(names, None if source is None else pc.field("source") == source)
+        rows = self.table.reading(names, None if source is None else pc.field("source") == source).table()
         return set(zip(*(rows[name].to_pylist() for name in names), strict=True))
 
     def end(self, source: str) -> int:
@@ -111,7 +111,7 @@ class Revived:
     def read(self, source: str, first_offset: int) -> pa.Table:
         """`revived_offset` and `event` from an offset on, in order."""
         where = (pc.field("source") == source) & (pc.field("revived_offset") >= first_offset)
-        return self.table.read(["revived_offset", "event", "revived_at"], where).sort_by("revived_offset")
+        return self.table.reading(["revived_offset", "event", "revived_at"], where).table().sort_by("revived_offset")
 
     def revive(self, judge: Judge, letters: DeadLetters, archive: Archive, reason: str | None = None) -> Outcome:
         """Judge the letters of a source again, all or those with a reason; it may be interrupted and repeated."""
@@ -144,9 +144,9 @@ class Revived:
 
         def prepare(position: Position) -> Commit | None:
             nonlocal added
-            mine = self.table.read(
+            mine = self.table.reading(
                 [SOURCE_PARTITION, SOURCE_OFFSET, EVENT_ID, "event_timestamp"], pc.field("source") == source.name
-            )
+            ).table()
             taken = set(zip(mine[SOURCE_PARTITION].to_pylist(), mine[SOURCE_OFFSET].to_pylist(), strict=True))
             known = held | (_identities(mine) if source.dedupe is not None else set())
             new = [place not in taken for place in zip(*_places(offered), strict=True)]
@@ -212,7 +212,7 @@ def _held(archive: Archive, rows: pa.Table) -> set[Place]:
         return set()
     instants, held = rows["event_timestamp"].cast(pa.int64()), set[Place]()
     ids, instant = pc.unique(rows[EVENT_ID]), archive.source.timestamp
-    for piece in archive.pieces([EVENT_ID, instant], pc.min(instants).as_py(), pc.max(instants).as_py() + 1):
+    for piece in archive.reading([EVENT_ID, instant], pc.min(instants).as_py(), pc.max(instants).as_py() + 1).batches():
         found = piece.filter(pc.is_in(piece[EVENT_ID], ids))
         held |= _identities(found.rename_columns({instant: "event_timestamp"}).select([EVENT_ID, "event_timestamp"]))
     return held

@@ -5,9 +5,8 @@ Arrow's own scan of a dataset reads on until a gigabyte waits to be taken, whate
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
@@ -15,8 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 Piece = TypeVar("Piece")
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 Names = Mapping[str, Sequence[str]]
@@ -41,18 +38,6 @@ def read_row_groups(
     for fragment in dataset.get_fragments(filter=where):
         for group in fragment.split_by_row_group(filter=where, schema=dataset.schema):
             yield group.to_table(schema=dataset.schema, columns=known, filter=where)
-
-
-def worked_ahead(work: Callable[[Given], Made], pieces: Iterator[Given], threads: int) -> Iterator[Made]:
-    """What is made of each piece, in their order, by so many threads that work ahead of whoever takes it."""
-    with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[Made]] = deque()
-        for piece in pieces:
-            coming.append(pool.submit(work, piece))
-            if len(coming) > threads:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
 
 
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:

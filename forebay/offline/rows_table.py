@@ -70,12 +70,12 @@ class RowsTable:
         if end_us is not None:
             before = instant < pa.scalar(end_us, INSTANT)
             where = before if where is None else where & before
-        return self.table.read(self.table.schema.names if columns is None else columns, where)
+        return self.table.reading(self.table.schema.names if columns is None else columns, where).table()
 
     def remove_superseded(self, before_us: int, *, dry_run: bool) -> int:
         """Remove the rows that were replaced before an instant; how many there are."""
         replaced = pc.field(SUPERSEDED_TIMESTAMP) < pa.scalar(before_us, INSTANT)
-        rows = len(self.superseded.read([SUPERSEDED_TIMESTAMP], replaced))
+        rows = len(self.superseded.reading([SUPERSEDED_TIMESTAMP], replaced).table())
         if rows and not dry_run:
             self.superseded.remove(f"{SUPERSEDED_TIMESTAMP} < {_literal(before_us)}", {RETAINED: before_us})
         return rows
@@ -98,7 +98,7 @@ class RowsTable:
         start = pc.field(PARTITION_START)
         where = (start >= pa.scalar(start_us, INSTANT)) & (start < pa.scalar(end_us, INSTANT))
         dates = between_dates(day_text(start_us), day_text(end_us - 1))
-        past = self.table.read(self.table.schema.names, where, dates)
+        past = self.table.reading(self.table.schema.names, where, dates).table()
         if len(past):
             until = pa.repeat(pa.scalar(superseded_us, INSTANT), len(past))
             rows = Commit(past.append_column(SUPERSEDED_TIMESTAMP, until))

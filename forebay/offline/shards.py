@@ -63,7 +63,7 @@ class Shards:
         """Columns of the rows of one shard, row group by row group."""
         names = list(dict.fromkeys([*columns, *self.by.keys]))
         dates, hashes = between_dates(self.first_date, self.last_date), self.by.shard(number, self.count)
-        for rows in self.table.row_groups(names, self.where, dates, hashes):
+        for rows in self.table.reading(names, self.where, dates, hashes).row_groups():
             mine = cut(self.by.hashes(rows), self.count) == number
             yield (rows if mine.all() else rows.filter(pa.array(mine))).select(list(columns))
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -21,7 +20,8 @@ from forebay.offline.clustering import Hashes, dataset_of, near
 from forebay.offline.data_files import DATE
 from forebay.offline.location import Location
 from forebay.offline.numbered import NumberedRows
-from forebay.offline.row_groups import Names, ahead, read_row_groups, stored_columns
+from forebay.offline.reading import Reading
+from forebay.offline.row_groups import Names
 
 
 class StoredTable:
@@ -48,71 +48,22 @@ class StoredTable:
                 self._table.update_incremental()
             return self._table
 
-    def read(
+    def reading(
         self,
         columns: Sequence[str],
         where: pc.Expression | None = None,
-        pruning: str | None = None,
+        dates: str | None = None,
         hashes: Hashes | None = None,
-    ) -> pa.Table:
-        """Some columns of the rows that meet `where`, in declared types, in no particular order.
+    ) -> Reading:
+        """Some columns of the rows that meet `where`, of some dates (a SQL predicate) and hashes."""
+        return Reading(self, columns, where, dates, hashes)
 
-        `pruning` is a SQL predicate on `date` that spares files from being looked at, `hashes` leaves out row groups of
-        dates that are in order, and their rows: those that may have them are read.
-        """
+    def named(self, column: str) -> Sequence[str]:
+        """The names that a column goes by in files."""
+        return self.names.get(column, (column,))
 
-        def at_once(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            yield dataset.to_table(
-                columns=stored_columns(dataset.schema, columns, self.names), filter=near(dataset, where, hashes)
-            )
-
-        nothing = self._declared(columns).empty_table()
-        return pa.concat_tables([nothing, *self._pieces(columns, pruning, at_once)])
-
-    def batches(
-        self,
-        columns: Sequence[str],
-        where: pc.Expression | None = None,
-        pruning: str | None = None,
-        hashes: Hashes | None = None,
-    ) -> Iterator[pa.Table]:
-        """As `read`, piece by piece, for what may not fit in memory; up to a gigabyte is read ahead."""
-
-        def by_batch(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            for batch in dataset.to_batches(
-                columns=stored_columns(dataset.schema, columns, self.names), filter=near(dataset, where, hashes)
-            ):
-                yield pa.Table.from_batches([batch])
-
-        return self._pieces(columns, pruning, by_batch)
-
-    def row_groups(
-        self,
-        columns: Sequence[str],
-        where: pc.Expression | None = None,
-        pruning: str | None = None,
-        hashes: Hashes | None = None,
-    ) -> Iterator[pa.Table]:
-        """As `batches`, in the order of the files, with no more in memory than a row group and the next."""
-
-        def by_group(dataset: ds.Dataset) -> Iterator[pa.Table]:
-            return ahead(read_row_groups(dataset, columns, near(dataset, where, hashes), self.names))
-
-        return self._pieces(columns, pruning, by_group)
-
-    def _pieces(
-        self, columns: Sequence[str], pruning: str | None, read: Callable[[ds.Dataset], Iterator[pa.Table]]
-    ) -> Iterator[pa.Table]:
-        """What is read of the newest version, in declared types; nothing where there is no table yet."""
-        snapshot = self.snapshot()
-        if snapshot is None:
-            return
-        schema = self._declared(columns)
-        with self.location.reached(f"reading {self.path}"):
-            for rows in read(dataset_of(snapshot, pruning)):
-                yield with_columns(rows, schema).select(list(columns)).cast(schema)
-
-    def _declared(self, columns: Sequence[str]) -> pa.Schema:
+    def declared(self, columns: Sequence[str]) -> pa.Schema:
+        """Some columns as they are declared."""
         return pa.schema([self.schema.field(name) for name in columns])
 
     def files_of(self, where: pc.Expression | None = None) -> list[str]:
@@ -181,14 +132,6 @@ class StoredTable:
         with self.location.reached(f"reading {self.path}"):
             files = pa.table(snapshot.get_add_actions(flatten=True))
         return [files[name] if name in files.column_names else pa.nulls(0) for name in columns]
-
-
-def with_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with nulls for each column that they lack."""
-    for field_ in schema:
-        if field_.name not in rows.column_names:
-            rows = rows.append_column(field_, pa.nulls(len(rows), field_.type))
-    return rows
 
 
 def between_dates(first: str, last: str) -> str:

@@ -24,7 +24,7 @@ from forebay.offline.repairs import Repairs
 from forebay.offline.revived import Revived
 from forebay.offline.rows_table import RowsTable
 from forebay.offline.tiles_table import StreamedTable, TilesTable
-from forebay.settings import Settings
+from forebay.settings import Settings, processors
 
 
 class OfflineStore:
@@ -36,8 +36,9 @@ class OfflineStore:
 
     def __init__(self, settings: Settings | str) -> None:
         if isinstance(settings, str):
-            self.location = Location.of(settings)
+            self.location, self.threads = Location.of(settings), processors()
         else:
+            self.threads = settings.threads
             self.location = Location.of(settings.offline_url, namespace=settings.namespace)
 
     def archive(self, source: EventSource, limits: Mapping[str, int] | None = None) -> Archive:

@@ -192,7 +192,7 @@ def _read(table: LakeTable, hop_us: int | None, start_us: int | None, end_us: in
             where = condition if where is None else where & condition
     first = "0001-01-01" if start_us is None else day_text(start_us)
     last = "9999-12-31" if end_us is None else day_text(end_us)
-    return table.read(table.schema.names, where, between_dates(first, last))
+    return table.reading(table.schema.names, where, between_dates(first, last)).table()
 
 
 def _check_days(start_us: int, end_us: int) -> None:

@@ -148,7 +148,7 @@ def test_every_path_reads_both_names_as_one(offline_url: str) -> None:
         replayed = replay(store.archive(source), dict.fromkeys("abc", (0, 2)))
         assert sorted(kind for _, rows in replayed for kind in rows["category"].to_pylist()) == sorted(kinds)
         table = store.archive(source).table
-        groups = pa.concat_tables(table.row_groups(["category", "ts"]))
+        groups = pa.concat_tables(table.reading(["category", "ts"]).row_groups())
         assert groups.sort_by("ts")["category"].to_pylist() == kinds
         where = pc.field("ts") >= pa.scalar(START, groups["ts"].type)
         shards = store.archive(source).shards(["user_id"], 2, where, None, NOW, 9)

@@ -26,8 +26,8 @@ from forebay.history import bucketed, buckets, stored_buckets
 from forebay.instants import DAY_US, MINUTE_US, moment
 from forebay.offline import upkeep
 from forebay.offline.archive import RETAINED
-from forebay.offline.lake_table import LakeTable
 from forebay.offline.location import Location
+from forebay.offline.reading import Reading
 from forebay.offline.tables import OfflineStore
 from tests.client.deployed_world import DEFINITIONS, PROFILE_SCHEMA, World
 from tests.laws.world import COLUMNS, MIDNIGHT_US, Event, events_source
@@ -149,14 +149,14 @@ def test_what_is_in_order_is_read_where_it_lies(
 
 def test_what_is_in_no_order_is_not_read_once_for_each_bucket(store: FeatureStore, tmp_path: Path) -> None:
     read: Counter[str] = Counter()
-    groups = LakeTable.row_groups
+    groups = Reading.row_groups
 
-    def counted(table: LakeTable, *arguments: Any) -> Iterator[pa.Table]:
-        read[table.path] += 1
-        return groups(table, *arguments)
+    def counted(reading: Reading) -> Iterator[pa.Table]:
+        read[reading.of.path] += 1
+        return groups(reading)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LakeTable, "row_groups", counted)
+        patch.setattr(Reading, "row_groups", counted)
         out = tmp_path / "set.parquet"
         store.write_historical_features(spine(20), out=out, memory="10GB", features="everything@1")
     assert read["events/events"] == 1

@@ -12,7 +12,7 @@ from forebay import Entity, Int64, String
 from forebay.core.events import Column, Events, is_unused, unused
 from forebay.core.identity import entity_keys
 from forebay.core.lookup import KeyLookup
-from forebay.offline.row_groups import worked_ahead
+from forebay.core.threads import worked_ahead
 
 ENTITIES = [
     Entity("user", keys={"a": String}),

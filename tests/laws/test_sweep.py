@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from forebay.algebra.lifted import Lifted
 from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import Ragged
-from forebay.core import ranges, sweep
+from forebay.core import chunked, ranges, sweep
 from forebay.core.cell_ranges import cell_ranges
 from forebay.core.cell_sweep import SweptRanges
 from forebay.core.events import Events, is_unused
@@ -40,7 +40,8 @@ LARGE = {"whole": 2.0**47, "wide": 2.0**63, "money": 2.0**47, "real": 1e12}
 def chunks_of(rows: int) -> Iterator[None]:
     """Chunks of so many rows, within the block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "CHUNK_ROWS", rows)
+        patch.setattr(chunked, "CHUNK_ROWS", rows)
+        patch.setattr(sweep, "PIECE_ROWS", 3 * rows)
         yield
 
 

@@ -35,7 +35,7 @@ def rows(*numbers: int) -> pa.Table:
 
 
 def numbers(one: LakeTable) -> list[int]:
-    return sorted(one.read(["n"])["n"].to_pylist())
+    return sorted(one.reading(["n"]).table()["n"].to_pylist())
 
 
 def test_rows_and_positions_are_seen_by_every_object_of_a_table(place: Location) -> None:
@@ -54,9 +54,9 @@ def test_dates_are_replaced_with_their_positions(place: Location) -> None:
     one.append(lambda position: Commit(rows(1, 2, 3, 4), {"p": 5}))
     one.overwrite(between_dates("2024-01-02", "2024-01-03"), Commit(rows(3, 3), {"fold": 1}))
     assert (numbers(one), one.positions()) == ([1, 3, 3, 4], {"p": 5, "fold": 1})
-    batches = pa.concat_tables(one.batches(["n"], pc.field("n") > 1))
+    batches = pa.concat_tables(one.reading(["n"], pc.field("n") > 1).batches())
     assert sorted(batches["n"].to_pylist()) == [3, 3, 4]
-    assert sorted(one.read(["n"], pc.field("n") < 4)["n"].to_pylist()) == [1, 3, 3]
+    assert sorted(one.reading(["n"], pc.field("n") < 4).table()["n"].to_pylist()) == [1, 3, 3]
 
 
 def test_a_table_that_was_taken_refuses_who_was_there_before(place: Location) -> None:
@@ -78,4 +78,4 @@ def test_files_are_committed_together_once(place: Location) -> None:
         files.write(loaded)
         files.flush()
         assert one.append_files(files, {"load:1": 2}) is expected
-    assert (len(one.read(["ts"])), one.positions()) == (2, {"load:1": 2})
+    assert (len(one.reading(["ts"]).table()), one.positions()) == (2, {"load:1": 2})

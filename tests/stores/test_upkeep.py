@@ -168,7 +168,7 @@ def test_a_shard_of_entities_reads_only_its_files(offline_url: str, reads: dict[
     archive.table.files_with([USER.shard(0, 8)], pc.field("ts") >= pa.scalar(0, INSTANT))
     footers = sum(reads.values())
     reads.clear()
-    list(archive.table.row_groups(["user", "event_id"], pc.field("ts") >= pa.scalar(0, INSTANT)))
+    list(archive.table.reading(["user", "event_id"], pc.field("ts") >= pa.scalar(0, INSTANT)).row_groups())
     whole = sum(reads.values()) - footers
     assert max(sizes) - footers < whole / 3, "of eight shards"
     assert sum(size - footers for size in sizes) < 2 * whole
@@ -198,7 +198,9 @@ def test_dates_that_an_older_forebay_put_in_order_are_read_and_put_in_order_anew
     store = OfflineStore(offline_url)
     archive = store.archive(SOURCE)
     archive.append([batch(0, 20)], NOW_US)
-    rows = archive.table.read(archive.table.schema.names).sort_by([("user", "ascending"), ("ts", "ascending")])
+    rows = (
+        archive.table.reading(archive.table.schema.names).table().sort_by([("user", "ascending"), ("ts", "ascending")])
+    )
     archive.table.overwrite("date = '2024-01-01'", lake_table.Commit(rows, {"clustered/2024-01-01": len(rows)}))
     assert items(store) == list(range(20))
     assert keep_all(store)["events/shop"].ordered == ("2024-01-01",)

@@ -157,7 +157,9 @@ class Streamed:
 
     def dead(self) -> list[bytes]:
         """The bytes of the dead letters, in the order of their offsets."""
-        rows = self.world.offline.dead_letters().table.read(["source_offset", "raw"]).sort_by("source_offset")
+        rows = (
+            self.world.offline.dead_letters().table.reading(["source_offset", "raw"]).table().sort_by("source_offset")
+        )
         assert len(set(rows["source_offset"].to_pylist())) == len(rows)
         return [bytes(raw) for raw in rows["raw"].to_pylist()]
 
