@@ -109,7 +109,7 @@ class World:
         return world
 
     def measured(self, contender: str, threads: int = THREADS) -> Measured:
-        """One contender: a service of Forebay's, or `duckdb`, on so many threads of Arrow's, numba's or their own."""
+        """One contender: a service of Forebay's, or `duckdb`, on so many threads; one of Forebay's is one processor."""
         self._read_all()
         places = [str(place) for place in (self.events, self.spine, self._out(contender))]
         used: Measured = self._process("benchmarks.training_run", contender, *places, threads=threads)
@@ -136,7 +136,7 @@ class World:
         return self.spine.with_name(f"{contender}.parquet")
 
     def _process(self, *arguments: str, threads: int = THREADS) -> Any:
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
+        limits = dict.fromkeys(("FOREBAY_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=CHECKOUT,

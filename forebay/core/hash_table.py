@@ -37,7 +37,7 @@ class HashTable:
         self._type = values.type
         self._offsets: Array
         self._data: Array
-        self._offsets, self._data = NONE if self._type == pa.int64() else _text(values)
+        self._offsets, self._data = NONE if self._type == pa.int64() else text_of(values)
         hashes, words = self._hashed(values)
         self._slots = np.zeros((1 << max(4, (2 * len(values)).bit_length()), 2), np.uint64)
         insert(hashes, words, self._slots)
@@ -51,7 +51,7 @@ class HashTable:
         """The place of each row's value among the values, −1 where it is none of them or null."""
         hashes, words = self._hashed(rows)
         found = np.empty(len(rows), np.int32)
-        offsets, data = NONE if self._type == pa.int64() else _text(rows)
+        offsets, data = NONE if self._type == pa.int64() else text_of(rows)
         look_up(hashes, words, self._slots, self._offsets, self._data, offsets, data, found)
         if rows.null_count:
             found[~np.asarray(rows.is_valid())] = -1
@@ -65,11 +65,11 @@ class HashTable:
             )
             hash_words(words, hashes)
         else:
-            hash_texts(*_text(values), hashes, words)
+            hash_texts(*text_of(values), hashes, words)
         return hashes, words
 
 
-def _text(values: pa.Array) -> tuple[Codes, Array]:
+def text_of(values: pa.Array) -> tuple[Codes, Array]:
     """The offsets and the bytes of texts."""
     if not len(values):
         return NONE

@@ -150,6 +150,8 @@ def test_every_path_reads_both_names_as_one(offline_url: str) -> None:
         table = store.archive(source).table
         groups = pa.concat_tables(table.reading(["category", "ts"]).row_groups())
         assert groups.sort_by("ts")["category"].to_pylist() == kinds
+        alone = [group.read() for group in table.reading(["category", "ts"]).groups(2)]
+        assert pa.concat_tables(alone).equals(groups)
         where = pc.field("ts") >= pa.scalar(START, groups["ts"].type)
         shards = store.archive(source).shards(["user_id"], 2, where, None, NOW, 9)
         found = [rows for number in range(2) for _, rows in shards.file(number).pieces(["category"])]

@@ -14,9 +14,11 @@ import pytest
 
 from forebay.client.feature_store import FeatureStore
 from forebay.core import ranges
+from forebay.core import threads as core_threads
 from forebay.errors import RequestError, StoreError, UnknownNameError
 from forebay.history import archived, historical
 from forebay.instants import DAY_US, MINUTE_US, moment
+from forebay.offline.reading import RowGroup
 from forebay.settings import Settings
 from tests.client.deployed_world import DEFINITIONS, PROFILE_SCHEMA, World
 from tests.laws.world import COLUMNS, MIDNIGHT_US, Event
@@ -133,6 +135,41 @@ def test_swept_with_others_among_them_events_give_the_same(
     for others in (0.0, 1.0):
         monkeypatch.setattr(archived, "OTHERS_MAX", others)
         assert store.get_historical_features(spine, features="everything@1").to_arrow().equals(whole)
+
+
+#   ann        ─────a──────b─c────     b and c at one instant: c has the greater id, whichever came first
+#   eve        ─────────────d─────     archived alone
+TIED = [event("ann", 10, 1, "a"), event("ann", 20, 3, "c"), event("ann", 20, 2, "b"), event("eve", 20, 9, "d")]
+
+
+@pytest.mark.parametrize("swept", [1, 10**9])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_ids_that_were_not_read_at_first_decide_between_events_of_one_instant(
+    tmp_path: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, swept: int, threads: str
+) -> None:
+    world = World(online_url, tmp_path, namespace)
+    for some in (TIED[:1], TIED[1:2], TIED[2:]):
+        world.archive(some)
+    read: list[tuple[str, ...]] = []
+    group = RowGroup.read
+    monkeypatch.setattr(RowGroup, "read", lambda one, columns=None: read.append(columns) or group(one, columns))
+    monkeypatch.setattr(ranges, "SWEPT_EVENTS", swept)
+    monkeypatch.setattr(archived, "PIECE_ROWS", 1)
+    monkeypatch.setattr(archived, "LARGE_PIECE_ROWS", 1)
+    monkeypatch.setattr(world.store._deployed.offline, "threads", int(threads))
+    if threads == "1":
+        monkeypatch.setattr(core_threads, "ThreadPoolExecutor", None)
+    names = ["everything@1:Last_word_lifetime", "everything@1:First_whole_lifetime", "everything@1:Count_all_lifetime"]
+    spine = {"user": ["ann", "eve", "ann"], "event_timestamp": [at(21), at(21), at(11)]}
+    table = world.store.get_historical_features(spine, features=names).to_arrow()
+    assert table["Last_word_lifetime"].to_pylist() == ["c", "d", "a"]
+    assert table["First_whole_lifetime"].to_pylist() == [1, 9, 1]
+    assert table["Count_all_lifetime"].to_pylist() == [3, 1, 1]
+    later = [columns for columns in read if columns is not None]
+    assert later == [["event_id"]] * (2 if swept == 1 else 3), "ids are read where two events are tied"
+    read.clear()
+    world.store.get_historical_features(spine, features=names[2:])
+    assert read == [None] * 3
 
 
 def test_an_empty_spine_and_empty_stores_give_defaults(tmp_path: Path, online_url: str, namespace: str) -> None:

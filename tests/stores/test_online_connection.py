@@ -41,8 +41,9 @@ def test_each_variable_is_taken() -> None:
         FOREBAY_DEFINITIONS="my.defs",
         FOREBAY_NAMESPACE="prod-1",
         FOREBAY_PUBLISH_RATE="5000",
+        FOREBAY_THREADS="3",
     )
-    assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1", 5000)
+    assert found == Settings(Path("/srv/f"), "rediss://u:p@h:1/2", "s3://bucket/a", "my.defs", "prod-1", 5000, 3)
 
 
 def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_are_never_shown() -> None:
@@ -67,6 +68,8 @@ def test_settings_of_kafka_and_its_registry_pass_through_by_their_own_names_and_
         ("FOREBAY_NAMESPACE", "Prod:1", "FOREBAY_NAMESPACE is 'Prod:1'; expected 1 to 64 of a-z"),
         ("FOREBAY_PUBLISH_RATE", "fast", "'fast'; expected a whole number from 100 on, such as 100000, or 0"),
         ("FOREBAY_PUBLISH_RATE", "99", "'99'; expected a whole number from 100 on"),
+        ("FOREBAY_THREADS", "0", "FOREBAY_THREADS is '0'; expected a whole number from 1 to 999, such as 4"),
+        ("FOREBAY_THREADS", "all", "FOREBAY_THREADS is 'all'; expected a whole number"),
         ("FOREBAY_DEFINITIONS", "feature-defs", "expected an importable module such as 'feature_defs'"),
     ],
 )
