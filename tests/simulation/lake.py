@@ -28,6 +28,33 @@ class _Stored:
     positions: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """As `forebay.offline.reading.Reading` and its only row group."""
+
+    rows: pa.Table
+    columns: tuple[str, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.table().schema
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> pa.Table:
+        return self.read()
+
+    def batches(self) -> Iterator[pa.Table]:
+        yield self.read()
+
+    def groups(self, threads: int) -> Iterator[_Rows]:
+        yield self
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        return self.rows.select(list(self.columns if columns is None else columns))
+
+
 class _MovedError(Exception):
     """Somebody moved a position between the preparation of a commit and its end."""
 
@@ -97,18 +124,13 @@ class MemoryLake:
             outside = ~((day >= found[1]) & (day <= found[2]))
             commit(table, lambda _: prepared, lambda: made(table).rows.filter(outside))
 
-        def read(table: LakeTable, columns: Sequence[str], where: Any = None, *_: Any) -> pa.Table:
+        def reading(table: LakeTable, columns: Sequence[str], where: Any = None, *_: Any) -> _Rows:
             stored = of(table)
             rows = table.schema.empty_table() if stored is None else stored.rows
-            return (rows if where is None else rows.filter(where)).select(list(columns))
-
-        def batches(
-            table: LakeTable, columns: Sequence[str], where: Any = None, pruning: str | None = None, *_: Any
-        ) -> Iterator[pa.Table]:
-            yield read(table, columns, where)
+            return _Rows(rows if where is None else rows.filter(where), tuple(columns))
 
         def rows_by_date(table: LakeTable) -> Mapping[str, int]:
-            counts = read(table, ["date"])["date"].combine_chunks().value_counts().to_pylist()
+            counts = reading(table, ["date"]).table()["date"].combine_chunks().value_counts().to_pylist()
             return {count["values"]: count["counts"] for count in sorted(counts, key=lambda one: str(one["values"]))}
 
         def append_files(table: LakeTable, files: _Files, names: Mapping[str, int]) -> bool:
@@ -116,7 +138,7 @@ class MemoryLake:
             new = Commit(pa.concat_tables([table.schema.empty_table(), *files.written]), names)
             return append(table, lambda _: None if known.keys() & names.keys() else new)
 
-        mine = (append_files, position, positions, append, overwrite, read, batches, rows_by_date)
+        mine = (append_files, position, positions, append, overwrite, reading, rows_by_date)
         methods = {method.__name__: method for method in mine}
         for name, method in {**methods, "files": lambda table, instant: _Files(), "_write": write}.items():
             patch.setattr(LakeTable, name, method)
