@@ -27,7 +27,8 @@ from benchmarks.peer import address_of, feast_python, run_feast
 from benchmarks.purchases import INSTANT, Purchases, names
 from benchmarks.report import MORE, OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, Samples, interleaved, per_unit
-from benchmarks.shop import HISTORY_START, PUBLISHED, profile, user_spend
+from benchmarks.shop import HISTORY_START, PUBLISHED, profiles, user_spend
+from forebay import BatchView, Float64, Int64
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
 from forebay.instants import DAY_US, day_us
@@ -60,14 +61,14 @@ TINY = Size(entities=200, events=1_000, rows=500, rounds=1)
 
 def run(size: Size) -> Report:
     """Measure the publication of tiles and of batch rows."""
+    others = (PIPELINE, REPLAY, *([FEAST] if feast_python() else []))
     with deployed(PUBLISHED) as deployment:
         tiles, blob_bytes = measure_tiles(deployment, size)
-        rows, row_bytes = measure_rows(deployment, size)
-        others = (PIPELINE, REPLAY, *([FEAST] if feast_python() else []))
-    published = (
-        (f"publish tiles ({blob_bytes:,} B each)", tiles),
-        (f"publish batch rows ({row_bytes} B each)", rows),
-    )
+    published = [(f"publish tiles ({blob_bytes:,} B each)", tiles)]
+    for view in profiles:
+        with deployed(PUBLISHED) as deployment:  # a server each: none holds what another view left
+            rows, row_bytes = measure_rows(deployment, size, view)
+        published.append((f"publish batch rows of {len(view.features)} features ({row_bytes} B each)", rows))
     comparisons = [
         comparison
         for what, samples in published
@@ -84,7 +85,7 @@ def run(size: Size) -> Report:
         for what, samples in published
     ]
     setting = (
-        f"{size.entities:,} users with {size.events // size.entities} purchases a week; {size.rows:,} rows of 5 floats"
+        f"{size.entities:,} users with {size.events // size.entities} purchases a week; {size.rows:,} rows of each view"
     )
     return Report("publish", setting, size.rounds, comparisons)
 
@@ -102,18 +103,19 @@ def measure_tiles(deployment: Deployment, size: Size) -> tuple[Samples, int]:
     return _beside(deployment, publish, BATCH, size)
 
 
-def measure_rows(deployment: Deployment, size: Size) -> tuple[Samples, int]:
+def measure_rows(deployment: Deployment, size: Size, view: BatchView) -> tuple[Samples, int]:
     """Rows of a batch view; also the mean bytes of a row."""
     client, namespace = deployment.redis, deployment.settings.namespace
     rng = np.random.default_rng(7)
     instants = pa.array(np.full(size.rows, CUT_US), INSTANT)
-    scores = {name: pa.array(rng.normal(size=size.rows)) for name in profile.outputs()}
+    drawn = {Float64: lambda: rng.normal(size=size.rows), Int64: lambda: rng.integers(0, 1_000_000, size.rows)}
+    scores = {feature.name: pa.array(drawn[feature.type]()) for feature in view.features}
     keys = {"user_id": names("u", np.arange(size.rows)), "event_timestamp": instants, "created_timestamp": instants}
     table = pa.table(keys | scores)
     file = deployment.settings.home / "rows.parquet"
     pq.write_table(table, file)
     more = {FEAST: partial(by_feast, deployment, python, file, size.rows)} if (python := feast_python()) else {}
-    return _beside(deployment, lambda: publish_rows(client, namespace, profile, table, rate=0).rows, ROW, size, more)
+    return _beside(deployment, lambda: publish_rows(client, namespace, view, table, rate=0).rows, ROW, size, more)
 
 
 def by_feast(deployment: Deployment, python: str, rows: Path, count: int) -> Measured:

@@ -105,16 +105,29 @@ all_spend = WindowedView(
 past = FeatureService("past", version=1, features=[past_spend])
 everything = FeatureService("everything", version=1, features=[all_spend])
 
-profile = BatchView(
-    name="profile",
-    version=1,
-    entity=user,
-    sources=[TableSource("people", schema={"user_id": String, "at": Timestamp}, effective="at", path="people.csv")],
-    partitions="none",
-    ttl="30d",
-    features=[Feature(f"score_{i}", Float64, default=0.0) for i in range(5)],
-)
+people = TableSource("people", schema={"user_id": String, "at": Timestamp}, effective="at", path="people.csv")
+
+
+def profile_of(name: str, floats: int, integers: int) -> BatchView:
+    """A batch view of so many features."""
+    return BatchView(
+        name=name,
+        version=1,
+        entity=user,
+        sources=[people],
+        partitions="none",
+        ttl="30d",
+        features=[
+            *(Feature(f"score_{i}", Float64, default=0.0) for i in range(floats)),
+            *(Feature(f"count_{i}", Int64, default=0) for i in range(integers)),
+        ],
+    )
+
+
+profile = profile_of("profile", 5, 0)
+profiles = (profile, profile_of("mixed_profile", 5, 5), profile_of("wide_profile", 10, 10))
+"""Of growing width: the second is the one by which Feast was measured before (5 floats and 5 whole numbers)."""
 
 LIVE = Definitions.of(spend, checkout)
 PAST = Definitions.of(past, everything)
-PUBLISHED = Definitions.of(user_spend, profile)
+PUBLISHED = Definitions.of(user_spend, *profiles)
