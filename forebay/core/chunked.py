@@ -29,8 +29,8 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 ALL: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
 """The mask of a column without nulls."""
-CHUNK_ROWS = 2**18
-"""Events and spine rows of one chunk: a column of it is 2 MB. An entity that has more makes a larger one."""
+CHUNK_ROWS = 2**19
+"""Events and spine rows of one chunk: a column of it is 4 MB. An entity that has more makes a larger one."""
 CHUNKS_MAX = 2**10
 """So many places a piece is cut to at most; more would be as many cache misses again."""
 
