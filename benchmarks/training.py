@@ -104,7 +104,7 @@ class World:
         pq.write_table(events.to_arrow(), world.events)
         pq.write_table(spine_of(events, size), world.spine)
         loaded = world._process("forebay.cli", "load", "purchases", str(world.events), "--json")
-        assert loaded[0]["rows"] == size.events, loaded
+        assert loaded["files"][0]["rows"] == size.events, loaded
         os.sync()  # what is still to be written would be, while the first contender runs
         return world
 
