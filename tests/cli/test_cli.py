@@ -276,6 +276,21 @@ def test_doctor_notes_what_is_loaded_and_not_online(cli: Cli, project: Path, dep
     assert "note" in cli("doctor").out
 
 
+def test_a_new_view_of_a_source_that_was_loaded_is_marked_from_apply_on(
+    cli: Cli, project: Path, deployment: Deployment
+) -> None:
+    cli("apply")
+    cli("load", "clicks", "clicks.ndjson")
+    module = project / f"defs_{deployment.namespace}.py"
+    view = DEFINITIONS[DEFINITIONS.index("user_clicks = ") : DEFINITIONS.index("ads = ")]
+    module.write_text(DEFINITIONS + view.replace("user_clicks =", "second =").replace("version=1", "version=2"))
+    del sys.modules[module.stem]
+    told = f"in training sets and not online: 2013-06-01 not folded; {MARKED}"
+    assert json.loads(cli("apply", "--json").out)["missing"] == {"user_clicks@2": told}
+    found = json.loads(cli("get", "user_clicks@2:pages_lifetime", "user_id=7", "shop=a b", "--json").out)
+    assert found["features"]["pages_lifetime"]["status"] == "UNAVAILABLE"
+
+
 def test_doctor_finds_batch_that_is_later_than_a_views_retention(
     cli: Cli, project: Path, deployment: Deployment, namespace: str
 ) -> None:
