@@ -62,6 +62,8 @@ class Task:
     accepted: Collection[str] = ()
     """Sources of which events may be lost."""
     now_us: Callable[[], int] = wall_clock_us
+    linger_s: float = 0.0
+    """How long a reader that has read something waits for more of it."""
 
     @property
     def views(self) -> list[WindowedView]:
@@ -110,7 +112,9 @@ class Parts:
         task = self.task
         ended, beat_us = self.summary.ended, interval_us(task.views)
         polled = self.board.polled
-        return Reader(self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us, polled)
+        return Reader(
+            self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us, polled, task.linger_s
+        )
 
     def writer(self, n: int) -> LaneWriter:
         """The writer of a worker, which holds its slots."""

@@ -9,6 +9,7 @@ bound does not run: the flow waits, and with it its readers.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,14 +59,18 @@ class Patience:
 
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
-        retrying = Retrying(
+        return self._retrying(call)
+
+    @functools.cached_property
+    def _retrying(self) -> Retrying:
+        """What holds of each call: nothing of one is kept for the next, or for another thread's."""
+        return Retrying(
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_any(_Bound(self.give_up_after_s), lambda state: self.enough()),
             wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
             before_sleep=self._tell,
         )
-        return retrying(call)
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

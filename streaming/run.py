@@ -35,6 +35,7 @@ from streaming.refilling import replay
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
+from streaming.sources import LINGER_S_MAX
 from streaming.stop import Stop
 from streaming.summary import Summary
 
@@ -78,7 +79,16 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     if options.from_instant or options.from_offset:
         raise ConfigError("--from-instant and --from-offset say where a --replay starts; a stream resumes by itself")
     sources = streamed_sources(definitions, options.source)
-    task = Task(settings, definitions, sources, options.workers, options.until_end, patience, options.accept_loss)
+    task = Task(
+        settings,
+        definitions,
+        sources,
+        options.workers,
+        options.until_end,
+        patience,
+        options.accept_loss,
+        linger_s=options.linger,
+    )
     replaced = patience(lambda: running_flows(task, online))
     begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
     stop.has_begun = True
@@ -131,6 +141,13 @@ def streamed_sources(definitions: Definitions, names: Sequence[str]) -> list[Eve
     return streams
 
 
+def _linger_s(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= LINGER_S_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {LINGER_S_MAX:g} seconds")
+    return seconds
+
+
 def _deployed(settings: Settings, online: redis.Redis) -> Definitions:
     definitions = Registry.open(settings, online).restore()
     if definitions is None:
@@ -161,6 +178,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=GIVE_UP_AFTER_S,
         metavar="SECONDS",
         help="how long a store that is away is waited for",
+    )
+    parser.add_argument(
+        "--linger",
+        type=_linger_s,
+        default=0.0,
+        metavar="SECONDS",
+        help=f"after reading some events wait so long for more, up to {LINGER_S_MAX:g}: less work, later values",
     )
     parser.add_argument(
         "--accept-loss",

@@ -25,7 +25,7 @@ from forebay.offline.revived import Revived
 from forebay.offline.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
-from streaming.chunk import Chunk
+from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
@@ -38,6 +38,8 @@ from streaming.stop import Stop
 
 POLL_INTERVAL = timedelta(milliseconds=3)
 """How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
+LINGER_S_MAX = 1.0
+"""Events are fresh within a second."""
 CHUNKS_MAX = 8
 """Chunks of one source that a reader takes at a time: a source with a thousand files fills the backlog no further."""
 DISCOVERY_INTERVAL_S = 1.0
@@ -162,7 +164,9 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
         beat_interval_us: int = INTERVAL_MAX_US,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         polled: Callable[[int, int], None] = lambda reader, now_us: None,
+        linger_s: float = 0.0,
     ) -> None:
+        self._linger = timedelta(seconds=0.0 if logs.until_end else linger_s)
         self._polled = partial(polled, reader)
         self._stop, self._backlog, self._ended, self._until_end = stop, backlog, ended, logs.until_end
         self._logs: list[LogReader] = []
@@ -182,7 +186,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
                 items = self._poll()
         if self._stop.requested:
             raise StopIteration
-        self._awake = None if items else datetime.now(UTC) + POLL_INTERVAL
+        self._awake = self._when_again(items)
         return items
 
     def _poll(self) -> list[Chunk | Heartbeat]:
@@ -197,8 +201,15 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
         beats = [self._pulse.beat(log.source, log.ends(), seen_us) for log in self._logs]
         return [*chunks, *(beat for beat in beats if beat is not None)]
 
+    def _when_again(self, items: Sequence[Chunk | Heartbeat]) -> datetime | None:
+        """A little later after nothing; after something at once, or when it has lingered, unless it is behind."""
+        if not items:
+            return datetime.now(UTC) + max(POLL_INTERVAL, self._linger)
+        behind = sum(len(item) for item in items if isinstance(item, Chunk)) >= EVENTS_MAX
+        return datetime.now(UTC) + self._linger if self._linger and not behind else None
+
     def next_awake(self) -> datetime | None:
-        """At once after a chunk, a little later after nothing."""
+        """When to poll again; `None` is at once."""
         return self._awake
 
     def snapshot(self) -> None:

@@ -25,6 +25,7 @@ Fields are plain NumPy arrays of equal length in a dictionary; a group is a run 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,12 +56,12 @@ class Partial:
     label: str = ""
     parameters: Parameters = ()
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The prefix of its fields."""
         return "_".join(part for part in (self.kind, self.label, self.column) if part)
 
-    @property
+    @functools.cached_property
     def present(self) -> str:
         """The field that says how many values are behind it."""
         return f"present_{self.column}" if self.column else "events"

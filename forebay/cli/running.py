@@ -27,6 +27,15 @@ def stream(
     give_up_after: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long a store that is away is waited for.")
     ] = 60.0,
+    linger: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            max=1.0,
+            help="After reading some events wait so long for more, up to 1: less work, later values.",
+        ),
+    ] = 0.0,
     accept_loss: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +77,7 @@ def stream(
     given |= {option: [word] for option, word in said.items() if word}
     arguments = [flag for flag, wanted in flags.items() if wanted]
     arguments += ["--metrics-port", str(metrics_port)] if metrics_port else []
+    arguments += ["--linger", str(linger)] if linger else []
     arguments += [word for option, names in given.items() for name in names for word in (option, name)]
     run_module("streaming", [*arguments, "--workers", str(workers), "--give-up-after", str(give_up_after)])
 

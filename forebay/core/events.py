@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,14 +95,15 @@ class Events:
         columns = {name: Column(arrays["values", name], arrays["valid", name]) for name in names}
         return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
 
-    def lifted(self, names: Iterable[str], rows: npt.NDArray[np.intp]) -> dict[str, Lifted]:
+    def lifted(self, names: Collection[str], rows: npt.NDArray[np.intp]) -> dict[str, Lifted]:
         """Columns with the ts and ids of their events, ready to be lifted into partials; each is gathered once.
 
         Without a name: the events themselves, of which each has one.
         """
         ts, ids, count = self.ts[rows], taken(self.ids, rows), len(rows)
-        itself = Column(unused("<i8", count), np.broadcast_to(np.True_, count))
-        columns = {name: self.columns[name].take(rows) if name else itself for name in dict.fromkeys(names)}
+        columns = {name: self.columns[name].take(rows) for name in dict.fromkeys(names) if name}
+        if "" in names:
+            columns[""] = Column(unused("<i8", count), np.broadcast_to(np.True_, count))
         return {name: Lifted(column.values, column.valid, ts, ids) for name, column in columns.items()}
 
 

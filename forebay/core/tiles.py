@@ -91,7 +91,7 @@ def fold(layout: Layout, events: Events) -> Tiles:
     code, start = events.code[order], start[order]
     fields: Fields = {"events": np.ones(len(order), np.int64), "newest": events.ts[order]}
     cells: dict[str, Ragged] = {}
-    lifted = events.lifted((partial.column for partial in layout.partials), order)
+    lifted = events.lifted([partial.column for partial in layout.partials], order)
     for partial in layout.partials:
         column = lifted[partial.column]
         if partial.is_ragged:

@@ -156,4 +156,5 @@ def _with_ids(source: EventSource, table: pa.Table) -> pa.Table:
             ids = table[source.event_id]
         table = table.append_column(EVENT_ID, ids)
     schema = event_schema(source)
-    return table.select(schema.names).cast(schema)
+    table = table.select(schema.names)
+    return table if table.schema.equals(schema) else table.cast(schema)

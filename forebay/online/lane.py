@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 
@@ -37,13 +36,14 @@ from forebay.core.layout import Layout
 from forebay.errors import StoreError
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
+from forebay.online.appends import Appends
 from forebay.online.connection import address
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.keys import PENDING, STREAM, Keys
 from forebay.online.pending import Folded, Fresh, pending_of
 from forebay.online.progress import Cut, PartitionProgress, Progress
 from forebay.online.refusals import refuse_command
-from forebay.online.resp import Chunk, append_commands, expire_commands, part
+from forebay.online.resp import Chunk, part
 from forebay.online.shares import Owned, Shares
 from forebay.online.wire import pack
 
@@ -128,6 +128,7 @@ class Lane:
         )
         self._shares = Shares(client, self._slots, owned, token)
         self._progress: dict[str, _Slots] = {}
+        self._names_of_progress = {view: keys.slots("progress", view, range(SLOTS)) for view in self._views}
         self._expiries = Expiries()
         self._long: dict[str, set[str]] = {view: set() for view in self._views}
         """The entities of each view that wait to be rolled up."""
@@ -265,14 +266,14 @@ class Lane:
         commands = self._progress_commands(progress) if progress else {}
         ahead = {place: len(some) for place, some in commands.items()}
         applied = {view: self._in_order(new) for view, new in applied.items()}
-        names = {view: self._column_of_names(view, new.keys, new.slots) for view, new in applied.items()}
+        blobs = {view: Appends(self._keys, view, new.keys, new.slots) for view, new in applied.items()}
         spans = {view: self._shares.spans(new.slots) for view, new in applied.items()}
         for view, new in applied.items():
-            appends = append_commands(*names[view], new.bodies)
+            appends = blobs[view].append(new.bodies)
             for place, rows in spans[view]:
                 commands.setdefault(place, []).append(part(appends, rows))
         for view, new in applied.items():
-            for place, chunk in self._expire_commands(view, new, names[view]):
+            for place, chunk in self._expire_commands(view, new, blobs[view]):
                 commands.setdefault(place, []).append(chunk)
         self._add_refusals(commands, refused)
         replies = self._shares.commit(commands)
@@ -288,17 +289,15 @@ class Lane:
         order = self._shares.order(new.slots)
         return new if order is None else new.take(order)
 
-    def _expire_commands(
-        self, view: str, new: Fresh, names: tuple[pa.Array, pa.Array, str]
-    ) -> Iterator[tuple[int, Chunk]]:
+    def _expire_commands(self, view: str, new: Fresh, blobs: Appends) -> Iterator[tuple[int, Chunk]]:
         """What has the pending blobs that are written live long enough, of those not known to; by share."""
-        now_us, (heads, entities, tail) = self._clock_us(), names
+        now_us = self._clock_us()
         lifetimes = lifetimes_s(self._views[view], new.newest_us, now_us)
         rows, kept_s = self._expiries.due(key_hashes(view, new.keys), lifetimes, now_us)
-        if len(rows) < len(new.keys):
-            heads, entities = heads.take(pa.array(rows)), entities.take(pa.array(rows))
-        commands = expire_commands(heads, entities, tail, kept_s)
-        return ((place, part(commands, some)) for place, some in self._shares.spans(new.slots[rows]))
+        if len(rows):
+            commands = blobs.expire(rows, kept_s)
+            for place, some in self._shares.spans(new.slots[rows]):
+                yield place, part(commands, some)
 
     def _add_refusals(self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]]) -> None:
         """Make the verdicts of the clock as durable as the progress that passes over them, in each share."""
@@ -376,11 +375,6 @@ class Lane:
     def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
         return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
 
-    def _column_of_names(self, view: str, keys: Sequence[str], slots: Ints) -> tuple[pa.Array, pa.Array, str]:
-        """The names of pending blobs: what stands before each entity, the entities, and what stands behind them."""
-        heads, tail = self._keys.parts(view, PENDING)
-        return pa.array(heads).take(pa.array(slots)), pa.array(keys, pa.string()), tail
-
     def _progress_commands(self, progress: Mapping[str, _Slots]) -> dict[int, list[bytes | Chunk]]:
         """What says how far each slot is, by share."""
         encoded: dict[int, bytes] = {}
@@ -388,11 +382,12 @@ class Lane:
         for place, mine in enumerate(self._shares.slots):
             parts: list[str | bytes] = ["MSET"]
             for view, slots in progress.items():
+                names = self._names_of_progress[view]
                 for slot in slots if len(mine) > 1 else (mine[0],):
                     known = slots.get(slot)
                     if known is not None:
                         blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
-                        parts += (self._keys.progress(view, slot), blob)
+                        parts += (names[slot], blob)
             if len(parts) > 1:
                 commands[place] = [pack(tuple(parts))]
         return commands
