@@ -28,7 +28,7 @@ KEY_BYTES_MAX = 512
 """Nothing is stored of a longer key, which would stand in several Redis keys: its entity has defaults everywhere."""
 
 _SAFE = "@+"
-_SPECIAL = r"[^A-Za-z0-9_.~@+-]"
+_SPECIAL = re.compile(rb"[^A-Za-z0-9_.~@+-]")
 SEPARATOR = "|"
 
 
@@ -153,6 +153,15 @@ def _crc_table() -> npt.NDArray[np.uint32]:
 _CRC_TABLE = _crc_table()
 
 
+def _letters(texts: pa.Array) -> memoryview:
+    """The bytes of all texts, one after another."""
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return memoryview(b"")
+    edges = np.frombuffer(offsets, np.int32)
+    return memoryview(data)[edges[texts.offset] : edges[texts.offset + len(texts)]]
+
+
 def _whole_number(entity: Entity, name: str, text: str) -> int:
     if not re.fullmatch(r"-?\d{1,19}", text):
         raise RequestError(f"Key {name!r} of entity {entity.name!r} is {text!r}; expected a whole number of 64 bits")
@@ -167,6 +176,6 @@ def _texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not pa.types.is_string(array.type):
         return array.cast(pa.string())
-    if not pc.any(pc.match_substring_regex(array, _SPECIAL)).as_py():
+    if _SPECIAL.search(_letters(array)) is None:
         return array
     return pa.array([None if text is None else _quote(text) for text in array.to_pylist()], pa.string())

@@ -31,7 +31,7 @@ from forebay.ingest.batch import (
     event_schema,
 )
 from forebay.ingest.content_hash import content_hashes
-from forebay.ingest.convert import Converted, units_of
+from forebay.ingest.convert import Converted, filled, units_of
 from forebay.language.source import CONTENT_HASH, EventSource
 from forebay.language.types import DecimalType
 
@@ -118,7 +118,7 @@ class _Faults:
 
 def _beyond(source: EventSource, name: str, array: pa.Array, limit: int) -> Mask:
     """Values whose square would not fit the sums of a Variance."""
-    units = units_of(array) if isinstance(source.schema[name], DecimalType) else np.asarray(array.fill_null(0))
+    units = units_of(array) if isinstance(source.schema[name], DecimalType) else np.asarray(filled(array, 0))
     return (units > limit) | (units < -limit)
 
 
@@ -127,24 +127,24 @@ def _too_long(arrays: Mapping[str, pa.Array], count: int) -> Mask:
     size = np.zeros(count, np.int64)
     for array in arrays.values():
         if pa.types.is_string(array.type) and array.nbytes > EVENT_BYTES_MAX // len(arrays):
-            size += np.asarray(pc.binary_length(array).fill_null(0))
+            size += np.asarray(filled(pc.binary_length(array), 0))
     return size > EVENT_BYTES_MAX
 
 
 def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int | Ints) -> None:
     if array.null_count:
         faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
-    instants = np.asarray(array.cast(pa.int64()).fill_null(0))
+    instants = np.asarray(filled(array.cast(pa.int64()), 0))
     faults.add(instants > now_us + source.max_skew_us, FUTURE, source.timestamp)
     # Batch has no partition before history starts, so such an event would count in training and not online.
     faults.add(instants < source.history_start_us, BEFORE_HISTORY, source.timestamp)
 
 
 def _check_ids(faults: _Faults, source: EventSource, array: pa.Array) -> None:
-    length = np.asarray(pc.binary_length(array).fill_null(0))
+    length = np.asarray(filled(pc.binary_length(array), 0))
     faults.add(length == 0, MISSING_EVENT_ID, source.event_id)
     faults.add(length > source.event_id_bytes, TOO_LARGE, source.event_id)
-    faults.add(np.asarray(pc.match_substring(array, "\0").fill_null(False)), WRONG_TYPE, source.event_id)
+    faults.add(np.asarray(filled(pc.match_substring(array, "\0"), False)), WRONG_TYPE, source.event_id)
 
 
 def _with_ids(source: EventSource, table: pa.Table) -> pa.Table:

@@ -59,12 +59,12 @@ class Converted:
     faults: dict[str, Mask]
 
 
-def convert(kind: AnyType, column: pa.Array | pa.ChunkedArray) -> Converted:
-    """A column of any Arrow type as the declared type."""
+def convert(kind: AnyType, column: pa.Array | pa.ChunkedArray, *, unicode: bool = False) -> Converted:
+    """A column of any Arrow type as the declared type. Text may be none, in spite of its type, unless `unicode`."""
     array = _plain(column)
     if pa.types.is_null(array.type):
         return Converted(pa.nulls(len(array), stored_type(kind)), {})
-    if not pa.types.is_string(array.type):
+    if unicode or not pa.types.is_string(array.type):
         return _RULES[type(kind)](kind, array)
     array, broken = _each(array.cast(pa.binary()), pa.string())  # a file may hold text that is no UTF-8
     converted = _RULES[type(kind)](kind, array)
@@ -131,8 +131,13 @@ def _valid(array: pa.Array) -> Mask:
     return np.asarray(array.is_valid())
 
 
+def filled(array: pa.Array, value: Any) -> pa.Array:
+    """The array with a value in place of nulls."""
+    return array.fill_null(value) if array.null_count else array
+
+
 def _numpy(array: pa.Array) -> npt.NDArray[Any]:
-    return np.asarray(array.fill_null(0) if array.null_count else array)
+    return np.asarray(filled(array, 0))
 
 
 def _faults(**masks: Mask) -> dict[str, Mask]:
@@ -157,8 +162,8 @@ def _to_string(kind: AnyType, array: pa.Array) -> Converted:
     assert isinstance(kind, StringType)
     if kind.max_bytes is None:
         return Converted(array, {})
-    long = np.asarray(pc.binary_length(array).fill_null(0)) > kind.max_bytes
-    nul = np.asarray(pc.match_substring(array, "\0").fill_null(False))
+    long = np.asarray(filled(pc.binary_length(array), 0)) > kind.max_bytes
+    nul = np.asarray(filled(pc.match_substring(array, "\0"), False))
     return _without(array, _faults(**{WRONG_TYPE: nul & ~long, TOO_LARGE: long}))
 
 

@@ -45,7 +45,7 @@ def _of_type(kind: AnyType, python: type, values: list[Any]) -> Converted:
         given = np.fromiter((value is not None for value in values), np.bool_, len(values))
         return Converted(pa.nulls(len(values), stored_type(kind)), {WRONG_TYPE: given})
     try:
-        return convert(kind, pa.array(values, _ARROW[python]))
+        return convert(kind, pa.array(values, _ARROW[python]), unicode=True)
     except _UNFIT:
         return _one_by_one(kind, python, values)
 

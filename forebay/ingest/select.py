@@ -113,11 +113,12 @@ class Selector:
     def _coded(self, columns: Mapping[str, pa.ChunkedArray]) -> tuple[list[str], npt.NDArray[np.int64]]:
         """The distinct keys, and which of them each row has; −1 where one is null or too long to be stored."""
         texts = entity_keys(self.view.entity, columns)
-        stored = pc.less_equal(pc.binary_length(texts), KEY_BYTES_MAX)
-        if pc.min(stored).as_py() is False:
-            texts = pc.if_else(stored, texts, None)
+        lengths = pc.binary_length(texts)
+        if (pc.max(lengths).as_py() or 0) > KEY_BYTES_MAX:
+            texts = pc.if_else(pc.less_equal(lengths, KEY_BYTES_MAX), texts, None)
         coded = texts.dictionary_encode()
-        return coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1)).astype(np.int64)
+        places = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
+        return coded.dictionary.to_pylist(), np.asarray(places).astype(np.int64)
 
     def computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns. One thread may do this, `select_of` many."""

@@ -404,8 +404,11 @@ class Lane:
                 f"of another lane, for view {view!r}. Split events by forebay.core.identity.slots_of."
             )
         applied = np.zeros(SLOTS, np.int64)
+        offsets: dict[int, int] = {}
         for slot, known in progress.items():
-            applied[slot] = known.next_offset(piece.partition)
+            if id(known) not in offsets:
+                offsets[id(known)] = known.next_offset(piece.partition)
+            applied[slot] = offsets[id(known)]
         new = events.offset >= applied[slots][events.code]
         return events if new.all() else events.take(np.flatnonzero(new))
 
