@@ -50,7 +50,7 @@ class Told:
 
 
 def reader(told: Told, linger_s: float) -> Reader:
-    return Reader(told, 0, 1, Stop(), Backlog(board=Board(1)), print, linger_s=linger_s)  # type: ignore[arg-type]
+    return Reader(told, 0, 1, Stop(), Backlog(board=Board(1)), print, linger_s=linger_s)  # type: ignore[arg-type]  # what a reader asks of its logs
 
 
 def chunk(events: int) -> Chunk:
