@@ -19,6 +19,7 @@ NAMES = (
     "cluster",
     "freshness",
     "kernel",
+    "linger",
     "lists",
     "newest",
     "online",

@@ -29,7 +29,7 @@ WAIT_S = 120.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def paced(deployment: Deployment, lines: Path, per_s: int, seconds: float) -> Measured:
+def paced(deployment: Deployment, lines: Path, per_s: int, seconds: float, linger_s: float = 0.0) -> Measured:
     """CPU time per event of a flow that is fed these lines at a rate, between two looks some seconds apart.
 
     The first line is there before the flow starts: the others begin to come once it is applied.
@@ -41,25 +41,39 @@ def paced(deployment: Deployment, lines: Path, per_s: int, seconds: float) -> Me
         end.write(first.readline())
         rest = lines.with_suffix(".rest")
         rest.write_bytes(first.read())
-    with _running(deployment, ["streaming"]) as flow:
+    with _running(deployment, ["streaming", "--linger", str(linger_s)]) as flow:
         _await(lambda: _applied(deployment) > before)
         with _running(deployment, ["benchmarks.feeder", str(rest), str(log), str(per_s)]):
             time.sleep(SETTLE_S)
             began = _look(deployment, flow)
             time.sleep(seconds)
-            events, cpu_s, redis_s = (b - a for a, b in zip(began, _look(deployment, flow), strict=True))
-    return {"cpu_us": cpu_s / events * 1e6, "redis_us": redis_s / events * 1e6, "per_s": events / seconds}
+            events, commits, cpu_s, redis_s = (b - a for a, b in zip(began, _look(deployment, flow), strict=True))
+    return {
+        "cpu_us": cpu_s / events * 1e6,
+        "redis_us": redis_s / events * 1e6,
+        "per_s": events / seconds,
+        "commits_per_s": commits / seconds,
+    }
 
 
-def _look(deployment: Deployment, flow: subprocess.Popen[bytes]) -> tuple[float, float, float]:
-    """Events applied, CPU seconds of the flow, of Redis."""
+def _look(deployment: Deployment, flow: subprocess.Popen[bytes]) -> tuple[float, float, float, float]:
+    """Events applied, in how many commits, CPU seconds of the flow, of Redis."""
     used = Path(f"/proc/{flow.pid}/stat").read_text().rpartition(")")[2].split()
-    return _applied(deployment), (int(used[11]) + int(used[12])) / _TICKS_PER_S, deployment.redis_cpu_s()
+    progress = _progress(deployment)
+    return _events(progress), progress.commit, (int(used[11]) + int(used[12])) / _TICKS_PER_S, deployment.redis_cpu_s()
 
 
 def _applied(deployment: Deployment) -> int:
+    return _events(_progress(deployment))
+
+
+def _progress(deployment: Deployment) -> Progress:
     blob = deployment.redis.get(Keys(deployment.settings.namespace).progress(user_spend.key, 0))
-    return 0 if blob is None else sum(one.next_offset for one in Progress.decode(blob).partitions.values())
+    return Progress() if blob is None else Progress.decode(blob)
+
+
+def _events(progress: Progress) -> int:
+    return sum(one.next_offset for one in progress.partitions.values())
 
 
 def _await(done: Callable[[], bool]) -> None:
