@@ -123,13 +123,13 @@ def test_events_that_are_removed_while_they_are_read_are_missed_and_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed(world)
-    select = archived.selected
+    select = archived.Selecting
 
     def meanwhile(*arguments: Any) -> Any:
         remove(OfflineStore(str(world.store.location.url)))
         return select(*arguments)
 
-    monkeypatch.setattr(archived, "selected", meanwhile)
+    monkeypatch.setattr(archived, "Selecting", meanwhile)
     with pytest.raises(RequestError, match="needs the events from"):
         trained(world.store, day(10))
 

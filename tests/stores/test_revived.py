@@ -96,7 +96,7 @@ def test_letters_of_before_that_may_be_cut_are_not_judged(tmp_path: Any) -> None
     store = OfflineStore(str(tmp_path))
     letters(store, [event(0), event(1) + b" " * EVENT_BYTES_MAX])
     rows = store.dead_letters().table
-    old = rows.read(rows.schema.names)
+    old = rows.reading(rows.schema.names).table()
     raws = pa.array([raw[:EVENT_BYTES_MAX] for raw in old["raw"].to_pylist()], pa.binary())
     unsized = old.set_column(5, "raw", raws).set_column(6, "size", pa.nulls(2, pa.int64()))
     rows.overwrite("true", Commit(unsized))
