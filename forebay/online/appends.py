@@ -6,6 +6,7 @@ once; one that keeps up some tens, hundreds of times a second.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,25 +27,28 @@ class Appends:
     """What is done to the pending blobs of some entities of a view, in their order."""
 
     def __init__(self, keys: Keys, view: str, entities: Sequence[str], slots: Ints) -> None:
+        self._keys, self._view, self._entities, self._slots = keys, view, entities, slots
         self._names = keys.many(view, entities, slots.tolist(), PENDING) if len(entities) <= FEW else []
-        self._heads, self._entities, self._tail = pa.array([], pa.string()), pa.array([], pa.string()), ""
-        if not self._names:
-            heads, self._tail = keys.parts(view, PENDING)
-            self._heads, self._entities = pa.array(heads, pa.string()).take(pa.array(slots)), pa.array(entities)
 
     def append(self, bodies: pa.Array) -> Commands:
         """An APPEND to each of them."""
         if self._names:
             return _packed(zip(("APPEND",) * len(bodies), self._names, bodies.to_pylist(), strict=True))
-        return append_commands(self._heads, self._entities, self._tail, bodies)
+        return append_commands(*self._columns, bodies)
 
     def expire(self, rows: npt.NDArray[np.intp], seconds: Ints) -> Commands:
         """An EXPIRE of each of some rows."""
         if self._names:
             names = [self._names[row] for row in rows.tolist()]
             return _packed(zip(("EXPIRE",) * len(names), names, seconds.tolist(), strict=True))
-        chosen = pa.array(rows)
-        return expire_commands(self._heads.take(chosen), self._entities.take(chosen), self._tail, seconds)
+        (heads, entities, tail), chosen = self._columns, pa.array(rows)
+        return expire_commands(heads.take(chosen), entities.take(chosen), tail, seconds)
+
+    @functools.cached_property
+    def _columns(self) -> tuple[pa.Array, pa.Array, str]:
+        """What stands before each entity in its name, the entities, and what stands behind them."""
+        heads, tail = self._keys.parts(self._view, PENDING)
+        return pa.array(heads).take(pa.array(self._slots)), pa.array(self._entities, pa.string()), tail
 
 
 def _packed(commands: Iterable[tuple[Part, ...]]) -> Commands:
