@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +14,7 @@ from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.run import parse
 from streaming.sources import POLL_INTERVAL, Reader
 from streaming.stop import Stop
-from tests.streaming.world import (
-    World,
-    await_that,
-    check_archive,
-    check_dead_letters,
-    check_online,
-    check_streamed,
-    end,
-    lines,
-    orders,
-)
+from tests.streaming.world import World, await_that, check, end, lines, orders
 
 
 @dataclass
@@ -92,8 +81,7 @@ def test_what_is_no_time_to_linger_is_refused(given: str, capsys: pytest.Capture
     assert "--linger" in capsys.readouterr().err
 
 
-def test_a_flow_that_lingers_loses_nothing(home: Path, online_url: str, namespace: str) -> None:
-    world = World.make(home, online_url, namespace)
+def test_a_flow_that_lingers_loses_nothing(world: World) -> None:
     world.append("a.ndjson", lines(1, 300))
     with world.flow("--linger", "0.3", "--workers", "2") as process:
         for n in range(3):
@@ -101,7 +89,16 @@ def test_a_flow_that_lingers_loses_nothing(home: Path, online_url: str, namespac
             world.append("a.ndjson", lines(2 + n, 50, first=300 + 50 * n))
         assert end(process)[0] == 0
     world.run()
-    check_archive(world)
-    check_dead_letters(world)
-    check_streamed(world)
-    assert check_online(world) > 0
+    check(world)
+
+
+def test_flows_that_are_killed_or_replaced_while_they_linger_lose_nothing(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    with world.flow("--linger", "0.3") as first:
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), first)
+        world.append("a.ndjson", lines(2, 50, first=300))
+        with world.flow("--linger", "0.3") as second:  # the first is killed while it lingers, or refused
+            await_that(lambda: world.archived() == len(world.log["a.ndjson"]), second)
+            world.append("a.ndjson", lines(3, 50, first=350))  # and so is the second
+    world.run()
+    check(world)
