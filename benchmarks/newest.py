@@ -22,6 +22,7 @@ from forebay.backfill import newest
 from forebay.backfill.newest import RowsAt, newest_rows
 from forebay.instants import DAY_US, day_us
 from forebay.offline.tables import OfflineStore
+from forebay.settings import processors
 
 START_US = day_us(HISTORY_START)
 ALL = "a look at all rows"
@@ -77,7 +78,7 @@ def among_all(store: OfflineStore) -> pa.Table:
     """The newest rows among all."""
     snapshot = store.rows(profile).table.snapshot()
     assert snapshot is not None
-    return RowsAt(profile, snapshot).newest().rows
+    return RowsAt(profile, snapshot, processors(), remote=False).newest().rows
 
 
 def by_user(rows: pa.Table) -> pa.Table:

@@ -66,7 +66,7 @@ def newest_rows(store: OfflineStore, view: BatchView) -> Found:
     if snapshot is None:
         return Found(lake.schema.empty_table(), 0)
     with lake.location.reached(f"reading {lake.path}"):
-        version = RowsAt(view, snapshot)
+        version = RowsAt(view, snapshot, store.threads, remote=bool(lake.location.options))
         before = kept.before(snapshot)
         found = None if before is None else version.since(before)
         if found is None:
@@ -79,7 +79,8 @@ def newest_rows(store: OfflineStore, view: BatchView) -> Found:
 class RowsAt:
     """The rows of a view as of one version of its table."""
 
-    def __init__(self, view: BatchView, snapshot: DeltaTable) -> None:
+    def __init__(self, view: BatchView, snapshot: DeltaTable, threads: int, *, remote: bool) -> None:
+        self._threads, self._remote = threads, remote
         self._view, self._dataset, self._schema = view, dataset_of(snapshot), rows_schema(view)
         self._names = [name for name in self._schema.names if name != DATE]
         self._rows = {date: sum(files.values()) for date, files in files_by_date(snapshot).items()}
@@ -90,7 +91,8 @@ class RowsAt:
     ) -> Found:
         """The newest row of each entity, or of `only` some, among those that meet a condition on their date."""
         entities, best = Entities(), Best(0)
-        rows = NumberedRows(self._dataset, near(self._dataset, where, hashes), self._schema)
+        condition = near(self._dataset, where, hashes)
+        rows = NumberedRows(self._dataset, condition, self._schema, self._threads, remote=self._remote)
         for number, piece in rows.pieces([*self._view.entity.keys, EVENT_TIMESTAMP, CREATED_TIMESTAMP]):
             keys = _keys(self._view, piece)
             keyed = keys.is_valid() if only is None else pc.is_in(keys, only)

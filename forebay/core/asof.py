@@ -33,7 +33,7 @@ Ints = npt.NDArray[np.int64]
 NOBODY = -1
 EARLIEST = -(2**63)
 COMPILED_ROWS = 500_000
-"""From so many rows at once on they are offered by compiled code: the same rows hold (ADR 0157)."""
+"""So many rows are offered by compiled code: the same rows hold (ADR 0157)."""
 
 
 class Best:
@@ -62,7 +62,7 @@ class Best:
         tied = created_us == self.created_us[place]
         np.maximum.at(self.row, place[tied], row[tied])
 
-    def take(self, places: Ints) -> Best:
+    def take(self, places: Ints | slice) -> Best:
         """The best rows of some places."""
         some = Best(0)
         some.event_us, some.created_us, some.row = self.event_us[places], self.created_us[places], self.row[places]
@@ -76,26 +76,41 @@ class Best:
 class AsOf:
     """Rows asked, (entity, instant) each, and the best stored row for them. Entities are numbers; −1 asks for none."""
 
-    def __init__(self, code: Ints, instants_us: Ints) -> None:
-        self._places = Places(code, instants_us)
-        self._best = Best(len(code) + 1)  # the last place is nobody's
+    def __init__(self, places: Places, rows: int = 0) -> None:
+        """`rows` is about how many will be offered."""
+        self._places = places
+        self._best = Best(len(places) + 1)  # the last place is nobody's
         self._stretches = Best(0)
+        self._compiled = rows >= COMPILED_ROWS and can_compile()
 
     def offer(self, code: Ints, from_us: Ints, event_us: Ints, created_us: Ints, row: Ints) -> None:
         """Stored rows, numbered as `row`, each of an entity (−1: of none asked) and counting from an instant on."""
-        if len(code) >= COMPILED_ROWS and can_compile():
-            from forebay.core.kernel import offer  # numba takes a second to load
+        self.keep(self.sought(code, from_us), event_us, created_us, row)
 
-            places, best = self._places, self._best
-            stored = code, from_us, event_us, created_us, row
-            offer(*stored, places.starts, places.ends, places.us, best.event_us, best.created_us, best.row)
+    def sought(self, code: Ints, from_us: Ints) -> Ints:
+        """Where stored rows begin to count, −1: for nobody. Any number of threads may ask."""
+        places, found = self._places, np.full(len(code), NOBODY, np.int64)
+        if self._compiled:
+            from forebay.core import kernel  # numba takes a second to load
+
+            kernel.seek(code, from_us, places.starts, places.ends, places.us, found)
+            return found
+        mine = places.asked(code)
+        first = places.first(code[mine], from_us[mine])
+        counts = first < places.ends[code[mine]]
+        found[mine[counts]] = first[counts]
+        return found
+
+    def keep(self, sought: Ints, event_us: Ints, created_us: Ints, row: Ints) -> None:
+        """Offer stored rows that were sought; one thread at a time."""
+        if self._compiled:
+            from forebay.core import kernel
+
+            best = self._best
+            kernel.keep(sought, event_us, created_us, row, best.event_us, best.created_us, best.row)
             return
-        mine = self._places.asked(code)
-        code = code[mine]
-        place = self._places.first(code, from_us[mine])
-        found = place < self._places.ends[code]
-        mine = mine[found]
-        self._best.offer(place[found], event_us[mine], created_us[mine], row[mine])
+        mine = np.flatnonzero(sought >= 0)
+        self._best.offer(sought[mine], event_us[mine], created_us[mine], row[mine])
 
     def offer_until(
         self, code: Ints, from_us: Ints, until_us: Ints, event_us: Ints, created_us: Ints, row: Ints
@@ -104,9 +119,9 @@ class AsOf:
         mine = self._places.asked(code)
         low, high = (self._places.first(code[mine], us[mine]) for us in (from_us, until_us))
         size = 1 << max(len(self._places) - 1, 1).bit_length()
+        low, high = low + size, high + size
         if not len(self._stretches.row):
             self._stretches = Best(2 * size)
-        low, high = low + size, high + size
         while len(mine):
             for side, node in ((low & 1 == 1, low), (high & 1 == 1, high - 1)):
                 taken = np.flatnonzero(side & (low < high))
@@ -131,6 +146,12 @@ class AsOf:
 
     def _carried(self) -> Best:
         """At each place the best row that began to count at it or before it, in its entity."""
+        if self._compiled:
+            from forebay.core import kernel
+
+            best = self._best
+            kernel.carry(self._places.starts, self._places.ends, best.event_us, best.created_us, best.row)
+            return best.take(slice(-1))
         order = self._best.order()
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))

@@ -123,20 +123,8 @@ def edges(
 
 
 @compiled
-def offer(
-    code: Array,
-    from_us: Array,
-    event_us: Array,
-    created_us: Array,
-    numbers: Array,
-    starts: Array,
-    ends: Array,
-    instants: Array,
-    best_event: Array,
-    best_created: Array,
-    best_row: Array,
-) -> None:
-    """Keep stored rows at the first place of their entity that they count at, where they are better than what is there.
+def seek(code: Array, from_us: Array, starts: Array, ends: Array, instants: Array, place: Array) -> None:
+    """The first place of each stored row's entity that it counts at, where there is one.
 
     The places of entity e are `starts[e]:ends[e]`, in order of their instants; codes beyond them are nobody's.
     """
@@ -151,14 +139,47 @@ def offer(
                 low = middle + 1
             else:
                 high = middle
-        if low == ends[e] or event_us[i] < best_event[low]:
+        if low < ends[e]:
+            place[i] = low
+
+
+@compiled
+def keep(
+    place: Array,
+    event_us: Array,
+    created_us: Array,
+    numbers: Array,
+    best_event: Array,
+    best_created: Array,
+    best_row: Array,
+) -> None:
+    """Keep stored rows at their places (−1: nowhere), where they are better than what is there."""
+    for i in range(len(place)):
+        at = place[i]
+        if at < 0 or event_us[i] < best_event[at]:
             continue
-        if event_us[i] == best_event[low]:
-            if created_us[i] < best_created[low]:
+        if event_us[i] == best_event[at]:
+            if created_us[i] < best_created[at]:
                 continue
-            if created_us[i] == best_created[low] and numbers[i] < best_row[low]:
+            if created_us[i] == best_created[at] and numbers[i] < best_row[at]:
                 continue
-        best_event[low], best_created[low], best_row[low] = event_us[i], created_us[i], numbers[i]
+        best_event[at], best_created[at], best_row[at] = event_us[i], created_us[i], numbers[i]
+
+
+@compiled
+def carry(starts: Array, ends: Array, best_event: Array, best_created: Array, best_row: Array) -> None:
+    """Carry the best row of each place on to the next of its entity, where that has no better one."""
+    for e in range(len(starts)):
+        for at in range(starts[e] + 1, ends[e]):
+            was = at - 1
+            if best_event[was] < best_event[at]:
+                continue
+            if best_event[was] == best_event[at]:
+                if best_created[was] < best_created[at]:
+                    continue
+                if best_created[was] == best_created[at] and best_row[was] <= best_row[at]:
+                    continue
+            best_event[at], best_created[at], best_row[at] = best_event[was], best_created[was], best_row[was]
 
 
 @compiled

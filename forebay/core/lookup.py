@@ -32,7 +32,7 @@ class KeyLookup:
         self.keys = keys
         self.others = [*keys, ""]  # with a name for events of all others
         self.columns = _values(entity, keys)
-        many = rows >= COMPILED_ROWS and len(keys) >= COMPILED_KEYS and can_compile()
+        self._compiled = many = self.is_compiled(len(keys), rows)
         self._levels: list[tuple[str, Known, Ints]] = []
         if len(self.columns) == 1:
             ((name, values),) = self.columns.items()
@@ -45,6 +45,16 @@ class KeyLookup:
             known, numbers = np.unique(pairs, return_inverse=True)
             self._levels.append((name, distinct, known))
         self._places = np.argsort(numbers)
+
+    @staticmethod
+    def is_compiled(keys: int, rows: int) -> bool:
+        """Whether compiled code looks so many keys up for so many rows."""
+        return rows >= COMPILED_ROWS and keys >= COMPILED_KEYS and can_compile()
+
+    @property
+    def wants_many(self) -> bool:
+        """Whether many rows had better come at once: Arrow makes a table of all keys each time, and they are many."""
+        return not self._compiled and len(self.keys) >= COMPILED_KEYS
 
     def places(self, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> Ints:
         """Where each row's entity is in `keys`; −1: nowhere, as where a key is null."""

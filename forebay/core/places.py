@@ -5,12 +5,14 @@ What is stored may be many times what is asked, so it isn't sorted: its instants
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 KEY_MAX = 2**62
-"""Entity and instant are searched as one integer below this; where that is too little, entity by entity."""
+"""Entity and instant are one integer below this; where that is too little, two."""
 FEW = 32
 """Where no entity has more rows, each is searched among its own: a step of all at once costs less than a cache miss."""
 
@@ -19,11 +21,12 @@ class Places:
     """The places of rows (entity, instant) in order; entities are numbers, −1 is nobody."""
 
     def __init__(self, code: Ints, instants_us: Ints) -> None:
-        self.order = np.lexsort((instants_us, code))
+        self.order = in_order(code, instants_us)
         self.code, self.us = code[self.order], instants_us[self.order]
-        entities = np.arange(max(int(code.max(initial=-1)) + 1, 1))
-        self.starts, self.ends = np.searchsorted(self.code, entities), np.searchsorted(self.code, entities, "right")
-        self._keys = self._made()
+        nobody = int(np.searchsorted(self.code, 0))
+        counts = np.bincount(self.code[nobody:], minlength=1)
+        self.ends = nobody + np.cumsum(counts)
+        self.starts = self.ends - counts
 
     def __len__(self) -> int:
         return len(self.code)
@@ -54,7 +57,8 @@ class Places:
             left, low, high, us = left[going], low[going], high[going], us[going]
         return found
 
-    def _made(self) -> Ints | None:
+    @functools.cached_property
+    def _keys(self) -> Ints | None:
         """Entity and instant as one ascending number, where that fits and pays."""
         if not len(self.us) or (self.ends - self.starts).max() <= FEW:
             return None
@@ -63,3 +67,20 @@ class Places:
         if self._span * (len(self.ends) + 1) >= KEY_MAX:
             return None
         return self.code * self._span + (self.us - self._origin)
+
+
+def in_order(code: Ints, us: Ints) -> npt.NDArray[np.intp]:
+    """Rows in order of their code (from −1 on) and instant; those alike in both in any order.
+
+    One number of both is sorted where that fits: processors do that ten times as fast as two columns.
+
+    >>> in_order(np.array([1, -1, 0, 0]), np.array([5, 5, 7, 6]))
+    array([1, 3, 2, 0])
+    """
+    if not len(code):
+        return np.empty(0, np.intp)
+    origin = int(us.min())
+    span = int(us.max()) - origin + 1
+    if span * (int(code.max()) + 2) < KEY_MAX:
+        return np.argsort((code + 1) * span + (us - origin))
+    return np.lexsort((us, code))

@@ -23,6 +23,8 @@ from forebay.core import lists
 from forebay.core.asof import AsOf
 from forebay.core.events import Column, is_unused, unused
 from forebay.core.identity import entity_keys
+from forebay.core.places import Places
+from forebay.core.threads import on_threads
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status, arrow_type
 from forebay.errors import UnknownNameError
 from forebay.instants import DAY_US
@@ -78,20 +80,20 @@ def finish_rows(
     instants_us: Ints,
     names: Sequence[str] | None = None,
     *,
+    threads: int = 1,
     bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of the rows that hold at some instants; `event_us` is `NO_INSTANT` where there is no row."""
     missing, expired = _missing_expired(view, event_us, instants_us)
     event_us = np.where(missing, NO_INSTANT, event_us)
-    finished = []
     features, current = view.outputs(), ~(missing | expired)
-    for name in wanted(view, names):
+
+    def finished(name: str) -> FeatureColumn:
         good = columns[name].valid & current
         if good.all():
             present = unused("<u1", len(good)) if bare else np.full(len(good), Status.PRESENT, np.uint8)
             instants = unused("<i8", len(good)) if bare else event_us.copy()
-            finished.append(FeatureColumn(features[name], columns[name].values, good, present, instants))
-            continue
+            return FeatureColumn(features[name], columns[name].values, good, present, instants)
         result = FeatureColumn.of_defaults(features[name], len(missing), bare=bare)
         result.values[good] = columns[name].values[good]
         if not is_unused(result.valid):
@@ -100,8 +102,9 @@ def finish_rows(
             result.status[expired] = Status.DEFAULT_EXPIRED
             result.status[good] = Status.PRESENT
             result.event_us[:] = event_us
-        finished.append(result)
-    return finished
+        return result
+
+    return on_threads(finished, wanted(view, names), threads)
 
 
 def finish_texts(
@@ -135,7 +138,7 @@ def newest(rows: Rows) -> npt.NDArray[np.int64]:
     """The row of each entity that holds at the end of time."""
     if len(rows) == len(rows.keys):
         return np.argsort(rows.code)
-    asked = AsOf(np.arange(len(rows.keys)), np.full(len(rows.keys), LATEST_US))
+    asked = AsOf(Places(np.arange(len(rows.keys)), np.full(len(rows.keys), LATEST_US)), len(rows))
     asked.offer(rows.code, rows.event_us, rows.event_us, rows.created_us, np.arange(len(rows)))
     return asked.holding()[0]
 

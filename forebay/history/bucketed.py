@@ -38,8 +38,8 @@ from forebay.history.buckets import (
     buckets_needed,
     piece_rows,
 )
-from forebay.history.historical import answered_once
 from forebay.history.outputs import write_out
+from forebay.history.rows_asked import RowsAsked
 from forebay.history.spark import spark_session
 from forebay.history.spine_rows import SpineRows
 from forebay.history.stored_buckets import Stored, StoredBuckets
@@ -176,7 +176,7 @@ class _Passes:
         for number in range(mine.spill.files):
             rows, us, keyed = mine.bucket(number)
             if answer is not None and len(keyed.keys):
-                columns = answered_once(keyed, us, partial(answer, number))
+                columns = RowsAsked.of(keyed, us).answered(partial(answer, number))
             else:
                 columns = [FeatureColumn.of_defaults(view.outputs()[name], len(rows)) for name in names]
             results.add(table_of(rows, columns, self.with_statuses), rows // self.range_rows)

@@ -9,7 +9,8 @@ nothing effective after it); views are computed one after another, so that memor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -27,13 +28,12 @@ from forebay.core.values import FeatureColumn
 from forebay.history.archived import Reader, read_arrivals, read_events, read_unsessionized, reader_of
 from forebay.history.effective import answer_rows
 from forebay.history.known_sessions import answer_known_sessions
+from forebay.history.rows_asked import RowsAsked
 from forebay.history.spine import Spine
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.tables import OfflineStore
 
 Ints = npt.NDArray[np.int64]
-DISTINCT_SHARE = 0.8
-"""Where fewer rows are distinct, it pays to answer each once."""
 EVENTS_AT_ONCE = 50_000_000
 """Events in memory: some 100 bytes each. A larger archive is read once for each group of entities."""
 
@@ -43,11 +43,10 @@ def training_set(
 ) -> TrainingSet:
     """The spine with the asked features beside it, as of each row's instant or as `known` then."""
     columns: dict[tuple[str, str], FeatureColumn] = {}
+    rows = {name: RowsAsked.of(keyed, spine.instants_us) for name, keyed in spine.keyed.items()}
     for key, view in asked.views.items():
-        keyed = spine.keyed[view.entity.name]
-        for column in answers(
-            store, view, keyed, spine.instants_us, asked.names[key], known=known, bare=not with_statuses
-        ):
+        answer = partial(_answer, store, view, names=asked.names[key], known=known, bare=not with_statuses)
+        for column in rows[view.entity.name].answered(answer):
             columns[key, column.feature.name] = column
     table = spine.table
     wanted_columns = [columns[wanted.view.key, wanted.name] for wanted in asked.columns]
@@ -70,59 +69,26 @@ def answers(
     bare: bool = False,
 ) -> list[FeatureColumn]:
     """The features of a view for rows of (entity, instant); equal rows are answered once."""
-    return answered_once(
-        keyed, instants_us, lambda rows, us: _answer(store, view, rows, us, names, known=known, bare=bare)
-    )
-
-
-def answered_once(
-    keyed: Keyed, instants_us: Ints, answer: Callable[[Keyed, Ints], list[FeatureColumn]]
-) -> list[FeatureColumn]:
-    """What `answer` says of each distinct row of (entity, instant), for all rows."""
-    code, us, inverse = distinct(keyed.code, instants_us)
-    columns = answer(Keyed(keyed.keys, code), us)
-    return columns if inverse is None else [column.take(inverse) for column in columns]
-
-
-def distinct(code: Ints, us: Ints) -> tuple[Ints, Ints, npt.NDArray[np.intp] | None]:
-    """The distinct pairs, and for each row its pair; nothing is moved (`None`) where most rows are distinct.
-
-    >>> distinct(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 5]))
-    (array([0, 1]), array([5, 5]), array([1, 0, 1, 1]))
-    """
-    if _mostly_distinct(code, us):
-        return code, us, None
-    order = np.lexsort((us, code))
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (code[order][1:] != code[order][:-1]) | (us[order][1:] != us[order][:-1])
-    inverse = np.empty(len(order), np.intp)
-    inverse[order] = np.cumsum(first) - 1
-    chosen = order[first]
-    return code[chosen], us[chosen], inverse
-
-
-def _mostly_distinct(code: Ints, us: Ints) -> bool:
-    """Whether more than four fifths of the pairs are distinct, by a hash of them: sorting one column is far cheaper."""
-    mixed = np.sort(code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + us.astype(np.uint64))
-    return bool(np.count_nonzero(mixed[1:] != mixed[:-1]) + 1 > DISTINCT_SHARE * max(len(mixed), 2))
+    answer = partial(_answer, store, view, names=names, known=known, bare=bare)
+    return RowsAsked.of(keyed, instants_us).answered(answer)
 
 
 def _answer(
     store: OfflineStore,
     view: AnyView,
-    keyed: Keyed,
-    instants_us: Ints,
+    rows: RowsAsked,
     names: Sequence[str],
     *,
     known: bool,
     bare: bool,
 ) -> list[FeatureColumn]:
+    keyed, instants_us = rows.keyed, rows.instants_us
     asking = instants_us[keyed.code >= 0]
     if not len(asking):
         return [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us), bare=bare) for name in names]
     start_us, end_us = int(asking.min()), int(asking.max())
     if isinstance(view, BatchView):
-        return answer_rows(store, view, keyed, instants_us, names, known=known, bare=bare)
+        return answer_rows(store, view, rows, names, known=known, bare=bare)
     chunks = list(_chunks(store, view, keyed))
     if len(chunks) == 1:
         return answer_windowed(
@@ -131,9 +97,9 @@ def _answer(
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(instants_us), bare=bare) for name in names]
     for chunk in chunks:
         asked = np.flatnonzero(chunk.code >= 0)
-        rows = Keyed(chunk.keys, chunk.code[asked])
+        part_of = Keyed(chunk.keys, chunk.code[asked])
         parts = answer_windowed(
-            reader_of(store), view, rows, instants_us[asked], (start_us, end_us), names, known=known, bare=bare
+            reader_of(store), view, part_of, instants_us[asked], (start_us, end_us), names, known=known, bare=bare
         )
         for whole, part in zip(columns, parts, strict=True):
             whole.put(asked, part)

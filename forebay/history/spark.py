@@ -20,6 +20,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from forebay.core.values import FeatureColumn
 from forebay.errors import ConfigError
 from forebay.history.answers import table_of
 from forebay.history.buckets import KEY, ROW, SPINE_SCHEMA, SpineBuckets
-from forebay.history.historical import answered_once
+from forebay.history.rows_asked import RowsAsked
 from forebay.history.stored_buckets import Stored, answer_shard
 from forebay.language.view import AnyView
 from forebay.offline.clustering import Clustering
@@ -126,9 +127,8 @@ class Shard:
         coded = spine[KEY].combine_chunks().dictionary_encode()
         keyed = Keyed(coded.dictionary.to_pylist(), np.asarray(coded.indices.fill_null(-1)).astype(np.int64))
         if len(keyed.keys):
-            columns = answered_once(
-                keyed, us, lambda mine, at: answer_shard(self.view, self.stored, found, mine, at, self.names)
-            )
+            answer = partial(answer_shard, self.view, self.stored, found, names=self.names)
+            columns = RowsAsked.of(keyed, us).answered(answer)
         else:
             columns = [FeatureColumn.of_defaults(self.view.outputs()[name], len(rows)) for name in self.names]
         batch = _by_shard(table_of(rows, columns, self.with_statuses), rows // self.range_rows, 0, 0)

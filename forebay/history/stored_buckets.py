@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.calls.asked import Asked
-from forebay.calls.keyed import Keyed
 from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
 from forebay.core.values import FeatureColumn
@@ -26,6 +25,7 @@ from forebay.history.archived import LARGE_PIECE_ROWS, Made, Make, Selecting, fi
 from forebay.history.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
 from forebay.history.effective import answer_stored
 from forebay.history.historical import answer_windowed
+from forebay.history.rows_asked import RowsAsked
 from forebay.ingest.batch import INSTANT
 from forebay.ingest.select import Selector
 from forebay.language.source import EventSource
@@ -41,8 +41,8 @@ from forebay.settings import processors
 Ints = npt.NDArray[np.int64]
 TIMES_READ_MAX = 2.0
 """What is read more often than this is copied once, by bucket: that is a pass, a copy, and a pass over the copy."""
-Answer = Callable[[int, Keyed, Ints], list[FeatureColumn]]
-"""The features of the rows of a bucket: its number, whose they are, their instants."""
+Answer = Callable[[int, RowsAsked], list[FeatureColumn]]
+"""The features of the rows of a bucket, by its number."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Stored:
 
 
 def answer_shard(
-    view: AnyView, stored: Stored, parts: dict[int, list[pa.Table]], keyed: Keyed, us: Ints, names: Sequence[str]
+    view: AnyView, stored: Stored, parts: dict[int, list[pa.Table]], asked: RowsAsked, names: Sequence[str]
 ) -> list[FeatureColumn]:
     """The features of rows, out of stored rows in memory: those of each of `stored.schemas` by its number."""
     tables = [
@@ -64,8 +64,8 @@ def answer_shard(
         for number, schema in enumerate(stored.schemas)
     ]
     if isinstance(view, BatchView):
-        return answer_stored(view, tables[0], tables[1] if stored.known else None, keyed, us, names)
-    read = SpilledEvents(tables[0], processors())
+        return answer_stored(view, tables[0], tables[1] if stored.known else None, asked, names, 1)
+    read, keyed, us = SpilledEvents(tables[0], processors()), asked.keyed, asked.instants_us
     return answer_windowed(read, view, keyed, us, stored.within_us, names, known=stored.known, part_of=stored.part_of)
 
 
@@ -130,8 +130,8 @@ class StoredBuckets:
         stored = self._events(view, mine) if shards is None else shards
         total = int(stored.rows.sum())
 
-        def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
-            read = SpilledEvents(stored.file(number), self.store.threads)
+        def answered(number: int, rows: RowsAsked) -> list[FeatureColumn]:
+            read, keyed, us = SpilledEvents(stored.file(number), self.store.threads), rows.keyed, rows.instants_us
             return answer_windowed(read, view, keyed, us, within_us, names, known=self.known, part_of=total)
 
         return answered
@@ -142,9 +142,9 @@ class StoredBuckets:
         for before in replaced:
             past = self._cut(f"{view.key} before", *before, mine, beside=f"{view.key} now")
 
-        def answered(number: int, keyed: Keyed, us: Ints) -> list[FeatureColumn]:
+        def answered(number: int, rows: RowsAsked) -> list[FeatureColumn]:
             before = None if past is None else past.file(number)
-            return answer_stored(view, current.file(number), before, keyed, us, self.asked.names[view.key])
+            return answer_stored(view, current.file(number), before, rows, self.asked.names[view.key], 1)
 
         return answered
 

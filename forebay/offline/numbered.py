@@ -1,17 +1,18 @@
 """Rows of one version of a table, numbered as they lie in its files: a few columns of all, then more of some.
 
-What decides which rows are wanted is narrow, what they hold is wide: the wide columns are read of the files and row
-groups that hold a wanted row, and only these rows are kept.
+What decides which rows are wanted is narrow, what they hold is wide: the wide columns are read of the row groups that
+hold a wanted row, and only these rows are kept. Several threads may read, each a row group whole.
 
-Invariants: numbers are good for one object alone, and ascend from date to date. Memory is some row groups, and what is
-taken.
+Invariants: numbers are good for one object alone, and ascend from date to date. Memory is some row groups for each
+thread, and what is made of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,81 +20,109 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from forebay.offline.pieces import in_pieces
+from forebay.core.threads import worked_ahead
+from forebay.offline.row_groups import read_row_group
 
 Ints = npt.NDArray[np.int64]
+Made = TypeVar("Made")
 PIECE_ROWS = 2_000_000
 """Narrow rows that are handed out together."""
-READ_AHEAD = 2
-"""Batches and files that are read ahead: enough for two processors, and little memory."""
+TAKEN_ROWS = 2**17
+"""Rows of which those that are wanted are handed out together."""
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The row groups of a file that may hold rows that are looked for, and the number of their first row."""
+class _Group:
+    """A row group that may hold rows that are looked for, and the number of its first row."""
 
     fragment: Any
     first: int
     rows: int
 
+    def __len__(self) -> int:
+        return self.rows
+
 
 class NumberedRows:
-    """The rows of a dataset in the row groups that may meet a filter; others may be among them."""
+    """The rows of a dataset in the row groups that may meet a filter; others may be among them.
 
-    def __init__(self, dataset: ds.Dataset | None, where: pc.Expression | None, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._stored = schema if dataset is None else dataset.schema
-        self._parts: list[_Part] = []
+    So many `threads` read; of what is `remote` the columns of a row group are fetched together.
+    """
+
+    def __init__(
+        self, dataset: ds.Dataset | None, where: pc.Expression | None, schema: pa.Schema, threads: int, *, remote: bool
+    ) -> None:
+        self._schema, self._threads, self._remote = schema, threads, remote
+        self._groups: list[_Group] = []
         self.rows = 0
         fragments = dataset.get_fragments(filter=where) if dataset else ()
-        for fragment in sorted(fragments, key=lambda one: str(one.path)):
-            part = fragment if where is None else fragment.subset(where, schema=self._stored)
-            rows = sum(group.num_rows for group in part.row_groups)
-            if rows:
-                self._parts.append(_Part(part, self.rows, rows))
-            self.rows += rows
+        by_path = sorted(fragments, key=lambda one: str(one.path))
+        split = partial(_row_groups, where=where, schema=None if dataset is None else dataset.schema)
+        for found in worked_ahead(split, iter(by_path), threads):
+            for fragment, rows in found:
+                self._groups.append(_Group(fragment, self.rows, rows))
+                self.rows += rows
+
+    def each_piece(
+        self, columns: Sequence[str], make: Callable[[int, pa.Table], Made], rows_least: int = PIECE_ROWS
+    ) -> Iterator[Made]:
+        """What is made of columns of all rows in pieces of at least so many, each with the number of its first row."""
+
+        def made(groups: Sequence[_Group]) -> Made:
+            return make(groups[0].first, pa.concat_tables([self._read(group, columns) for group in groups]))
+
+        return worked_ahead(made, together(self._groups, rows_least), self._threads)
+
+    def each_taken(
+        self, numbers: Ints, columns: Sequence[str], make: Callable[[slice, pa.Table], Made]
+    ) -> Iterator[Made]:
+        """What is made of columns of some rows, piece by piece, each with its part of `numbers`, which ascend."""
+        edges = {group.first: _within(numbers, group) for group in self._groups}
+        wanted = (group for group in self._groups if edges[group.first].start < edges[group.first].stop)
+
+        def made(groups: Sequence[_Group]) -> Made:
+            taken = []
+            for group in groups:
+                places = pa.array(numbers[edges[group.first]] - group.first)
+                taken.append(self._read(group, columns).take(places))
+            part = slice(edges[groups[0].first].start, edges[groups[-1].first].stop)
+            return make(part, pa.concat_tables(taken))
+
+        return worked_ahead(made, together(wanted, TAKEN_ROWS), self._threads)
 
     def pieces(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """Columns of all rows in pieces of some `PIECE_ROWS`, each with the number of its first row."""
-        return in_pieces((rows for part in self._parts for rows in self._read(part.fragment, columns)), PIECE_ROWS)
+        return self.each_piece(columns, lambda number, rows: (number, rows), PIECE_ROWS)
 
     def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
-        """Columns of some rows; `numbers` ascend and are distinct."""
-        taken = [self._of(self._schema.empty_table(), columns)]
-        for part in self._parts:
-            low, high = np.searchsorted(numbers, (part.first, part.first + part.rows))
-            if high > low:
-                taken += self._taken(part.fragment, numbers[low:high] - part.first, columns)
-        return pa.concat_tables(taken)
+        """Columns of some rows; `numbers` ascend."""
+        nothing = pa.schema([self._schema.field(name) for name in columns]).empty_table()
+        return pa.concat_tables([nothing, *self.each_taken(numbers, columns, lambda part, rows: rows)])
 
-    def _taken(self, fragment: Any, places: Ints, columns: Sequence[str]) -> Iterator[pa.Table]:
-        groups = fragment.row_groups
-        sizes = np.array([group.num_rows for group in groups], np.int64)
-        ends = np.cumsum(sizes)
-        mine = np.searchsorted(ends, places, "right")
-        used = np.unique(mine)
-        firsts = np.zeros(len(groups), np.int64)
-        firsts[used] = np.cumsum(sizes[used]) - sizes[used]
-        places = places - (ends - sizes)[mine] + firsts[mine]
-        if len(used) < len(groups):
-            fragment = fragment.subset(row_group_ids=[groups[group].id for group in used.tolist()])
-        first = 0
-        for rows in self._read(fragment, columns):
-            low, high = np.searchsorted(places, (first, first + len(rows)))
-            if high > low:
-                yield rows.take(pa.array(places[low:high] - first))
-            first += len(rows)
+    def _read(self, group: _Group, columns: Sequence[str]) -> pa.Table:
+        schema = pa.schema([self._schema.field(name) for name in columns])
+        return read_row_group(group.fragment, schema, {}, remote=self._remote)
 
-    def _read(self, fragment: Any, columns: Sequence[str]) -> Iterator[pa.Table]:
-        known = [name for name in columns if name in self._stored.names]
-        options = {"batch_readahead": READ_AHEAD, "fragment_readahead": READ_AHEAD}
-        for batch in fragment.to_batches(schema=self._stored, columns=known, **options):
-            if batch.num_rows:
-                yield self._of(pa.Table.from_batches([batch]), columns)
 
-    def _of(self, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
-        """Columns in declared types; those that the files lack are null."""
-        fields = [self._schema.field(name) for name in columns]
-        there = set(rows.column_names)
-        columns = [rows[f.name].cast(f.type) if f.name in there else pa.nulls(len(rows), f.type) for f in fields]
-        return pa.table(columns, schema=pa.schema(fields))
+def together(groups: Iterable[_Group], rows_least: int) -> Iterator[list[_Group]]:
+    """Row groups, so many at a time as have some rows: of small files many."""
+    held: list[_Group] = []
+    for group in groups:
+        held.append(group)
+        if sum(map(len, held)) >= rows_least:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _row_groups(fragment: Any, where: pc.Expression | None, schema: pa.Schema) -> list[tuple[Any, int]]:
+    """The row groups of a file that may meet a filter and have rows, with how many they have."""
+    groups = fragment.split_by_row_group(filter=where, schema=schema)
+    return [(group, rows) for group in groups if (rows := group.row_groups[0].num_rows)]
+
+
+def _within(numbers: Ints, group: _Group) -> slice:
+    """Which of some numbers are of a row group."""
+    low, high = np.searchsorted(numbers, (group.first, group.first + group.rows)).tolist()
+    return slice(low, high)

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from forebay.core.threads import worked_ahead
 from forebay.offline.clustering import Hashes, dataset_of, near
-from forebay.offline.row_groups import ahead, read_row_groups, stored_columns
+from forebay.offline.row_groups import ahead, read_row_group, read_row_groups, stored_columns
 
 if TYPE_CHECKING:
     from forebay.offline.stored_table import StoredTable
@@ -117,24 +116,9 @@ class RowGroup:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All its rows, always in the same order: the columns of the reading, or others."""
         of, columns = self.reading.of, self.reading.columns if columns is None else columns
-        schema = of.declared(columns)
-        with of.location.reached(f"reading {of.path}"), self.fragment.open() as opened:
+        with of.location.reached(f"reading {of.path}"):
             remote = bool(of.location.options)
-            file = pq.ParquetFile(opened, metadata=self.fragment.metadata, pre_buffer=remote)
-            there = {
-                field_.name: [n for n in of.named(field_.name) if n in file.schema_arrow.names] for field_ in schema
-            }
-            physical = [name for names in there.values() for name in names]
-            rows = file.read_row_group(self.fragment.row_groups[0].id, physical, use_threads=False)
-        found = {
-            name: _first_value([rows[one] for one in names], schema.field(name).type) for name, names in there.items()
-        }
-        return conformed(pa.table({name: column for name, column in found.items() if column is not None}), schema)
-
-
-def _first_value(columns: Sequence[pa.ChunkedArray], kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Of columns of several names the first that has a value."""
-    return pc.coalesce(*(column.cast(kind) for column in columns)) if len(columns) > 1 else next(iter(columns), None)
+            return read_row_group(self.fragment, of.declared(columns), of.names, remote=remote)
 
 
 def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:

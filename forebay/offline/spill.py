@@ -12,9 +12,9 @@ read. Files are Arrow IPC and nobody's format: they are gone when the process is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ import pyarrow as pa
 from forebay.offline.pieces import in_pieces
 
 Ints = npt.NDArray[np.int64]
+Made = TypeVar("Made")
 FILES_MAX = 512
 """Files that are open at a time; systems allow a process 1,024 by default."""
 PIECE_ROWS = 1_000_000
@@ -90,14 +91,21 @@ class SpilledRows:
         """Columns of all rows in pieces of some `PIECE_ROWS`, each with the number of its first row."""
         return in_pieces((rows for _, rows in self._batches(columns)), PIECE_ROWS)
 
-    def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
-        """Columns of some rows; `numbers` ascend and are distinct."""
-        taken = [self.nothing(columns)]
+    def each_piece(
+        self, columns: Sequence[str], make: Callable[[int, pa.Table], Made], rows_least: int = PIECE_ROWS
+    ) -> Iterator[Made]:
+        """What is made of columns of all rows in pieces of at least so many, each with the number of its first row."""
+        pieces = in_pieces((rows for _, rows in self._batches(columns)), rows_least)
+        return (make(number, rows) for number, rows in pieces)
+
+    def each_taken(
+        self, numbers: Ints, columns: Sequence[str], make: Callable[[slice, pa.Table], Made]
+    ) -> Iterator[Made]:
+        """What is made of columns of some rows, piece by piece, each with its part of `numbers`, which ascend."""
         for first, rows in self._batches(columns):
-            low, high = np.searchsorted(numbers, (first, first + len(rows)))
+            low, high = np.searchsorted(numbers, (first, first + len(rows))).tolist()
             if high > low:
-                taken.append(rows.take(pa.array(numbers[low:high] - first)))
-        return pa.concat_tables(taken)
+                yield make(slice(low, high), rows.take(pa.array(numbers[low:high] - first)))
 
     def nothing(self, columns: Sequence[str]) -> pa.Table:
         """No rows, with some columns."""
@@ -126,9 +134,17 @@ class TableRows:
         """Columns of all rows, in one piece."""
         yield 0, self._table.select(list(columns))
 
-    def take(self, numbers: Ints, columns: Sequence[str]) -> pa.Table:
-        """Columns of some rows."""
-        return self._table.select(list(columns)).take(pa.array(numbers))
+    def each_piece(
+        self, columns: Sequence[str], make: Callable[[int, pa.Table], Made], rows_least: int = PIECE_ROWS
+    ) -> Iterator[Made]:
+        """What is made of columns of all rows, in one piece."""
+        yield make(0, self._table.select(list(columns)))
+
+    def each_taken(
+        self, numbers: Ints, columns: Sequence[str], make: Callable[[slice, pa.Table], Made]
+    ) -> Iterator[Made]:
+        """What is made of columns of some rows, in one piece."""
+        yield make(slice(0, len(numbers)), self._table.select(list(columns)).take(pa.array(numbers)))
 
     def nothing(self, columns: Sequence[str]) -> pa.Table:
         """No rows, with some columns."""

@@ -96,12 +96,14 @@ class StoredTable:
         return self.schema if snapshot is None else pa.schema(snapshot.schema())
 
     @contextlib.contextmanager
-    def numbered(self, where: pc.Expression | None = None, hashes: Hashes | None = None) -> Iterator[NumberedRows]:
+    def numbered(
+        self, where: pc.Expression | None = None, hashes: Hashes | None = None, threads: int = 1
+    ) -> Iterator[NumberedRows]:
         """The rows of the newest version that may meet `where`, and maybe others: a few columns first, more later."""
-        snapshot = self.snapshot()
+        snapshot, remote = self.snapshot(), bool(self.location.options)
         with self.location.reached(f"reading {self.path}"):
             dataset = dataset_of(snapshot) if snapshot else None
-            yield NumberedRows(dataset, near(dataset, where, hashes), self.schema)
+            yield NumberedRows(dataset, near(dataset, where, hashes), self.schema, threads, remote=remote)
 
     def size(self) -> tuple[int, int] | None:
         """Rows and bytes; `None` where there is no table yet."""

@@ -86,7 +86,7 @@ class Edited:
         """The newest rows among all, by a fresh look."""
         snapshot = OfflineStore(self.store.location.url).rows(scores).table.snapshot()
         assert snapshot is not None
-        return module.RowsAt(scores, snapshot).newest().rows
+        return module.RowsAt(scores, snapshot, 2, remote=False).newest().rows
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forebay import BatchView, Bool, Decimal, Entity, Feature, Float64, Int64, String, TableSource, Timestamp
 from forebay.core.asof import AsOf
 from forebay.core.events import Column, is_unused
+from forebay.core.places import Places
 from forebay.core.rows import REMEMBERED_US, Rows, finish_rows, finish_texts, newest, stored
 from forebay.core.values import NO_INSTANT, Status
 from forebay.online.expiry import lifetimes_s
@@ -55,7 +56,7 @@ def test_a_row_holds_from_its_very_instant_and_expires_after_its_ttl() -> None:
     #        7 s               8 s
     #   ──────[────── ttl ──────]──
     us = np.array([6_999_999, 7_000_000, 8_000_000, 8_000_001])
-    asked = AsOf(np.zeros(4, np.int64), us)
+    asked = AsOf(Places(np.zeros(4, np.int64), us))
     asked.offer(*(np.array([n]) for n in (0, 7_000_000, 7_000_000, 0, 0)))
     found, event_us = asked.holding()
     columns = {name: Column(np.full(4, 5), found >= 0) for name in ("score", "rank")}

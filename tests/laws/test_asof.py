@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forebay.core import asof, places
 from forebay.core.asof import EARLIEST, NOBODY, AsOf
+from forebay.core.places import Places
 
 FOR_EVER = 2**63 - 1
 INSTANTS = st.integers(-2, 8) | st.sampled_from([-(2**60), 2**60])
@@ -56,6 +57,7 @@ def offer(wanted: AsOf, rows: list[Row], seed: int, *, known: bool) -> None:
     st.booleans(),
     st.integers(0, 2**32),
 )
+@example([(0, 1, 2, FOR_EVER), (0, 1, 5, FOR_EVER)], [(0, 3), (0, 6)], True, 0)
 @example([(0, 0, 0, FOR_EVER), (0, 0, 0, FOR_EVER), (0, 0, 0, 3), (0, 0, 1, 3)], [(0, 0), (0, 1), (0, 3)], True, 0)
 def test_the_row_that_holds_is_the_loops(
     key_max: int, few: int, compiled: int, rows: list[Row], asked: list[tuple[int, int]], known: bool, seed: int
@@ -64,7 +66,7 @@ def test_the_row_that_holds_is_the_loops(
         patch.setattr(places, "KEY_MAX", key_max)
         patch.setattr(places, "FEW", few)
         patch.setattr(asof, "COMPILED_ROWS", compiled)
-        wanted = AsOf(np.array([e for e, _ in asked], np.int64), np.array([us for _, us in asked], np.int64))
+        wanted = AsOf(Places(*(np.array([pair[i] for pair in asked], np.int64) for i in range(2))), len(rows))
         offer(wanted, rows, seed, known=known)
         found, event_us = wanted.holding()
     got = list(zip(found.tolist(), event_us.tolist(), strict=True))
