@@ -53,8 +53,10 @@ class Ragged:
         """The cells of row i are `cells[edges[i]:edges[i + 1]]`."""
         return np.concatenate(([0], np.cumsum(self.counts)))
 
-    def take(self, rows: Array) -> Ragged:
-        """Some rows, by a mask or by row numbers in any order."""
+    def take(self, rows: Array | slice) -> Ragged:
+        """Some rows: a stretch of them, or by a mask or by row numbers in any order."""
+        if isinstance(rows, slice):
+            return self.between(*rows.indices(len(self))[:2])
         rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         if len(rows) == len(self) and (np.diff(rows) == 1).all():
             return self  # all of them, in order

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from forebay.language.windows import Window
 
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 EDGE_MIN = -(2**63)
 PRESENT, MISSING = np.uint8(Status.PRESENT), np.uint8(Status.DEFAULT_MISSING)
 EXPIRED, ERROR = np.uint8(Status.DEFAULT_EXPIRED), np.uint8(Status.DEFAULT_ERROR)
@@ -88,37 +91,67 @@ def finish(
     layout: Layout, output: Output, merged: Merged, rows: Rows, instants_us: Ints, *, bare: bool = False
 ) -> FeatureColumn:
     """The column of one output at all instants: `merged` are the windows that have an event, `rows` says whose."""
+    count = len(instants_us)
     if not len(rows):
-        return FeatureColumn.of_defaults(output.feature, len(instants_us), bare=bare)
-    finished = output.aggregation.finish(merged, output.column)
-    ttl_us = layout.view.ttl_us
-    expired = np.zeros(len(rows), np.bool_) if ttl_us is None else instants_us[rows] - merged.newest > ttl_us
-    good = finished.present & ~(expired | finished.failed)
-    if bare:
-        return _bare(output, finished, rows, good, len(instants_us))
-    if len(rows) == len(instants_us) and good.all():
-        none = np.zeros(len(rows), np.uint8)
-        return FeatureColumn(output.feature, finished.values, good, none + PRESENT, merged.newest.copy())
-    status = np.where(finished.failed, ERROR, PRESENT)
-    status[expired] = EXPIRED
-    status[~finished.present] = MISSING
-    column = FeatureColumn.of_defaults(output.feature, len(instants_us))
-    column.values[rows[good]] = finished.values[good]
-    column.valid[rows[good]] = True
-    column.status[rows] = status
-    column.event_us[rows[finished.present]] = merged.newest[finished.present]
+        return FeatureColumn.of_defaults(output.feature, count, bare=bare)
+    decided = decide(layout, output, merged)
+    if len(rows) == count and decided.good.all():
+        status = unused("<u1", count) if bare else np.full(count, PRESENT)
+        event_us = unused("<i8", count) if bare else merged.newest.copy()
+        return FeatureColumn(output.feature, decided.values, decided.good, status, event_us)
+    column = FeatureColumn.of_defaults(output.feature, count, bare=bare)
+    decided.put(column, rows)
     return column
 
 
-def _bare(output: Output, finished: Finished, rows: Rows, good: npt.NDArray[np.bool_], count: int) -> FeatureColumn:
-    """The values alone."""
-    if len(rows) == count and good.all():
-        return FeatureColumn(output.feature, finished.values, good, unused("<u1", count), unused("<i8", count))
-    column = FeatureColumn.of_defaults(output.feature, count, bare=True)
-    column.values[rows[good]] = finished.values[good]
-    if not is_unused(column.valid):
-        column.valid[rows[good]] = True
-    return column
+def decide(layout: Layout, output: Output, merged: Merged) -> Decided:
+    """What windows that have an event come to; whichever of its windows the output is of."""
+    finished, ttl_us = output.aggregation.finish(merged, output.column), layout.view.ttl_us
+    good = finished.present & ~finished.failed
+    if ttl_us is None:
+        return Decided(finished, good, np.broadcast_to(np.False_, len(good)), merged.newest)
+    expired = merged.instant - merged.newest > ttl_us
+    return Decided(finished, good & ~expired, expired, merged.newest)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What windows come to by the rules of their view: values where they are `good`, defaults elsewhere."""
+
+    finished: Finished
+    good: Mask
+    expired: Mask
+    newest: Ints
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """A value for each, which means nothing where it isn't good."""
+        return self.finished.values
+
+    def part(self, some: slice) -> Decided:
+        """Some windows."""
+        of = self.finished
+        finished = Finished(of.values[some], of.present[some], of.failed[some])
+        return Decided(finished, self.good[some], self.expired[some], self.newest[some])
+
+    def status(self) -> npt.NDArray[np.uint8]:
+        """What each value is."""
+        status = np.where(self.finished.failed, ERROR, PRESENT)
+        status[self.expired] = EXPIRED
+        status[~self.finished.present] = MISSING
+        return status
+
+    def put(self, column: FeatureColumn, rows: npt.NDArray[Any]) -> None:
+        """Write them into some rows of a column of defaults."""
+        if not is_unused(column.status):
+            present = self.finished.present
+            column.status[rows] = self.status()
+            column.event_us[rows[present]] = self.newest[present]
+        whole = bool(self.good.all())
+        places = rows if whole else rows[self.good]
+        column.values[places] = self.values if whole else self.values[self.good]
+        if not is_unused(column.valid):
+            column.valid[places] = True
 
 
 def _merge_window(

@@ -41,18 +41,19 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def count(codes: Array, counts: Array) -> None:
-    """Add up how often each code appears."""
+def group(codes: Array, wanted: Array, starts: Array, order: Array) -> None:
+    """The row numbers of each wanted code, ascending, are `order[starts[code]:starts[code + 1]]`: a stable counting
+    sort. `starts` are zeros at first, and `wanted` may be empty: then all are.
+    """
     for code in codes:
-        counts[code] += 1
-
-
-@compiled
-def place(codes: Array, wanted: Array, places: Array, order: Array) -> None:
-    """Write the row number of each wanted code to the next of its places: a stable counting sort."""
+        if len(wanted) == 0 or wanted[code]:
+            starts[code + 1] += 1
+    for code in range(1, len(starts)):
+        starts[code] += starts[code - 1]
+    places = starts.copy()
     for i in range(len(codes)):
         code = codes[i]
-        if wanted[code]:
+        if len(wanted) == 0 or wanted[code]:
             order[places[code]] = i
             places[code] += 1
 
@@ -123,6 +124,39 @@ def edges(
 
 
 @compiled
+def covered(
+    low: Array, high: Array, first: int, bounds: Array, at: Array, rows: Array, lows: Array, highs: Array
+) -> None:
+    """The ranges that have an event, of one window fewer than there are `bounds` (zeros), from the `first` on.
+
+    Those of window w are `bounds[w - first]:bounds[w - first + 1]`: where they lie in `low`, their rows, their edges.
+    """
+    used, count = 0, len(high)
+    for w in range(first, first + len(bounds) - 1):
+        for r in range(count):
+            if high[r] > low[w, r]:
+                at[used], rows[used], lows[used], highs[used] = w * count + r, r, low[w, r], high[r]
+                used += 1
+        bounds[w - first + 1] = used
+
+
+@compiled
+def differences(sums: Array, low: Array, high: Array, below: Array, above: Array) -> None:
+    """Of running sums those at `high` less those at `low`, as a low word (uint64) and a high one."""
+    for i in range(len(low)):
+        total = sums[high[i]] - sums[low[i]]
+        below[i], above[i] = np.uint64(total), total >> 63
+
+
+@compiled
+def wide_differences(words: Array, upper: Array, low: Array, high: Array, below: Array, above: Array) -> None:
+    """The same of sums of two words."""
+    for i in range(len(low)):
+        first, last = words[low[i]], words[high[i]]
+        below[i], above[i] = last - first, upper[high[i]] - upper[low[i]] - np.int64(last < first)
+
+
+@compiled
 def seek(code: Array, from_us: Array, starts: Array, ends: Array, instants: Array, place: Array) -> None:
     """The first place of each stored row's entity that it counts at, where there is one.
 
@@ -184,7 +218,7 @@ def carry(starts: Array, ends: Array, best_event: Array, best_created: Array, be
 
 @compiled
 def gather(values: Array, order: Array, out: Array) -> None:
-    """`values[order]`, for indices of 32 bits."""
+    """`values[order]`."""
     for i in range(len(order)):
         out[i] = values[order[i]]
 

@@ -2,15 +2,17 @@
 
 The middle of `forebay.core.sweep`: it knows partials, and hands plain arrays to the loops of `forebay.core.kernel`.
 Event ids are looked at only where two events of an entity have one instant and a feature asks for the first or the
-last.
+last. Windows of which the same is asked are merged and finished as one: few long steps of NumPy, for which threads wait
+for one another less than for many short ones (ADR 0200).
 
 Invariants: what a partial merges to is what `forebay.core.ranges` says; only the fields that `finish` reads are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from forebay.algebra.lifted import Lifted
 from forebay.algebra.partials import FADING, Fields, Partial
 from forebay.algebra.ragged import Ragged
 from forebay.core import kernel
-from forebay.core.answer import finish, partials_needed
+from forebay.core.answer import decide, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
 from forebay.core.cell_sweep import SweptRanges
 from forebay.core.chunked import ALL, Chunk
@@ -48,19 +50,56 @@ class Grouped:
 
 @dataclass(frozen=True)
 class Ranges:
-    """The windows with an event: number `w` of the windows asked, the rows it is of, and their events `[low, high)`."""
+    """Windows with an event: where they are among all, window by window, whose rows, and their events `[low, high)`."""
 
-    w: int
-    rows: npt.NDArray[np.intp]
+    at: Ints
+    rows: Ints
     low: Ints
     high: Ints
 
     def part(self, some: slice) -> Ranges:
         """Some of them."""
-        return Ranges(self.w, self.rows[some], self.low[some], self.high[some])
+        return Ranges(self.at[some], self.rows[some], self.low[some], self.high[some])
 
 
 Merge = Callable[[Ranges], Array]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Windows next to one another, from number `first` on, of which the same aggregations are asked.
+
+    `outputs` are one for each window, aggregation by aggregation.
+    """
+
+    first: int
+    outputs: tuple[tuple[Output, ...], ...]
+
+    @classmethod
+    def all_of(cls, layout: Layout, groups: Mapping[Window, tuple[Output, ...]]) -> list[Span]:
+        """What is asked of some windows; what has cells window by window, since cells are many."""
+        asked: dict[str, dict[int, Output]] = {}
+        for w, outputs in enumerate(groups.values()):
+            for output in outputs:
+                asked.setdefault(output.aggregation.name, {})[w] = output
+        found: dict[tuple[int, ...], list[tuple[Output, ...]]] = {}
+        for windows in asked.values():
+            some = list(windows)
+            alone = any(partial.is_ragged for partial in partials_needed(layout, (windows[some[0]],)))
+            edges = [i for i in range(1, len(some)) if alone or some[i] != some[i - 1] + 1]
+            for first, last in pairwise([0, *edges, len(some)]):
+                outputs = tuple(windows[w] for w in some[first:last])
+                found.setdefault((some[first], last - first, alone), []).append(outputs)
+        return [cls(first, tuple(outputs)) for (first, _, _), outputs in found.items()]
+
+    @property
+    def windows(self) -> int:
+        """How many there are."""
+        return len(self.outputs[0])
+
+    def partials(self, layout: Layout) -> tuple[Partial, ...]:
+        """What is merged for them."""
+        return partials_needed(layout, tuple(outputs[0] for outputs in self.outputs))
 
 
 class Runs:
@@ -74,10 +113,8 @@ class Runs:
         rows: Grouped,
         row_us: Ints,
         windows: Sequence[Window],
-        *,
-        bare: bool = False,
     ) -> None:
-        self.layout, self.events, self.windows, self.bare = layout, events, windows, bare
+        self.layout, self.events = layout, events
         self.order, self.starts, self.row_starts = mine.order, mine.starts, rows.starts
         self.ts, self.instants = np.empty(len(mine.order), np.int64), np.empty(len(rows.order), np.int64)
         self.tied = kernel.arrange(mine.order, events.ts, mine.starts, self.ts) > 0
@@ -92,26 +129,36 @@ class Runs:
         self._merges: dict[Partial, Merge] = {}
         self._celled: dict[Partial, CellRanges] = {}
 
-    def answer(self, groups: Mapping[Window, tuple[Output, ...]]) -> Iterator[FeatureColumn]:
-        """The features asked for, in the order of the spine rows here."""
-        needed = {window: partials_needed(self.layout, groups[window]) for window in self.windows}
-        if self.tied and any(partial.is_ordered for partials in needed.values() for partial in partials):
+    def answer(self, spans: Sequence[Span], columns: Mapping[str, FeatureColumn], places: Array) -> None:
+        """Write what is asked into columns of defaults; `places` are the rows there of the spine rows here."""
+        needed = [span.partials(self.layout) for span in spans]
+        if self.tied and any(partial.is_ordered for partials in needed for partial in partials):
             self._order_by_id()
-        for w, window in enumerate(self.windows):
-            rows = np.flatnonzero(self.high > self.low[w])
-            ranges = Ranges(w, rows, self.low[w][rows], self.high[rows])
-            merged = self._merged([partial for partial in needed[window] if not partial.is_ragged], ranges)
-            for output in groups[window]:
-                partials = partials_needed(self.layout, (output,))
-                if any(partial.is_ragged for partial in partials):
-                    yield self._in_blocks(output, partials, ranges)
-                else:
-                    yield finish(self.layout, output, merged, rows, self.instants, bare=self.bare)
+        for span, partials in zip(spans, needed, strict=True):
+            ranges, bounds = self._covered(span)
+            mine = places[ranges.rows]
+            if any(partial.is_ragged for partial in partials):
+                self._answer_in_blocks(span, ranges, columns, mine)
+                continue
+            merged = self._merged(partials, ranges)
+            for outputs in span.outputs:
+                decided = decide(self.layout, outputs[0], merged)
+                for output, some in zip(outputs, bounds, strict=True):
+                    decided.part(some).put(columns[output.name], mine[some])
+
+    def _covered(self, span: Span) -> tuple[Ranges, list[slice]]:
+        """The ranges of its windows that have an event, and which of them are of each window."""
+        room = span.windows * len(self.high)
+        at, rows, low, high = (np.empty(room, np.int64) for _ in range(4))
+        bounds = np.zeros(span.windows + 1, np.int64)
+        kernel.covered(self.low, self.high, span.first, bounds, at, rows, low, high)
+        ranges = Ranges(at, rows, low, high).part(slice(int(bounds[-1])))
+        return ranges, [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
     def _merged(self, partials: Sequence[Partial], ranges: Ranges) -> Merged:
         fields: Fields = {}
         cells: dict[str, Ragged] = {}
-        newest = self.ts[ranges.high - 1]
+        newest = _picked(self.ts, ranges.high - 1)
         for partial in partials:
             if partial.is_ragged:
                 cells[partial.name] = self._cell_ranges(partial).merge(ranges.low, ranges.high)
@@ -121,15 +168,16 @@ class Runs:
                 fields[partial.name + "__ts"] = newest
         return Merged(fields, ranges.high - ranges.low, newest, self.instants[ranges.rows], cells)
 
-    def _in_blocks(self, output: Output, partials: Sequence[Partial], ranges: Ranges) -> FeatureColumn:
-        """A feature of partials with cells, some rows at a time."""
-        column = FeatureColumn.of_defaults(output.feature, len(self.instants), bare=self.bare)
-        ragged = [self._cell_ranges(partial) for partial in partials if partial.is_ragged]
-        for some in blocks(ragged, ranges.low, ranges.high):
-            part = ranges.part(some)
-            merged, every = self._merged(partials, part), np.arange(len(part.rows))
-            column.put(part.rows, finish(self.layout, output, merged, every, self.instants[part.rows]))
-        return column
+    def _answer_in_blocks(
+        self, span: Span, ranges: Ranges, columns: Mapping[str, FeatureColumn], places: Array
+    ) -> None:
+        """Features of partials with cells over one window, each some rows at a time."""
+        for (output,) in span.outputs:
+            partials = partials_needed(self.layout, (output,))
+            ragged = [self._cell_ranges(partial) for partial in partials if partial.is_ragged]
+            for some in blocks(ragged, ranges.low, ranges.high):
+                merged = self._merged(partials, ranges.part(some))
+                decide(self.layout, output, merged).put(columns[output.name], places[some])
 
     def _cell_ranges(self, partial: Partial) -> CellRanges:
         if partial not in self._celled:
@@ -197,16 +245,16 @@ class Runs:
         if (largest**2 if squared else largest) * longest < 2**63:
             single = np.zeros(len(values) + 1, np.int64)
             np.cumsum(values * values if squared else values, out=single[1:])
-            return lambda ranges: int128.widen(single[ranges.high] - single[ranges.low])
+            return lambda ranges: _differences(kernel.differences, (single,), ranges)
         sums = int128.zeros(len(values) + 1)
         (kernel.running_squares if squared else kernel.running_sums)(values, sums["lo"], sums["hi"])
-        return lambda ranges: int128.subtract(sums[ranges.high], sums[ranges.low])
+        return lambda ranges: _differences(kernel.wide_differences, (sums["lo"], sums["hi"]), ranges)
 
     def _floats(self, column: str) -> Merge:
         values, _ = self._gathered(column)
         sums = np.zeros(self.low.shape)
         kernel.float_sums(values, self.starts, self.row_starts, self.low, self.high, sums)
-        return lambda ranges: sums[ranges.w][ranges.rows]
+        return lambda ranges: sums.reshape(-1)[ranges.at]
 
     def _fading(self, partial: Partial) -> Merge:
         """Sums as of the newest event of each range."""
@@ -217,24 +265,27 @@ class Runs:
             values = valid.astype(np.float64) if len(valid) else np.ones(len(self.order))
         sums, half_life_us = np.zeros(self.low.shape), float(partial.parameters[0])
         kernel.fading_sums(values, self.ts, half_life_us, self.starts, self.row_starts, self.low, self.high, sums)
-        return lambda ranges: sums[ranges.w][ranges.rows]
+        return lambda ranges: sums.reshape(-1)[ranges.at]
 
     def _moments(self, column: str) -> Merge:
         values, valid = self._gathered(column)
         deviations = np.zeros(self.low.shape)
         kernel.float_moments(values, valid, self.starts, self.row_starts, self.low, self.high, deviations)
-        return lambda ranges: deviations[ranges.w][ranges.rows]
+        return lambda ranges: deviations.reshape(-1)[ranges.at]
 
     def _extreme(self, column: str, *, largest: bool) -> Merge:
         values, valid = self._gathered(column)
         best = np.zeros(self.low.shape, values.dtype)
         kernel.extremes(values, valid, self.starts, self.row_starts, self.low, self.high, largest, best)
-        return lambda ranges: best[ranges.w][ranges.rows]
+        return lambda ranges: best.reshape(-1)[ranges.at]
 
     def _nearest(self, column: str, *, latest: bool) -> Merge:
         """First and last: the nearest present row inward from an edge."""
         values, order = self.events.columns[column].values, self._order_of(column)
         valid = self._valid(column, order)
+        if not len(valid) and order is self.order and values.dtype.kind != "S":
+            ordered, _ = self._gathered(column)
+            return lambda ranges: _picked(ordered, ranges.high - 1 if latest else ranges.low)
         if not len(valid):
             return lambda ranges: values[order[ranges.high - 1 if latest else ranges.low]]
         rows = np.arange(len(valid))
@@ -284,3 +335,17 @@ class Runs:
 def _read(partial: Partial, layout: Layout) -> str:
     """The field of a partial that a value is finished from."""
     return partial.name + "__m2" if partial.kind == "moments" else partial.name
+
+
+def _picked(values: Array, places: Ints) -> Array:
+    """`values[places]`."""
+    out = np.empty(len(places), values.dtype)
+    kernel.gather(values, places, out)
+    return out
+
+
+def _differences(kernel_of: Callable[..., None], sums: tuple[Array, ...], ranges: Ranges) -> Array:
+    """What ranges add up to, in 128 bits, by running sums."""
+    out = int128.zeros(len(ranges.low))
+    kernel_of(*sums, ranges.low, ranges.high, out["lo"], out["hi"])
+    return out

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from forebay.core import kernel
 from forebay.core.answer import by_window
 from forebay.core.arrivals import Arrived
-from forebay.core.chunked import Chunk, Chunking, Piece
+from forebay.core.chunked import ALL, Chunk, Chunking, Piece
 from forebay.core.events import Events
 from forebay.core.layout import Layout
-from forebay.core.runs import Grouped, Rows, Runs
+from forebay.core.runs import Grouped, Mask, Rows, Runs, Span
 from forebay.core.threads import on_threads
 from forebay.core.values import FeatureColumn
 
@@ -69,22 +69,19 @@ def answer_pieces(
     features = [output.feature for outputs in groups.values() for output in outputs]
     made = on_threads(lambda one: FeatureColumn.of_defaults(one, len(row_code), bare=bare), features, threads)
     columns = {column.feature.name: column for column in made}
-    rows = chunking.cut(row_code)
+    rows, spans = chunking.cut(row_code), Span.all_of(layout, groups)
 
     def answer(chunk: int) -> None:
         part, count = rows.of(chunk), chunking.entities_of(chunk)
-        asking = grouped(rows.local[part], np.ones(count, np.bool_))
+        asking = grouped(rows.local[part], count, ALL)
         asking = Grouped(asking.starts, rows.order[part][asking.order])
         events = Chunk.of(pieces, chunk)
         if not len(events) or not len(asking.order):
             return
-        mine = grouped(events.local, np.diff(asking.starts) > 0)
+        mine = grouped(events.local, count, np.diff(asking.starts) > 0)
         if not len(mine.order):
             return
-        runs = Runs(layout, events, mine, asking, row_us, list(groups), bare=bare)
-        places = asking.order.astype(np.intp)  # once, and not with each column
-        for column in runs.answer(groups):
-            columns[column.feature.name].put(places, column)
+        Runs(layout, events, mine, asking, row_us, list(groups)).answer(spans, columns, asking.order.astype(np.intp))
 
     sizes = np.diff(rows.edges) + sum(np.diff(piece.edges) for piece in pieces)
     largest_first = np.argsort(-sizes, kind="stable").tolist()  # so that no thread waits for another
@@ -92,12 +89,8 @@ def answer_pieces(
     return [columns[name] for name in wanted]
 
 
-def grouped(local: Rows, wanted: npt.NDArray[np.bool_]) -> Grouped:
+def grouped(local: Rows, entities: int, wanted: Mask) -> Grouped:
     """The rows of each wanted entity, ascending."""
-    counts = np.zeros(len(wanted), np.int64)
-    kernel.count(local, counts)
-    counts[~wanted] = 0
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    order = np.empty(starts[-1], np.int32)
-    kernel.place(local, wanted, starts[:-1].copy(), order)
-    return Grouped(starts, order)
+    starts, order = np.zeros(entities + 1, np.int64), np.empty(len(local), np.int32)
+    kernel.group(local, wanted, starts, order)
+    return Grouped(starts, order[: starts[-1]])

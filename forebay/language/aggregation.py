@@ -24,6 +24,8 @@ from forebay.language.types import AnyType, DecimalType, FeatureType, StringType
 from forebay.language.windows import Window
 
 Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.intp] | slice
+"""Some rows, by their numbers, or a stretch of them."""
 WINDOWS_MAX = 16
 """Windows of one aggregation."""
 
@@ -133,15 +135,19 @@ class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         """The values of merged windows."""
         present = merged.present(self.of) > 0
         output = self.output(column)
-        values = np.zeros(len(present), output.storage)
-        failed = np.zeros(len(present), np.bool_)
+        values = np.empty(len(present), output.storage)
+        failed = np.empty(len(present), np.bool_)
+        if len(present) and present.all():
+            values[:], failed[:] = self.compute(merged, slice(None), column)
+            return Finished(values, present, failed)
+        values[:], failed[:] = np.zeros((), output.storage), False
         rows = np.flatnonzero(present)
         if len(rows):
             values[rows], failed[rows] = self.compute(merged, rows, column)
         return Finished(values, present, failed)
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
-        """Values of the rows that have one, and which of them do not fit."""
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
+        """Values of the rows that have one, and which of them do not fit; what is given may not be written to."""
         raise NotImplementedError
 
 

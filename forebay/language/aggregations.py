@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from forebay.algebra import int128
 from forebay.errors import DefinitionError
-from forebay.language.aggregation import Aggregation, Array, Finished, Merged, Numeric, scale_of
+from forebay.language.aggregation import Aggregation, Array, Finished, Merged, Numeric, Rows, scale_of
 from forebay.language.decays import DecayedCount, DecayedSum
 from forebay.language.estimates import CountDistinct, Quantile
 from forebay.language.listings import FirstK, Histogram, LastK, TopK
@@ -60,7 +59,7 @@ class _Selecting(Aggregation, frozen=True):
         """Present, and the value that is chosen."""
         return ("present", self.kind)
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """The value that was chosen."""
         return merged.fields[f"{self.kind}_{self.of}"][rows], False
 
@@ -74,7 +73,7 @@ class Count(Aggregation, frozen=True, tag="Count"):
         """Int64."""
         return Int64
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """The count."""
         return merged.present(self.of)[rows], False
 
@@ -91,7 +90,7 @@ class Sum(Numeric, frozen=True, tag="Sum"):
         """Present and total."""
         return ("present", "total")
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """The total, where it fits 64 bits."""
         total = merged.fields[f"total_{self.of}"][rows]
         if isinstance(column, Float64Type):
@@ -111,7 +110,7 @@ class Mean(Numeric, frozen=True, tag="Mean"):
         """Present and total."""
         return ("present", "total")
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """Total over count."""
         total, count = merged.fields[f"total_{self.of}"][rows], merged.present(self.of)[rows]
         if isinstance(column, Float64Type):
@@ -131,7 +130,7 @@ class Variance(Numeric, frozen=True, tag="Variance"):
         """Sums for exact columns, moments for floats."""
         return ("present", "moments") if isinstance(column, Float64Type) else ("present", "total", "squares")
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """Mean of the squared deviations from the mean."""
         count = merged.present(self.of)[rows]
         if isinstance(column, Float64Type):
@@ -144,7 +143,7 @@ class Variance(Numeric, frozen=True, tag="Variance"):
 class StdDev(Variance, frozen=True, tag="StdDev"):
     """The population standard deviation: the square root of `Variance`. Float64."""
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """Square root of the variance."""
         variance, failed = Variance.compute(self, merged, rows, column)
         return np.sqrt(variance), failed
@@ -200,7 +199,7 @@ class SecondsSince(Aggregation, frozen=True, tag="SecondsSince"):
         """Float64."""
         return Float64
 
-    def compute(self, merged: Merged, rows: npt.NDArray[np.intp], column: AnyType | None) -> tuple[Array, Any]:
+    def compute(self, merged: Merged, rows: Rows, column: AnyType | None) -> tuple[Array, Any]:
         """Whole microseconds over a million: one rounding."""
         return (merged.instant[rows] - merged.newest[rows]) / 1e6, False
 

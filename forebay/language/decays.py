@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from forebay.algebra.partials import Partial, faded
 from forebay.errors import DefinitionError
 from forebay.instants import duration_text
-from forebay.language.aggregation import Aggregation, Array, Merged, scale_of
+from forebay.language.aggregation import Aggregation, Array, Merged, Rows, scale_of
 from forebay.language.durations import declared_us
 from forebay.language.types import AnyType, FeatureType, Float64
-
-Rows = npt.NDArray[np.intp]
 
 
 class _Decayed(Aggregation, frozen=True, kw_only=True):

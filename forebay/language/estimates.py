@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from forebay.algebra.bins import middles_of
 from forebay.algebra.partials import Partial
 from forebay.errors import DefinitionError
-from forebay.language.aggregation import Aggregation, Array, Merged, Numeric, scale_of
+from forebay.language.aggregation import Aggregation, Array, Merged, Numeric, Rows, scale_of
 from forebay.language.arguments import check_whole
 from forebay.language.types import AnyType, FeatureType, Float64, Float64Type, Int64
 
@@ -21,8 +20,6 @@ ENTRIES_MIN, ENTRIES_MAX = 16, 4096
 """Hashes of a CountDistinct: 8 bytes each, in every tile that has so many."""
 PARTS = 1_000_000
 """A quantile is counted in millionths, so that its rank is exact."""
-
-Rows = npt.NDArray[np.intp]
 
 
 class CountDistinct(Aggregation, frozen=True, kw_only=True, tag="CountDistinct"):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import Ragged
 from forebay.errors import DefinitionError, RequestError
-from forebay.language.aggregation import Aggregation, Array, Merged
+from forebay.language.aggregation import Aggregation, Array, Merged, Rows
 from forebay.language.arguments import check_whole, checked_list
 from forebay.language.types import AnyType, FeatureType, Int64, ListType
 
@@ -24,8 +24,6 @@ TOP_MAX, CAP_MAX = 100, 1024
 """Values of a TopK, and distinct values that it tells apart: each tile holds up to so many counts."""
 EDGES_MAX = 256
 """Edges of a Histogram."""
-
-Rows = npt.NDArray[np.intp]
 
 
 class _EdgeEvents(Aggregation, frozen=True, kw_only=True):
@@ -178,7 +176,7 @@ class Histogram(Aggregation, frozen=True, kw_only=True, tag="Histogram"):
         return tuples(Ragged(whole, counts.reshape(-1).view([("count", "<i8")])), "count"), False
 
 
-def _by_count(ragged: Ragged, row: Rows) -> Rows:
+def _by_count(ragged: Ragged, row: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """The cells of each row, the largest count first; of equal counts the first stays first, which is the smaller.
 
     By one number where row, count and place fit, because numbers are sorted several times faster alone.
@@ -190,7 +188,7 @@ def _by_count(ragged: Ragged, row: Rows) -> Rows:
     if counts.min() < 0 or sum(bits) > 62:
         return np.lexsort((place, -counts, row))
     key = ((row << bits[1] | int(counts.max()) - counts) << bits[2]) | place
-    within: Rows = np.sort(key) & ((1 << bits[2]) - 1)
+    within: npt.NDArray[np.intp] = np.sort(key) & ((1 << bits[2]) - 1)
     return np.repeat(ragged.edges[:-1], ragged.counts) + within
 
 

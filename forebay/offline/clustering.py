@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as fs
 from deltalake import DeltaTable
 
 from forebay.core.identity import bucket_edges, crc32_of, key_texts
@@ -94,8 +95,20 @@ def dataset_of(snapshot: DeltaTable, pruning: str | None = None) -> Any:
     """
     schema = pa.schema(snapshot.schema())
     plain = pa.schema([field_ for field_ in schema if not field_.name.startswith(HASH_OF)])
-    dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning, schema=plain)
+    files = _files_here(snapshot)
+    dataset = snapshot.to_pyarrow_dataset(file_pruning_predicate=pruning, schema=plain, filesystem=files)
     return dataset.replace_schema(schema) if len(plain) < len(schema) else dataset
+
+
+def _files_here(snapshot: DeltaTable) -> fs.FileSystem | None:
+    """The files of a table that is a folder, as Arrow opens them itself; `None` where they are elsewhere.
+
+    Deltalake's own are opened by Python, and read by a thread of theirs: whoever reads them holds the GIL and waits.
+    """
+    if not snapshot.table_uri.startswith("file:"):
+        return None
+    files, folder = fs.FileSystem.from_uri(snapshot.table_uri)
+    return fs.SubTreeFileSystem(folder, files)
 
 
 def near(dataset: Any, where: pc.Expression | None, hashes: Hashes | None) -> pc.Expression | None:

@@ -107,6 +107,19 @@ def test_a_name_alone_gives_what_it_gives_among_others() -> None:
         same_bits([alone], [whole[name]])
 
 
+def test_each_window_may_be_asked_for_other_aggregations() -> None:
+    """Windows of which the same is asked are finished as one; here no two aggregations have the same."""
+    batch, code, at_us = many(7, 500)
+    whole = {column.feature.name: column for column in sweep.answer_sweep(LAYOUT, batch, code, at_us)}
+    chance = random.Random(2)
+    for share in (0.1, 0.5, 0.9):
+        names = [name for name in whole if chance.random() < share]
+        found = sweep.answer_sweep(LAYOUT, batch, code, at_us, names, bare=True)
+        assert [column.feature.name for column in found] == names
+        for one in found:
+            assert one.to_arrow().equals(whole[one.feature.name].to_arrow()), one.feature.name
+
+
 def test_threads_and_chunks_change_no_bit() -> None:
     batch, code, at_us = many(11, 2_000)
     expected = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=1)

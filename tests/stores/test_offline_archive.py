@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from forebay import Decimal, EventSource, Int64, String, Timestamp
 from forebay.errors import RequestError, StoreUnavailableError
@@ -159,6 +160,16 @@ def test_a_column_that_is_added_later_is_null_before(offline_url: str) -> None:
     assert archive.scan(["item", "shop"]).sort_by("item")["shop"].to_pylist() == [None] * 3 + ["s"]
     OfflineStore(offline_url).archive(SOURCE).append([batch(4, 5)], NOW_US)
     assert items(OfflineStore(offline_url)) == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_is_read_by_arrow_itself(tmp_path: Path) -> None:
+    """Nobody holds Python's lock while a file is read; names that stand otherwise in URLs are found."""
+    archive = OfflineStore(str(tmp_path / "größte + 1 Ablage")).archive(SOURCE)
+    archive.append([batch(0, 50)], NOW_US)
+    (group, *_) = archive.table.reading(["item"]).groups(1)
+    files = group.fragment.filesystem
+    assert (type(files), type(files.base_fs)) == (SubTreeFileSystem, LocalFileSystem)
+    assert sorted(archive.scan(["item"])["item"].to_pylist()) == list(range(50))
 
 
 def test_small_files_are_merged_and_nothing_else_changes(offline_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
