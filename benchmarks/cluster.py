@@ -105,7 +105,7 @@ def run(size: Size) -> Report:
         works = {
             f"commit {MICRO_BATCH:,} events": lambda store: store.commits(batches, MICRO_BATCH),
             "commit 1 event": lambda store: store.commits(size.commits_of_1, 1),
-            "publish tiles": lambda store: store.publish(events.keys, tiles),
+            "publish tiles": lambda store: store.publish(events.keys.to_pylist(), tiles),
             "read 1 entity": lambda store: store.read(1),
             "read 100 entities": lambda store: store.read(100),
         }

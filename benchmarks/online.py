@@ -92,7 +92,8 @@ def fill(deployment: Deployment, events: Purchases) -> None:
     for view in VIEWS:
         before = Selector(view).select(batch.table.slice(0, first))
         layout = Layout.of(view)
-        publish_tiles(deployment.redis, namespace, view, before.keys, roll_up(layout, fold(layout, before)), CUT_US)
+        tiles = roll_up(layout, fold(layout, before))
+        publish_tiles(deployment.redis, namespace, view, before.keys.to_pylist(), tiles, CUT_US)
     lane = Lane(deployment.redis, namespace, VIEWS, range(SLOTS))
     lane.take_over()
     for low in range(first, len(events), MICRO_BATCH):

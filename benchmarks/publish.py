@@ -98,7 +98,7 @@ def measure_tiles(deployment: Deployment, size: Size) -> tuple[Samples, int]:
     tiles = roll_up(layout, fold(layout, events))
 
     def publish() -> int:
-        return publish_tiles(client, namespace, user_spend, events.keys, tiles, CUT_US, rate=0).rows
+        return publish_tiles(client, namespace, user_spend, events.keys.to_pylist(), tiles, CUT_US, rate=0).rows
 
     return _beside(deployment, publish, BATCH, size)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from forebay.core.events import Events
 from forebay.core.layout import Layout
@@ -32,7 +33,7 @@ class Partials:
     lanes: Sequence[int]
     events: Events
     commit: int
-    keys: Sequence[str] | None = None
+    keys: pa.StringArray | None = None
     tiles: Tiles | None = None
 
 
@@ -60,7 +61,7 @@ def missing(partials: Partials, positions: Mapping[str, int]) -> StreamedTiles |
     return _rows(partials, events.keys, fold(Layout.of(partials.view), events))
 
 
-def _rows(partials: Partials, keys: Sequence[str], tiles: Tiles) -> StreamedTiles | None:
+def _rows(partials: Partials, keys: pa.StringArray, tiles: Tiles) -> StreamedTiles | None:
     if not len(tiles):
         return None
     return StreamedTiles(keys, tiles, partials.commit, partials.partition, partials.next_offset)

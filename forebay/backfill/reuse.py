@@ -88,10 +88,11 @@ def tiles_from(store: OfflineStore, donor: Donor, view: WindowedView, start_us: 
     keys, mine = _finest(store, donor, Layout.of(there), start_us, end_us)
     reader = EventsOfDates(store.archive(view.source), lacking)
     events = reader.read(start_us, end_us)
-    if set(keys) != set(events.keys):
+    found = events.keys.to_pylist()
+    if set(keys) != set(found):
         return None
     places = {key: code for code, key in enumerate(keys)}
-    codes = np.fromiter((places[key] for key in events.keys), np.int64, len(events.keys))
+    codes = np.fromiter((places[key] for key in found), np.int64, len(found))
     other = fold(Layout.of(lacking), events)
     together = _together(layout, mine, _sorted(other.recoded(codes[other.code])))
     return None if together is None else Taken(keys, roll_up(layout, together), reader.events)

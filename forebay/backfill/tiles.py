@@ -74,7 +74,7 @@ def fold_dates(
         if made is None:
             taken = {day: count for day, count in taken.items() if day not in set(days(first_us, last_us))}
             events = reader.read(first_us, last_us)
-            keys, tiles = events.keys, roll_up(layout, fold(layout, events))
+            keys, tiles = events.keys.to_pylist(), roll_up(layout, fold(layout, events))
         else:
             keys, tiles, completed = made.keys, made.tiles, completed + made.events
         parts.append(tiles.recoded(entities.codes(keys)[tiles.code]))

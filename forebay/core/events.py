@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.algebra.lifted import Lifted
 from forebay.core.identity import slots_of
@@ -20,6 +21,20 @@ Array = npt.NDArray[Any]
 def unused(dtype: str, count: int) -> Array:
     """A column that the reader has no use for: `count` zeros in the memory of one."""
     return np.broadcast_to(np.zeros((), dtype), count)
+
+
+def unnamed(count: int) -> pa.StringArray:
+    """Entities whose names nobody asks for."""
+    return pa.repeat("", count)
+
+
+def united(parts: Sequence[pa.StringArray]) -> tuple[pa.StringArray, list[Ints]]:
+    """The entities of some lists, each once; and the numbers that those of each list have there. Those of the first
+    list, where it names none twice, keep theirs.
+    """
+    coded = pa.concat_arrays(parts).dictionary_encode()
+    edges = np.cumsum([len(part) for part in parts])[:-1]
+    return coded.dictionary, np.split(np.asarray(coded.indices).astype(np.int64), edges)
 
 
 @dataclass(frozen=True)
@@ -43,12 +58,13 @@ class Column:
 class Events:
     """Events of one windowed view: `where` is applied, events with a null key are left out.
 
-    `keys` are the distinct entities, `code` an index into them; `ts` are instants, `ids` UTF-8 event ids, `offset`
-    positions in the source; `columns` are those that the aggregations asked for need. All arrays have one length; ids
-    and positions that the reader has no use for are `unused`.
+    `keys` are the texts of the distinct entities, an Arrow array so that no entity costs an object on its way to the
+    stores; `code` is an index into them; `ts` are instants, `ids` UTF-8 event ids, `offset` positions in the source;
+    `columns` are those that the aggregations asked for need. All but `keys` have one length; ids and positions that the
+    reader has no use for are `unused`.
     """
 
-    keys: list[str]
+    keys: pa.StringArray
     code: Ints
     ts: Ints
     ids: npt.NDArray[Any]
@@ -65,10 +81,13 @@ class Events:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Events:
         """Some events, in the order given; entities without one are dropped from `keys`."""
-        used, code = np.unique(self.code[rows], return_inverse=True)
+        code = self.code[rows]
+        is_used = np.zeros(len(self.keys), np.bool_)
+        is_used[code] = True
+        used, renumbered = np.flatnonzero(is_used), np.cumsum(is_used) - 1
         columns = {name: column.take(rows) for name, column in self.columns.items()}
-        keys = [self.keys[i] for i in used.tolist()]
-        taken = Events(keys, code.astype(np.int64), self.ts[rows], self.ids[rows], self.offset[rows], columns)
+        keys = self.keys.take(pa.array(used))
+        taken = Events(keys, renumbered[code], self.ts[rows], self.ids[rows], self.offset[rows], columns)
         if "slots" in vars(self):
             vars(taken)["slots"] = self.slots[used]
         return taken
@@ -81,7 +100,7 @@ class Events:
     @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:
         """Pieces (at least one) with the same `keys` as one, copied as they come; `room` guesses how many events."""
-        keys: list[str] = []
+        keys = unnamed(0)
         whole: dict[tuple[str, str], _Growing] = {}
         for piece in pieces:
             keys, parts = piece.keys, _arrays(piece)

@@ -27,6 +27,9 @@ SLOTS = 64
 KEY_BYTES_MAX = 512
 """Nothing is stored of a longer key, which would stand in several Redis keys: its entity has defaults everywhere."""
 
+MANY_PER_BYTE = 100
+"""Texts for each byte of the longest from which on one step for all of them costs less than a call for each."""
+
 _SAFE = "@+"
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_.~@+-]")
 SEPARATOR = "|"
@@ -124,7 +127,8 @@ def bucket_edges(number: int, count: int) -> tuple[int, int]:
 
 
 def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:
-    """CRC-32 of each key text (uint32), 0 of a null: `zlib.crc32` for whole arrays, one byte of all texts at a time.
+    """CRC-32 of each key text (uint32), 0 of a null: of many at once, one byte of all texts at a time; of few, or of
+    long ones, `zlib.crc32` of each.
 
     Source: Sarwate's table-driven algorithm (1988).
     """
@@ -133,8 +137,10 @@ def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:
         return np.empty(0, np.uint32)
     _, offsets, data = texts.buffers()
     edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    letters, starts = np.frombuffer(data or b"", np.uint8), edges[:-1]
     lengths = np.diff(edges)
+    if len(texts) < MANY_PER_BYTE * int(lengths.max()):
+        return np.fromiter(map(zlib.crc32, texts.cast(pa.binary()).to_pylist()), np.uint32, len(texts))
+    letters, starts = np.frombuffer(data or b"", np.uint8), edges[:-1]
     crc = np.full(len(texts), 0xFFFFFFFF, np.uint32)
     for place in range(int(lengths.max())):
         rows = slice(None) if lengths.min() > place else np.flatnonzero(lengths > place)

@@ -30,8 +30,9 @@ class KeyLookup:
     def __init__(self, entity: Entity, keys: list[str], rows: int = 0) -> None:
         """`rows` is about how many will be looked for: of many keys, many rows are found by compiled code."""
         self.keys = keys
-        self.others = [*keys, ""]  # with a name for events of all others
-        self.columns = _values(entity, keys)
+        texts = pa.array(keys, pa.string())
+        self.others = pa.concat_arrays([texts, pa.array([""])])  # with a name for events of all others
+        self.columns = _values(entity, keys, texts)
         self._compiled = many = self.is_compiled(len(keys), rows)
         self._levels: list[tuple[str, Known, Ints]] = []
         if len(self.columns) == 1:
@@ -74,9 +75,8 @@ class KeyLookup:
         return np.where(numbers < 0, -1, self._places[numbers])
 
 
-def _values(entity: Entity, keys: list[str]) -> dict[str, pa.Array]:
+def _values(entity: Entity, keys: list[str], texts: pa.Array) -> dict[str, pa.Array]:
     """The key columns of entities."""
-    texts = pa.array(keys, pa.string())
     if len(texts) and pc.any(pc.match_substring(texts, "%")).as_py():
         rows = [parse_entity_key(entity, key) for key in keys]
         parts = [pa.array([str(row[name]) for row in rows], pa.string()) for name in entity.keys]

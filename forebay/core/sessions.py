@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from forebay.core.events import Column, Events
 from forebay.core.tiles import group_starts
@@ -69,7 +70,7 @@ def sessionize(rule: Rule, code: Ints, ts: Ints) -> Sessions:
     return Sessions(code[firsts], ts[firsts], ts[ends - 1], ends - firsts, ts[roots])
 
 
-def session_events(rule: Rule, sessions: Sessions, keys: list[str]) -> Events:
+def session_events(rule: Rule, sessions: Sessions, keys: pa.StringArray) -> Events:
     """Sessions as events: of the instants at which they are over, with all columns that a session has."""
     valid = np.ones(len(sessions), np.bool_)
     columns = {

@@ -102,7 +102,7 @@ def entities_of(store: OfflineStore, view: AnyView, start_us: int, end_us: int) 
     if first_us is not None and view.sessions is not None:
         first_us -= view.sessions.gap_us
     for rows in store.archive(view.source).reading(selector.columns, first_us, end_us).batches():
-        found.update(selector.select(rows).keys)
+        found.update(selector.select(rows).keys.to_pylist())
     return sorted(found)
 
 

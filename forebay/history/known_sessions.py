@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.events import Events
+from forebay.core.events import Events, unnamed
 from forebay.core.layout import Layout
 from forebay.core.ranges import answer_events
 from forebay.core.sessions import sessionize
@@ -34,7 +34,7 @@ def answer_known_sessions(
     columns = [FeatureColumn.of_defaults(view.outputs()[name], len(row_us)) for name in names]
     for rows, pair_row, pair_event in _pairs(raw, row_code, row_us):
         sessions = sessionize(sessionizer.rule, pair_row, raw.ts[pair_event])
-        events = sessionizer.described(sessions, [""] * len(rows))
+        events = sessionizer.described(sessions, unnamed(len(rows)))
         parts = answer_events(layout, events, np.arange(len(rows)), row_us[rows], names)
         for whole, part in zip(columns, parts, strict=True):
             whole.put(rows, part)

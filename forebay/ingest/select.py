@@ -100,7 +100,7 @@ class Selector:
         table = table.drop_columns([name for name in table.column_names if name not in self._read])
         return table.filter(pa.array(code >= 0)) if len(code) and code.min() < 0 else table
 
-    def _events(self, table: pa.Table, keys: list[str], code: npt.NDArray[np.int64]) -> Events:
+    def _events(self, table: pa.Table, keys: pa.StringArray, code: npt.NDArray[np.int64]) -> Events:
         return Events(
             keys=keys,
             code=code,
@@ -110,7 +110,7 @@ class Selector:
             columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._columns.items()},
         )
 
-    def _coded(self, columns: Mapping[str, pa.ChunkedArray]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    def _coded(self, columns: Mapping[str, pa.ChunkedArray]) -> tuple[pa.StringArray, npt.NDArray[np.int64]]:
         """The distinct keys, and which of them each row has; −1 where one is null or too long to be stored."""
         texts = entity_keys(self.view.entity, columns)
         lengths = pc.binary_length(texts)
@@ -118,7 +118,7 @@ class Selector:
             texts = pc.if_else(pc.less_equal(lengths, KEY_BYTES_MAX), texts, None)
         coded = texts.dictionary_encode()
         places = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
-        return coded.dictionary.to_pylist(), np.asarray(places).astype(np.int64)
+        return coded.dictionary, np.asarray(places).astype(np.int64)
 
     def computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns. One thread may do this, `select_of` many."""

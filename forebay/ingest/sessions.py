@@ -53,7 +53,7 @@ class Sessionizer:
         """The sessions of events."""
         return self.described(sessionize(self.rule, raw.code, raw.ts), raw.keys)
 
-    def described(self, sessions: Sessions, keys: list[str]) -> Events:
+    def described(self, sessions: Sessions, keys: pa.StringArray) -> Events:
         """Sessions as events of the view: those that `where` lets pass, with the columns that are asked for."""
         events = session_events(self.rule, sessions, keys)
         if self._expressions is None or not len(events):

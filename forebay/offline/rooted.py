@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyarrow as pa
 
-from forebay.core.events import Events
+from forebay.core.events import Events, united
 from forebay.core.sessions import Rule, uprooted
 from forebay.instants import DAY_US, floor_us
 
@@ -36,15 +37,14 @@ def read_rooted(rule: Rule, read: Read, history_us: int, start_us: int, end_us: 
     while since_us > history_us and len(torn := uprooted(rule, events.code, events.ts, since_us, start_us)):
         step_us *= 2
         further_us = max(floor_us(since_us - step_us, DAY_US), floor_us(history_us, DAY_US))
-        older = read(further_us, since_us, [events.keys[code] for code in np.unique(torn).tolist()])
+        older = read(further_us, since_us, events.keys.take(pa.array(np.unique(torn))).to_pylist())
         events, since_us = together([events, older]), further_us
     return events, since_us
 
 
 def together(parts: Sequence[Events]) -> Events:
     """Events of several readings under one numbering of their entities; the first one's numbers stay."""
-    codes: dict[str, int] = {key: code for code, key in enumerate(parts[0].keys)}
-    numbers = [np.array([codes.setdefault(key, len(codes)) for key in part.keys], np.int64) for part in parts]
+    keys, numbers = united([part.keys for part in parts])
     code = np.concatenate([known[part.code] for known, part in zip(numbers, parts, strict=True)])
     ts, ids, offset = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ts", "ids", "offset"))
-    return Events(list(codes), code, ts, ids, offset, {})
+    return Events(keys, code, ts, ids, offset, {})

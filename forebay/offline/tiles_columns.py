@@ -14,7 +14,7 @@ sum are null: their identities (infinities, first and last instants) have no oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,10 @@ def tiles_schema(layout: Layout) -> pa.Schema:
     return pa.schema([*keys, *head, *fields, (DATE, pa.string())])
 
 
-def to_table(layout: Layout, keys: Sequence[str], tiles: Tiles) -> pa.Table:
-    """Tiles as rows; `keys` are the entities that their codes index."""
+def to_table(layout: Layout, entities: pa.StringArray, tiles: Tiles) -> pa.Table:
+    """Tiles as rows; their codes index the `entities`."""
     records, schema = tiles.records, tiles_schema(layout)
-    entities, code = pa.array(keys, pa.string()), pa.array(tiles.code)
+    code = pa.array(tiles.code)
     parsed = parse_entity_keys(layout.view.entity, entities)
     columns: dict[str, Any] = {name: column.take(code) for name, column in parsed.items()}
     columns[ENTITY_KEY] = entities.take(code)

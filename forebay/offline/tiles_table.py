@@ -70,7 +70,7 @@ class TilesTable:
                 f"{instant_text(int(starts.max()))} lie outside of the dates to be replaced, "
                 f"[{instant_text(start_us)}, {instant_text(end_us)})"
             )
-        rows = to_table(self._layout, keys, tiles)
+        rows = to_table(self._layout, pa.array(keys, pa.string()), tiles)
         dates = between_dates(day_text(start_us), day_text(end_us - DAY_US))
         positions = {FOLD + day: events for day, events in folded.items()}
         positions |= {SINCE + day: us for day, us in (since or {}).items()}
@@ -117,7 +117,7 @@ class TilesTable:
 class StreamedTiles:
     """Tiles of one commit of the stream, from the events of a partition up to `next_offset`."""
 
-    keys: Sequence[str]
+    keys: pa.StringArray
     tiles: Tiles
     commit: int
     partition: str
@@ -174,7 +174,7 @@ class StreamedTable:
         """All pieces at once: a second of small commits is hundreds of them."""
         first = np.cumsum([0, *(len(piece.keys) for piece in pieces)])
         tiles = [piece.tiles.recoded(piece.tiles.code + n) for piece, n in zip(pieces, first.tolist(), strict=False)]
-        rows = to_table(self._layout, [key for piece in pieces for key in piece.keys], Tiles.joined(tiles))
+        rows = to_table(self._layout, pa.concat_arrays([piece.keys for piece in pieces]), Tiles.joined(tiles))
         number = pa.array(np.repeat(np.arange(len(pieces)), [len(one) for one in tiles]))
         values = zip(*((piece.commit, piece.partition, piece.next_offset) for piece in pieces), strict=True)
         for (name, kind), column in zip(_STREAMED, values, strict=True):

@@ -7,7 +7,7 @@ once; one that keeps up some tens, hundreds of times a second.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,10 @@ Ints = npt.NDArray[np.int64]
 class Appends:
     """What is done to the pending blobs of some entities of a view, in their order."""
 
-    def __init__(self, keys: Keys, view: str, entities: Sequence[str], slots: Ints) -> None:
+    def __init__(self, keys: Keys, view: str, entities: pa.StringArray, slots: Ints) -> None:
         self._keys, self._view, self._entities, self._slots = keys, view, entities, slots
-        self._names = keys.many(view, entities, slots.tolist(), PENDING) if len(entities) <= FEW else []
+        few = entities.to_pylist() if len(entities) <= FEW else []
+        self._names = keys.many(view, few, slots.tolist()[: len(few)], PENDING)
 
     def append(self, bodies: pa.Array) -> Commands:
         """An APPEND to each of them."""
@@ -48,7 +49,7 @@ class Appends:
     def _columns(self) -> tuple[pa.Array, pa.Array, str]:
         """What stands before each entity in its name, the entities, and what stands behind them."""
         heads, tail = self._keys.parts(self._view, PENDING)
-        return pa.array(heads).take(pa.array(self._slots)), pa.array(self._entities, pa.string()), tail
+        return pa.array(heads).take(pa.array(self._slots)), self._entities, tail
 
 
 def _packed(commands: Iterable[tuple[Part, ...]]) -> Commands:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import redis
 
@@ -208,7 +209,7 @@ class Lane:
                 fresh[view].append(self._unapplied(view, progress[view], piece, events))
                 _advance(progress[view], self._slots, number, piece)
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
-        pending = {view: new for view, new in pending.items() if new.keys}
+        pending = {view: new for view, new in pending.items() if len(new.keys)}
         refused = [(name, piece) for piece in pieces if piece.refused for name in sorted(self._sources_of(piece))]
         self._write(number, progress, pending, refused)
         return {view: Applied(number, new.folded) for view, new in pending.items()}
@@ -309,7 +310,7 @@ class Lane:
     def _roll_up_long(self, view: str, new: Fresh, lengths: Ints) -> None:
         pending, waiting = self._pending[view], self._long[view]
         added = np.asarray(pc.binary_length(new.bodies)).astype(np.int64)
-        waiting.update(new.keys[row] for row in np.flatnonzero(pending.are_long(lengths, added)).tolist())
+        waiting.update(new.keys.take(pa.array(np.flatnonzero(pending.are_long(lengths, added)))).to_pylist())
         urgent = bool(pending.are_urgent(lengths, added).any())
         if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
             return
@@ -338,7 +339,7 @@ class Lane:
             written += _set_commands(pending[rows], new.pending[rows], _some(kept[1], rows))
             gone = [*_unset(stream[rows], new.stream[rows]), *_unset(pending[rows], new.pending[rows])]
             commands[place] = [*written, *([pack(("DEL", *gone))] if gone else [])]
-        self._expiries.forget(key_hashes(view.key, keys))
+        self._expiries.forget(key_hashes(view.key, pa.array(keys)))
         self._shares.commit(commands)
         self.rolled_up += len(keys)
 
@@ -399,9 +400,10 @@ class Lane:
         """The events of a piece that their slots have not applied yet."""
         slots = events.slots
         if not self._mine[slots].all():
+            stray = events.keys[int(np.argmin(self._mine[slots]))].as_py()
             raise StoreError(
-                f"A lane of slots {self._slots} was given entity {events.keys[int(np.argmin(self._mine[slots]))]!r} "
-                f"of another lane, for view {view!r}. Split events by forebay.core.identity.slots_of."
+                f"A lane of slots {self._slots} was given entity {stray!r} of another lane, for view {view!r}. "
+                "Split events by forebay.core.identity.slots_of."
             )
         applied = np.zeros(SLOTS, np.int64)
         offsets: dict[int, int] = {}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.core.codec import newest_of, pack_pending, unpack_records
-from forebay.core.events import Events
+from forebay.core.events import Events, united, unnamed
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, merge, roll_up
 from forebay.core.unsettled import Unsettled, pack_instants, unpack_instants
@@ -39,7 +39,7 @@ ROLL_RECORDS = 16
 class Folded:
     """Tiles of the finest ring, `code` an index into `keys`; of sessions there are entities without tiles."""
 
-    keys: list[str]
+    keys: pa.StringArray
     tiles: Tiles
 
 
@@ -49,7 +49,7 @@ class Fresh:
     batch of events was folded to.
     """
 
-    keys: list[str]
+    keys: pa.StringArray
     slots: Ints
     bodies: pa.BinaryArray
     newest_us: Ints
@@ -57,8 +57,10 @@ class Fresh:
 
     def take(self, order: Ints) -> Fresh:
         """The same entities in another order."""
-        keys = [self.keys[row] for row in order.tolist()]
-        return Fresh(keys, self.slots[order], self.bodies.take(pa.array(order)), self.newest_us[order], self.folded)
+        rows = pa.array(order)
+        return Fresh(
+            self.keys.take(rows), self.slots[order], self.bodies.take(rows), self.newest_us[order], self.folded
+        )
 
 
 @dataclass(frozen=True)
@@ -164,23 +166,19 @@ class PendingEvents:
         self._sessionizer = self._sessionizer or Sessionizer(self._view)
         count = len(pending)
         done, left = unpack_instants(self._view.key, pending).split(self._rule, horizons)
-        tiles = roll_up(self._layout, fold(self._layout, self._sessionizer.described(done, [""] * count)))
+        tiles = roll_up(self._layout, fold(self._layout, self._sessionizer.described(done, unnamed(count))))
         blobs, newest = rolled_up(self._layout, stream, tiles, cuts, commit)
         return RolledUp(blobs, newest, [body or None for body in pack_instants(left, count)], left.newest_of(count))
 
 
-def _united(parts: Sequence[Events]) -> tuple[list[str], Ints, list[Ints]]:
+def _united(parts: Sequence[Events]) -> tuple[pa.StringArray, Ints, list[Ints]]:
     """The entities of some batches, each once, and their slots; and the numbers that those of each batch have there."""
     if len(parts) == 1:
         return parts[0].keys, parts[0].slots, [np.arange(len(parts[0].keys))]
-    entities: dict[str, int] = {}
-    local = [
-        np.fromiter((entities.setdefault(key, len(entities)) for key in part.keys), np.int64, len(part.keys))
-        for part in parts
-    ]
+    entities, local = united([part.keys for part in parts])
     slots = np.empty(len(entities), np.int64)
     slots[np.concatenate(local)] = np.concatenate([part.slots for part in parts])
-    return list(entities), slots, local
+    return entities, slots, local
 
 
 def _merged(layout: Layout, parts: Sequence[Tiles], local: Sequence[Ints]) -> Tiles:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.codec import NO_CUT, newest_of, unpack, unpack_records
+from forebay.core.events import unnamed
 from forebay.core.layout import PENDING, Layout
 from forebay.core.sessions import sessionize
 from forebay.core.tiles import Tiles, fold
@@ -109,6 +110,6 @@ def _with_sessions(
     sessions = sessions.take((over_us >= joined.cuts_us[sessions.code]) & (over_us < instant_us))
     if not len(sessions):
         return joined.tiles
-    new = fold(layout, sessionizer.described(sessions, [""] * len(joined.cuts_us)))
+    new = fold(layout, sessionizer.described(sessions, unnamed(len(joined.cuts_us))))
     new.records["ring"] = PENDING
     return Tiles.joined([joined.tiles, new])

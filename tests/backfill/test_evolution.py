@@ -74,7 +74,7 @@ def append(store: OfflineStore, source: EventSource, partition: str, table: pa.T
 def answered(store: OfflineStore, view: WindowedView, at_us: int) -> dict[str, Any]:
     selector = Selector(view)
     events = selector.select(store.archive(view.source).scan(selector.columns))
-    columns = answer_events(Layout.of(view), events, np.array([events.keys.index("u1")]), np.array([at_us]))
+    columns = answer_events(Layout.of(view), events, np.array([events.keys.to_pylist().index("u1")]), np.array([at_us]))
     return {name: values[0] for name, values, _ in plain(columns)}
 
 

@@ -94,7 +94,8 @@ class World:
     def expected(self, view: WindowedView, keys: Sequence[str], at_us: int) -> list[tuple[Any, ...]]:
         """The features as the training path has them: name, values, statuses."""
         events = self.events(view)
-        code = np.array([events.keys.index(key) if key in events.keys else -1 for key in keys], np.int64)
+        known = events.keys.to_pylist()
+        code = np.array([known.index(key) if key in known else -1 for key in keys], np.int64)
         return plain(answer_events(Layout.of(view), events, code, np.full(len(keys), at_us)))
 
     def online(self, view: WindowedView, keys: Sequence[str], at_us: int) -> list[tuple[Any, ...]]:

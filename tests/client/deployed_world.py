@@ -87,7 +87,9 @@ class World:
         layout = Layout.of(VIEW)
         chosen = world.as_events([event for event in events if event.ts < cut_us])
         tiles = roll_up(layout, fold(layout, chosen))
-        publish_tiles(self.redis, self.settings.namespace, VIEW, chosen.keys, tiles, cut_us, now_us=FAR_FUTURE_US)
+        publish_tiles(
+            self.redis, self.settings.namespace, VIEW, chosen.keys.to_pylist(), tiles, cut_us, now_us=FAR_FUTURE_US
+        )
 
     def publish_profile(self, rows: pa.Table) -> None:
         """Write batch rows and publish them."""

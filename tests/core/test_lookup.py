@@ -79,7 +79,7 @@ def test_pieces_become_one_in_their_order() -> None:
     def piece(first: int, count: int) -> Events:
         rows = np.arange(first, first + count)
         column = Column(rows * 0.5, rows % 2 == 0)
-        return Events(["ann", ""], rows % 2, rows, unused("S1", count), rows * 3, {"real": column})
+        return Events(pa.array(["ann", ""]), rows % 2, rows, unused("S1", count), rows * 3, {"real": column})
 
     whole = piece(0, 9)
     for room in (0, 4, 100):
@@ -98,7 +98,9 @@ def test_a_mask_is_stored_from_the_first_null_on(room: int) -> None:
     def piece(first: int, *valid: bool) -> Events:
         rows = np.arange(first, first + len(valid))
         mask = np.broadcast_to(np.True_, len(valid)) if all(valid) else np.array(valid)
-        return Events(["ann"], rows * 0, rows, unused("S1", len(rows)), rows, {"real": Column(rows * 0.5, mask)})
+        return Events(
+            pa.array(["ann"]), rows * 0, rows, unused("S1", len(rows)), rows, {"real": Column(rows * 0.5, mask)}
+        )
 
     whole = Events.joined([piece(0), piece(0, True, True), piece(2, True)], room).columns["real"]
     assert is_unused(whole.valid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from forebay import (
@@ -66,7 +67,7 @@ VIEW = WindowedView(
 )
 LAYOUT = Layout.of(VIEW)
 EVENTS = Events(
-    keys=["c1", "c2"],
+    keys=pa.array(["c1", "c2"]),
     code=np.array([0, 1, 0, 0, 0], np.int64),
     ts=1_387_065_600_000_000 + np.array([0, 1, 59_999_999, 86_400_000_000, 1], np.int64),
     ids=np.array([b"a", b"b", b"c", b"d", b"e"], "S4"),
@@ -122,7 +123,7 @@ def test_columns_are_pinned_and_come_back() -> None:
     assert columns() == (GOLDEN / "cells_v1.txt").read_text()
     tiles = roll_up(LAYOUT, fold(LAYOUT, EVENTS))
     keys, back = from_table(LAYOUT, to_table(LAYOUT, EVENTS.keys, tiles))
-    assert (keys, back.records.tobytes()) == (EVENTS.keys, tiles.records.tobytes())
+    assert (keys, back.records.tobytes()) == (EVENTS.keys.to_pylist(), tiles.records.tobytes())
     for name, ragged in tiles.cells.items():
         assert back.cells[name].cells.tobytes() == ragged.cells.tobytes(), name
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from forebay import Count, Decimal, Entity, EventSource, Last, Mean, StdDev, String, Timestamp, WindowedView
 from forebay.core import codec
@@ -37,7 +38,7 @@ view = WindowedView(
     ],
 )
 EVENTS = Events(
-    keys=["c1", "c2"],
+    keys=pa.array(["c1", "c2"]),
     code=np.array([0, 1, 0, 0], np.int64),
     ts=np.array([1_387_065_600_000_000, 1_387_065_600_000_001, 1_387_065_659_999_999, 1_387_152_000_000_000], np.int64),
     ids=np.array([b"a", b"b", b"c", b"d"], "S8"),

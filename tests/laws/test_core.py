@@ -36,7 +36,7 @@ def tiles_before(events: list[Event], instant_us: int, seed: int, keys: list[str
         size = chance.randint(1, len(arrived))
         batch, arrived = as_events(arrived[:size]), arrived[size:]
         folded = fold(LAYOUT, batch)
-        code = np.array([keys.index(key) for key in batch.keys], np.int64)[folded.code]
+        code = np.array([keys.index(key) for key in batch.keys.to_pylist()], np.int64)[folded.code]
         if chance.random() < 0.5:
             pieces.append(roll_up(LAYOUT, folded.recoded(code)))
         else:
@@ -62,7 +62,8 @@ def test_answer_from_tiles_is_the_oracle(events: list[Event], instant_us: int, s
 def test_answer_from_events_is_the_oracle(events: list[Event], instants_us: list[int]) -> None:
     batch = as_events(events)
     rows = [(key, instant_us) for instant_us in instants_us for key in ("bob", "nobody", "ann", "eve")]
-    code = np.array([batch.keys.index(key) if key in batch.keys else -1 for key, _ in rows], np.int64)
+    names = batch.keys.to_pylist()
+    code = np.array([names.index(key) if key in names else -1 for key, _ in rows], np.int64)
     check(answer_events(LAYOUT, batch, code, np.array([at for _, at in rows], np.int64)), events, rows)
 
 

@@ -38,7 +38,8 @@ def test_what_was_known_is_the_oracle_of_what_had_arrived(
     batch = as_events(events)
     batch = replace(batch, offset=np.array(arrived, np.int64))
     rows = [(key, us) for us in instants_us for key in ("bob", "nobody", "ann", "eve")]
-    code = np.array([batch.keys.index(key) if key in batch.keys else -1 for key, _ in rows], np.int64)
+    names = batch.keys.to_pylist()
+    code = np.array([names.index(key) if key in names else -1 for key, _ in rows], np.int64)
     columns = answer_known(LAYOUT, batch, code, np.array([us for _, us in rows], np.int64))
     for i, (entity, at_us) in enumerate(rows):
         known = [event for n, event in enumerate(events) if arrived[n] <= at_us]

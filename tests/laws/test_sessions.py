@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -100,7 +101,7 @@ def test_read_back_as_far_as_it_takes_every_session_is_whole(walks: list, start:
     def read(first_us: int, last_us: int, names: list[str] | None) -> Events:
         mine = [(e, ts) for e, ts in events if first_us <= ts < last_us and (names is None or keys[e] in names)]
         code, ts = (np.array([event[i] for event in mine], np.int64) for i in (0, 1))
-        return Events(keys, code, ts, np.empty(len(mine), "S1"), ts, {})
+        return Events(pa.array(keys), code, ts, np.empty(len(mine), "S1"), ts, {})
 
     found, since_us = read_rooted(RULE, read, HISTORY, start_us, end_us)
     assert HISTORY <= since_us <= start_us

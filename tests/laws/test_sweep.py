@@ -49,7 +49,8 @@ def asked(events: list[Event], instants_us: list[int]) -> tuple[Events, list[tup
     """The core's events, and rows that ask about every entity, and about nobody, at every instant."""
     batch = as_events(events)
     rows = [(key, instant_us) for instant_us in instants_us for key in ("bob", "nobody", "ann", "eve")]
-    code = np.array([batch.keys.index(key) if key in batch.keys else -1 for key, _ in rows], np.int64)
+    names = batch.keys.to_pylist()
+    code = np.array([names.index(key) if key in names else -1 for key, _ in rows], np.int64)
     return batch, rows, code, np.array([at for _, at in rows], np.int64)
 
 

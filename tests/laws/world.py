@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from forebay import Bool, Decimal, Entity, EventSource, Float64, Int64, String, Timestamp, WindowedView
@@ -137,7 +138,7 @@ def as_events(events: list[Event]) -> Events:
     keys = sorted({event.entity for event in events})
     columns = {name: _column(SCHEMA[name], [event.values[name] for event in events]) for name in COLUMNS}
     return Events(
-        keys,
+        pa.array(keys, pa.string()),
         np.array([keys.index(event.entity) for event in events], np.int64),
         np.array([event.ts for event in events], np.int64),
         np.array([event.event_id.encode() for event in events], f"S{events_source.event_id_bytes}"),

@@ -74,14 +74,16 @@ def server(valkey: Valkey, namespace: str, tmp_path_factory: pytest.TempPathFact
     layout = Layout.of(shop.counter_sales)
     amount = Column(np.array([1250, 50]), np.array([True, True]))
     events = Events(
-        ["NL|7"],
+        pa.array(["NL|7"]),
         np.zeros(2, np.int64),
         np.array([DAY - 5 * HOUR_US, DAY - HOUR_US]),
         np.array([b"a", b"b"], "S16"),
         np.arange(2),
         {"amount": amount},
     )
-    publish_tiles(redis, namespace, shop.counter_sales, events.keys, roll_up(layout, fold(layout, events)), DAY)
+    publish_tiles(
+        redis, namespace, shop.counter_sales, events.keys.to_pylist(), roll_up(layout, fold(layout, events)), DAY
+    )
     moment = pa.array([DAY - HOUR_US], pa.timestamp("us", "UTC"))
     row = {"user_id": ["u1"], "tier": [3], "event_timestamp": moment, "created_timestamp": moment}
     publish_rows(redis, namespace, shop.user_tier, pa.table(row), now_us=DAY)

@@ -82,12 +82,12 @@ def check_streamed(store: OfflineStore, source: EventSource, view: WindowedView,
     expected = expected.take(expected.records["start"] >= since_us)
     keys, tiles = store.streamed(view).read()
     tiles = tiles.take(tiles.records["start"] >= since_us)
-    names = {name: n for n, name in enumerate(events.keys)}
+    names = {name: n for n, name in enumerate(events.keys.to_pylist())}
     code = np.array([names[keys[i]] for i in tiles.code.tolist()], np.int64)
     merged = merge(layout, code, tiles.records, tiles.cells)
     assert merged.code.tolist() == expected.code.tolist(), f"streamed/{view.key} is not the fold of the archive"
     for n, (found, wanted) in enumerate(zip(merged.records, expected.records, strict=True)):
-        where = f"streamed/{view.key} of {events.keys[int(merged.code[n])]!r}"
+        where = f"streamed/{view.key} of {events.keys[int(merged.code[n])].as_py()!r}"
         assert found.tobytes() == wanted.tobytes(), f"{where} is not the fold: {found} instead of {wanted}"
     for name, ragged in expected.cells.items():
         assert merged.cells[name].cells.tobytes() == ragged.cells.tobytes(), f"{name} of streamed/{view.key}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import redis
 
 from forebay import Count, Decimal, Entity, EventSource, FileStream, Last, Sum, Timestamp, WindowedView
@@ -78,7 +79,7 @@ def as_events(orders: Sequence[Order]) -> Events:
         np.array([order.amount is not None for order in orders], np.bool_),
     )
     return Events(
-        keys,
+        pa.array(keys, pa.string()),
         np.array([keys.index(order.entity) for order in orders], np.int64),
         np.array([order.ts for order in orders], np.int64),
         np.array([order.event_id.encode() for order in orders], "S12"),
@@ -106,7 +107,7 @@ def batch_tiles(view: WindowedView, orders: Iterable[Order], cut_us: int) -> tup
     """What a backfill publishes: every ring's tiles of the orders before the cut."""
     events = as_events([order for order in orders if order.ts < cut_us])
     layout = Layout.of(view)
-    return events.keys, roll_up(layout, fold(layout, events))
+    return events.keys.to_pylist(), roll_up(layout, fold(layout, events))
 
 
 def publish(

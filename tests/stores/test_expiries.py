@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from forebay.instants import SECOND_US
@@ -10,7 +11,7 @@ from forebay.online import expiry
 from forebay.online.expiry import RENEW_S, Expiries, key_hashes
 
 KEEP_S = np.array([100, 100, 100])
-HASHES = key_hashes("v@1", ["ann", "bob", "eve"])
+HASHES = key_hashes("v@1", pa.array(["ann", "bob", "eve"]))
 
 
 def test_a_key_is_told_again_once_it_would_go_too_early() -> None:
@@ -57,3 +58,24 @@ def test_far_beyond_what_is_remembered_it_is_told_each_time() -> None:
     for _ in range(2):
         rows, kept_s = expiries.due(HASHES, ages_s, 0)
         assert (rows.tolist(), kept_s.tolist()) == ([0, 1, 2], (ages_s + RENEW_S).tolist())
+
+
+def test_hashes_tell_keys_apart_whatever_they_share_and_whoever_asks_with_them() -> None:
+    texts = [
+        f"{head}{n}{tail}" for n in range(3000) for head in ("", "u", "user_00000000") for tail in ("", "|1", "|2")
+    ]
+    texts += [letter * n for letter in "ab" for n in range(1, 513)]
+    hashes = key_hashes("v@1", pa.array(texts))
+    assert len(set(hashes.tolist())) == len(set(texts))
+    assert [key_hashes("v@1", pa.array([text])).tolist() for text in texts[:50]] == [
+        [one] for one in hashes[:50].tolist()
+    ]
+    assert key_hashes("v@2", pa.array(texts[:1])) != hashes[:1]
+
+
+def test_keys_take_few_of_each_others_places() -> None:
+    hashes = key_hashes("v@1", pa.array([str(n) for n in range(100_000)]))
+    expiries = Expiries()
+    expiries.due(hashes, np.full(len(hashes), 60), 0)
+    told_again = len(expiries.due(hashes, np.full(len(hashes), 60), 0)[0])
+    assert told_again < 0.05 * len(hashes)  # 2.3 % are expected: of 100,000 in 2^21 places

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
@@ -88,7 +89,7 @@ def folded(rows: list[dict[str, Any]]) -> tuple[list[str], Tiles]:
     batch, dead = decode_json(SOURCE, "p", 0, lines, START_US + 10 * DAY_US)
     assert not dead
     selected = Selector(VIEW).select(batch.table)
-    return selected.keys, roll_up(LAYOUT, fold(LAYOUT, selected))
+    return selected.keys.to_pylist(), roll_up(LAYOUT, fold(LAYOUT, selected))
 
 
 def by_key(keys: list[str], tiles: Tiles) -> list[tuple[str, bytes]]:
@@ -100,7 +101,7 @@ def by_key(keys: list[str], tiles: Tiles) -> list[tuple[str, bytes]]:
 @given(rows=st.lists(events, max_size=30))
 def test_tiles_survive_as_columns_bit_for_bit(rows: list[dict[str, Any]]) -> None:
     keys, tiles = folded(rows)
-    table = to_table(LAYOUT, keys, tiles)
+    table = to_table(LAYOUT, pa.array(keys, pa.string()), tiles)
     assert table.schema.equals(tiles_schema(LAYOUT))
     table.validate(full=True)
     assert by_key(*from_table(LAYOUT, table)) == by_key(keys, tiles)
@@ -177,15 +178,17 @@ def test_streamed_tiles_are_appended_where_they_were_expected(offline_url: str) 
     table = OfflineStore(offline_url).streamed(VIEW)
     keys, tiles = _some(30)
     first = tiles.take(tiles.records["ring"] == 0)
-    table.append([StreamedTiles(keys, first, 1, "p", 30)], {"0/p": (0, 30), "1/p": (0, 30)})
+    table.append([StreamedTiles(pa.array(keys), first, 1, "p", 30)], {"0/p": (0, 30), "1/p": (0, 30)})
     assert table.positions() == {"0/p": 30, "1/p": 30}
 
     with pytest.raises(FencedError, match="is at 30 of '0/p', not at 0"):
-        OfflineStore(offline_url).streamed(VIEW).append([StreamedTiles(keys, first, 1, "p", 30)], {"0/p": (0, 30)})
+        OfflineStore(offline_url).streamed(VIEW).append(
+            [StreamedTiles(pa.array(keys), first, 1, "p", 30)], {"0/p": (0, 30)}
+        )
 
     more_keys, more = _some(10, first=30)
     more = more.take(more.records["ring"] == 0)
-    table.append([StreamedTiles(more_keys, more, 2, "p", 40)], {"0/p": (30, 40)})
+    table.append([StreamedTiles(pa.array(more_keys), more, 2, "p", 40)], {"0/p": (30, 40)})
     table.append([], {"0/p": (40, 41)})
     assert OfflineStore(offline_url).streamed(VIEW).positions() == {"0/p": 41, "1/p": 30}
 

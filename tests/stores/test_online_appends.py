@@ -15,7 +15,8 @@ from forebay.online.resp import Commands, part, section
 
 def both(count: int, monkeypatch: pytest.MonkeyPatch) -> list[list[Commands]]:
     """The commands for some entities, packed one by one and by Arrow; EXPIRE of every other one."""
-    entities = [f"ü%{n}" if n % 7 else "x" * n for n in range(1, count + 1)]
+    texts = [f"ü%{n}" if n % 7 else "x" * n for n in range(1, count + 1)]
+    entities = pa.array(texts)
     bodies = pa.array([bytes([n % 256]) * (n % 300) for n in range(count)], pa.binary())
     rows = np.arange(0, count, 2)
     found = []

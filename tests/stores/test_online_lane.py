@@ -64,9 +64,9 @@ def test_what_is_committed_can_be_read(client: redis.Redis, namespace: str) -> N
     lane = lane_of(client, namespace)
     applied = lane.commit([piece(ORDERS)])
     assert_law(client, namespace, ORDERS)
-    assert {key: (new.commit, [sorted(one.keys) for one in new.pieces]) for key, new in applied.items()} == {
-        key: (1, [["ann", "bob", "eve"]]) for key in VIEWS
-    }
+    assert {
+        key: (new.commit, [sorted(one.keys.to_pylist()) for one in new.pieces]) for key, new in applied.items()
+    } == {key: (1, [["ann", "bob", "eve"]]) for key in VIEWS}
     assert int(applied[recent.key].pieces[0].tiles.records["events"].sum()) == len(ORDERS)
 
 
@@ -330,7 +330,7 @@ def test_what_pieces_share_is_appended_once(client: redis.Redis, namespace: str)
     record = Layout.of(recent).record.itemsize
     assert [client.strlen(Keys(namespace).pending(recent.key, entity)) for entity in ("ann", "bob")] == [record, record]
     pieces = applied[recent.key].pieces
-    assert [(one.keys, one.tiles.records["events"].tolist()) for one in pieces] == [
+    assert [(one.keys.to_pylist(), one.tiles.records["events"].tolist()) for one in pieces] == [
         (["ann", "bob"], [1, 1]),
         (["ann"], [1]),
     ]

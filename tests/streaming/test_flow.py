@@ -183,7 +183,7 @@ def publish(world: World, view: WindowedView, cut_us: int) -> None:
     selector, layout = Selector(view), Layout.of(view)
     events = selector.select(world.offline.archive(orders).scan(selector.columns, None, cut_us))
     tiles = roll_up(layout, fold(layout, events))
-    publish_tiles(world.online, world.settings.namespace, view, events.keys, tiles, cut_us)
+    publish_tiles(world.online, world.settings.namespace, view, events.keys.to_pylist(), tiles, cut_us)
 
 
 def test_a_view_that_was_published_first_starts_at_its_cut_and_loses_nothing_at_the_seam(world: World) -> None:

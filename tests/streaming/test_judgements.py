@@ -5,6 +5,7 @@ lacks.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def events_of(users: list[int], first_offset: int = 0) -> Events:
     offset = np.arange(first_offset, first_offset + count, dtype=np.int64)
     ids = np.array([f"e{n}".encode() for n in offset.tolist()], f"S{SOURCE.event_id_bytes}")
     code = np.array(users, np.int64)
-    events = Events([f"u{i}" for i in range(64)], code, offset * MINUTE_US // 7, ids, offset, {})
+    events = Events(pa.array([f"u{i}" for i in range(64)]), code, offset * MINUTE_US // 7, ids, offset, {})
     column = Column(offset + 1, np.ones(count, np.bool_))
     return Events(events.keys, code, events.ts, ids, offset, {"n": column}).take(np.arange(count))
 
@@ -116,8 +117,8 @@ def test_a_table_gets_exactly_the_events_it_lacks_whatever_each_lane_has(users: 
     rows = missing(partials, positions)
     lane = lane_of_events(events)
     lacking = events.take(np.flatnonzero(events.offset >= np.array([floors[n] for n in range(LANES)])[lane]))
-    got = [] if rows is None else total(list(rows.keys), rows.tiles)
-    assert got == total(lacking.keys, fold(LAYOUT, lacking))
+    got = [] if rows is None else total(rows.keys.to_pylist(), rows.tiles)
+    assert got == total(lacking.keys.to_pylist(), fold(LAYOUT, lacking))
     assert all(offset >= positions[name] for name, offset in ends([partials], positions).items())
 
 

@@ -352,7 +352,7 @@ def check_streamed(world: World) -> None:
         events = selector.select(everything)
         expected = fold(layout, events)
         keys, tiles = world.offline.streamed(view).read()
-        names = {name: n for n, name in enumerate(events.keys)}
+        names = {name: n for n, name in enumerate(events.keys.to_pylist())}
         code = np.array([names[keys[i]] for i in tiles.code.tolist()], np.int64)
         merged = merge(layout, code, tiles.records)
         assert merged.code.tolist() == expected.code.tolist()
