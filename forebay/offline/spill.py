@@ -94,8 +94,8 @@ class SpilledRows:
     def each_piece(
         self, columns: Sequence[str], make: Callable[[int, pa.Table], Made], rows_least: int = PIECE_ROWS
     ) -> Iterator[Made]:
-        """What is made of columns of all rows in pieces of at least so many, each with the number of its first row."""
-        pieces = in_pieces((rows for _, rows in self._batches(columns)), rows_least)
+        """What is made of columns of all rows in pieces of some rows, each with the number of its first row."""
+        pieces = in_pieces((rows for _, rows in self._batches(columns)), min(rows_least, PIECE_ROWS))
         return (make(number, rows) for number, rows in pieces)
 
     def each_taken(
