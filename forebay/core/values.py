@@ -69,13 +69,17 @@ class FeatureColumn:
     ) -> FeatureColumn:
         """`count` times the default; a `bare` column has no statuses and instants, and no mask but where it needs one.
 
-        What it has none of is `unused`: nothing is stored, and `put` leaves it alone.
+        What it has none of is `unused`: nothing is stored, and `put` leaves it alone. Its decimals lie where Arrow has
+        them, so that an array is made of them without fresh memory.
         """
-        values = np.empty(count, feature.type.storage)
         units = feature.type.units(feature.default)
-        blank = np.empty((), values.dtype)  # a list is one value: it is not spread over the rows
-        blank[()] = np.zeros((), values.dtype)[()] if units is None else _stored(units, values.dtype)
-        values[:] = blank
+        blank = np.zeros((), feature.type.storage)  # a list is one value: it is not spread over the rows
+        if units is not None:
+            blank[()] = _stored(units, blank.dtype)
+        wide = bare and isinstance(feature.type, DecimalType)
+        values = np.zeros((count, 2), blank.dtype)[:, 0] if wide else np.zeros(count, blank.dtype)
+        if blank.dtype.hasobject or any(blank.tobytes()):  # else nobody touches them before they are written
+            values[:] = blank
         if bare:
             there = np.zeros(count, np.bool_) if units is None else np.broadcast_to(np.True_, count)
             return cls(feature, values, there, unused("<u1", count), unused("<i8", count))
@@ -156,13 +160,28 @@ def arrow_array(kind: FeatureType, values: npt.NDArray[Any], valid: npt.NDArray[
     if isinstance(kind, ListType | VectorType):
         return lists.to_arrow(kind, values, valid, lambda of, held: arrow_array(of, held, np.ones(len(held), np.bool_)))
     if isinstance(kind, DecimalType):
-        words = np.empty((len(values), 2), np.int64)
-        words[:, 0], words[:, 1] = values, values >> 63
+        words = _words(values)
+        np.right_shift(words[:, 0], 63, out=words[:, 1])
         mask = None if valid.all() else pa.array(valid).buffers()[1]
         return pa.Array.from_buffers(arrow_type(kind), len(values), [mask, pa.py_buffer(words)])
     if values.dtype.kind == "S":
         return pa.array(values.astype(object), pa.binary(), mask=~valid).cast(pa.string())
     return pa.array(values, arrow_type(kind), mask=None if valid.all() else ~valid)
+
+
+def _words(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Pairs of words, of which the first are these: the pairs that they lie in, if they lie so."""
+    pairs = values.base
+    if isinstance(pairs, np.ndarray) and pairs.shape == (len(values), 2) and _is_same(pairs[:, 0], values):
+        return pairs
+    words = np.empty((len(values), 2), np.int64)
+    words[:, 0] = values
+    return words
+
+
+def _is_same(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Whether they are one piece of memory."""
+    return bool(one.__array_interface__ == other.__array_interface__)
 
 
 def _stored(units: Any, dtype: np.dtype[Any]) -> Any:
