@@ -3,7 +3,7 @@
 The faster twin of `forebay.core.ranges` (ADR 0043) for large inputs; it needs numba (the extra `fast`). Events and
 spine rows are cut by chunk of entities (`forebay.core.chunked`), events as soon as they come. Then each chunk, small
 enough for a processor's cache, is a job of its own: its events are put in order of (entity, ts, id), the loops of
-`forebay.core.kernel` find and merge the ranges of all windows, and `forebay.core.answer.finish` ends it as everywhere.
+`forebay.core.kernel` find and merge the ranges of all windows, and `forebay.core.answer.decide` ends it as everywhere.
 
 Invariants: the values are those of `ranges.answer_ranges`, to the bit where numbers are exact (float sums within the
 law); neither the number of threads nor the size of chunks changes a bit of any.
