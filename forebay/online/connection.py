@@ -8,9 +8,9 @@ one clear line: no secret in it, no stack of retries behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -35,8 +35,8 @@ MOVING = ("ASK ", "TRYAGAIN")
 def connect_online(settings: Settings) -> redis.Redis:
     """A client of the online store; `embedded` starts the deployment's own server if it doesn't run.
 
-    Of a node of a cluster it is a client of all nodes. Raises `StoreUnavailableError` where it cannot be reached,
-    `ConfigError` where the URL cannot be one.
+    Of a node of a cluster it is a client of all nodes; a URL may name several, of which the first that answers tells
+    the others. Raises `StoreUnavailableError` where none can be reached, `ConfigError` where the URL cannot be one.
     """
     if settings.online_url == EMBEDDED:
         from forebay.online.embedded import start_embedded
@@ -44,10 +44,41 @@ def connect_online(settings: Settings) -> redis.Redis:
         url = start_embedded(settings)
     else:
         check_online_url(url := settings.online_url)
+    *others, last = named_servers(url)
+    for one in others:
+        with suppress(StoreUnavailableError):
+            return _connected(one, of_several=True)
+    return _connected(last, of_several=bool(others))
+
+
+def named_servers(url: str) -> list[str]:
+    """A URL for each of the servers that one names.
+
+    >>> named_servers("redis://ann:a,b@one:6379,two:6380/0")
+    ['redis://ann:a,b@one:6379/0', 'redis://ann:a,b@two:6380/0']
+    """
+    with suppress(ValueError):  # what cannot be read as a URL is refused where one connects
+        parts = urlsplit(url)
+        who, at, places = parts.netloc.rpartition("@")
+        if "," not in places:
+            return [url]
+        return [urlunsplit(parts._replace(netloc=f"{who}{at}{place.strip()}")) for place in places.split(",")]
+    return [url]
+
+
+def _connected(url: str, *, of_several: bool) -> redis.Redis:
+    """A client of one server that was named, or of the cluster that it is a node of."""
     client = _client(url)
     with translated(client):
         _greet(client)
-        return _cluster(url, client) if is_clustered(client) else client
+        if is_clustered(client):
+            return _cluster(url, client)
+    if of_several:
+        raise ConfigError(
+            f"FOREBAY_ONLINE_URL names several servers, and Redis at {address(client)} is no node of a Redis Cluster. "
+            "Name one server, or nodes of one cluster"
+        )
+    return client
 
 
 def _greet(client: redis.Redis) -> None:

@@ -10,16 +10,19 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from forebay.errors import ConfigError, StoreUnavailableError
-from forebay.online.connection import connect_online
+from forebay.online.cluster import Cluster
+from forebay.online.connection import address, connect_online
 from forebay.online.embedded import TUNABLES, server_environment, start_embedded, stop_embedded
 from forebay.settings import Settings
 from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
+from tests.infra.valkey_cluster import ValkeyCluster
 
 
 def settings(**environ: str) -> Settings:
@@ -100,6 +103,24 @@ def test_a_dead_redis_is_one_line_without_the_password() -> None:
     assert "hunter2" not in shown
     assert "direct cause" not in shown
     assert "During handling" not in shown
+
+
+def test_of_several_servers_the_first_that_answers_tells_the_cluster(valkey_cluster: ValkeyCluster) -> None:
+    dead, alive = free_port(), [node.port for node in valkey_cluster.primaries]
+    several = f"redis://127.0.0.1:{dead},127.0.0.1:{alive[1]},127.0.0.1:{alive[0]}/0"
+    with connect_online(settings(FOREBAY_ONLINE_URL=several)) as client:
+        assert isinstance(client, Cluster)
+        assert address(client) == f"127.0.0.1:{alive[1]}"
+        assert len(client.primaries()) == 3
+
+
+def test_several_servers_that_are_no_cluster_are_refused(valkey: Valkey) -> None:
+    port, dead, last = urlsplit(valkey.url).port, free_port(), free_port()
+    for order in (f"127.0.0.1:{port},127.0.0.1:{dead}", f"127.0.0.1:{dead},127.0.0.1:{port}"):
+        with pytest.raises(ConfigError, match=f"names several servers, and Redis at 127.0.0.1:{port} is no node"):
+            connect_online(settings(FOREBAY_ONLINE_URL=f"redis://{order}/0"))
+    with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{last} cannot be reached"):
+        connect_online(settings(FOREBAY_ONLINE_URL=f"redis://ann:a,b@127.0.0.1:{dead},127.0.0.1:{last}/0"))
 
 
 def test_a_wrong_password_is_said_to_be_one() -> None:
