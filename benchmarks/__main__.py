@@ -18,6 +18,7 @@ NAMES = (
     "asof",
     "cluster",
     "freshness",
+    "kafka",
     "kernel",
     "linger",
     "lists",
@@ -30,7 +31,7 @@ NAMES = (
     "workers",
 )
 ALONE = ("millions",)
-"""What runs only when it is named: half an hour."""
+"""What runs only when it is named: some minutes, and much memory and disk."""
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -1,4 +1,4 @@
-"""Appends a file's lines to a log at a steady rate: `python -m benchmarks.feeder LINES LOG RATE`."""
+"""Appends a file's lines to a log (see `logs`) at a steady rate: `python -m benchmarks.feeder LINES LOG RATE`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.logs import appending
+
 TICK_S = 0.002
 
 
-def main(lines: Path, log: Path, rate: float) -> None:
+def main(lines: Path, log: str, rate: float) -> None:
     """Append them all, each when it is due."""
     rows = lines.read_bytes().splitlines(keepends=True)
     began_s, sent = time.monotonic(), 0
-    with log.open("ab", buffering=0) as file:
+    with appending(log) as append:
         while sent < len(rows):
             due = min(len(rows), int((time.monotonic() - began_s) * rate))
             if due > sent:
-                file.write(b"".join(rows[sent:due]))
+                append(rows[sent:due])
                 sent = due
             time.sleep(TICK_S)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))

@@ -8,14 +8,13 @@ feature of theirs is compared between the two flows.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -24,23 +23,22 @@ import pyarrow as pa
 
 from benchmarks.deployment import CHECKOUT, Deployment
 from benchmarks.live import SETTLE_S, paced
+from benchmarks.logs import Files, Logs
 from benchmarks.per_event import Purchase, check_same
 from benchmarks.purchases import ZIPF, Purchases
 from benchmarks.rounds import Measured
-from benchmarks.shop import HISTORY_START, purchases, user_spend
+from benchmarks.shop import HISTORY_START, user_spend
 from forebay.core.layout import Layout
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us
 from forebay.online.resp import append_commands, part
 from forebay.online.wire import Wire, pack
 from streaming.lane_writer import COMMIT_EVENTS_MAX
-from streaming.routing import reader_of
 
 FEW_PREFIX = "per-event:few:"
 START_US = day_us(HISTORY_START)
 FEW, FEW_USERS = 1_000, 50
 EVENTS_PER_S = 5_000
 """Of event time, in what is measured."""
-PARTITIONS = 4
 RECORD = bytes(Layout.of(user_spend).event_bytes)
 """As long as the partial of an event."""
 
@@ -65,26 +63,21 @@ class Cost:
         }
 
 
-def partitions() -> list[str]:
-    """Names of files that two workers share evenly, and four one each."""
-    names = (f"purchases{n}.ndjson" for n in itertools.count())
-    found: dict[int, str] = {}
-    while len(found) < PARTITIONS:
-        name = next(names)
-        found.setdefault(reader_of(purchases.name, name, PARTITIONS), name)
-    return [found[n] for n in range(PARTITIONS)]
-
-
 @dataclass
 class Flows:
     """Both flows over one deployment; each call streams events that come after those before it."""
 
     deployment: Deployment
     users: int
+    logs: Logs = field(init=False)
+    """Where their events are appended: by default, files in the deployment's home."""
     _sent: int = 0
     _now_us: int = START_US
     _runs: int = 0
     _few: Purchases | None = None
+
+    def __post_init__(self) -> None:
+        self.logs = Files(self.deployment.settings.home)
 
     def fill(self, count: int, *, zipf: float = ZIPF) -> None:
         """A week of history, so that every window is full."""
@@ -115,11 +108,11 @@ class Flows:
     def live(self, per_s: int, seconds: float, *, linger_s: float = 0.0) -> Measured:
         """Forebay's flow while events come at a steady rate: CPU time per event once it has settled."""
         events = self._drawn(int(per_s * (seconds + 2 * SETTLE_S)), int((seconds + 2 * SETTLE_S) * SECOND_US))
-        return paced(self.deployment, self._log(events), per_s, seconds, linger_s)
+        return paced(self.deployment, Path(self.logs.apart(events)), per_s, seconds, linger_s)
 
     def decode(self, count: int) -> Measured:
         """JSON to Python objects, in this process."""
-        lines = self._log(self._at_speed(count)).read_bytes().splitlines()
+        lines = [line.encode() for line in self._at_speed(count).lines()]
         decode = msgspec.json.Decoder(Purchase).decode
         began_s = time.process_time()
         for line in lines:
@@ -181,21 +174,14 @@ class Flows:
         )
 
     def _stream(self, events: Purchases, workers: int = 1) -> Cost:
-        home = self.deployment.settings.home
-        events.append_ndjson(*(home / "stream" / name for name in partitions()))
+        self.logs.append(events)
         said, cost = self._process(["streaming", "--until-end", "--json", "--workers", str(workers)])
         assert said["events"] == len(events), f"{len(events)} events were appended, {said['events']} were streamed"
         return cost
 
     def _by_event(self, events: Purchases, prefix: str) -> Cost:
         socket = str(self.deployment.redis.connection_pool.connection_kwargs["path"])
-        return self._process(["benchmarks.per_event", str(self._log(events)), socket, prefix])[1]
-
-    def _log(self, events: Purchases) -> Path:
-        path = self.deployment.settings.home / "one.ndjson"
-        path.unlink(missing_ok=True)
-        events.append_ndjson(path)
-        return path
+        return self._process(["benchmarks.per_event", self.logs.apart(events), socket, prefix])[1]
 
     def _process(self, arguments: Sequence[str]) -> tuple[Mapping[str, object], Cost]:
         redis_s, began_s = self.deployment.redis_cpu_s(), time.monotonic()

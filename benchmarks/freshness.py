@@ -17,11 +17,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.deployment import CHECKOUT, Deployment, deployed
+from benchmarks.logs import appending
 from benchmarks.purchases import PARTITION, Purchases
 from benchmarks.report import OURS, Comparison, Report
 from benchmarks.rounds import Contender, Measured, interleaved
@@ -52,24 +52,45 @@ TINY = Size(users=20, seconds=0.3, rounds=1)
 
 def run(size: Size) -> Report:
     """Measure at each rate, and restarts."""
-    comparisons = []
-    with deployed(LIVE) as deployment:
-        probes = Probes(deployment, size)
+    with deployed(LIVE) as deployment, probing_file(deployment, size) as probes:
         restarts: dict[str, Contender] = {OURS: probes.restart, IMPORTS: probes.imports}
-        for rate in RATES:
-            contenders: dict[str, Contender] = {
-                OURS: lambda rate=rate: probes.ours(rate),
-                TAIL: lambda rate=rate: probes.tail(rate),
-            }
-            samples = interleaved(contenders, size.rounds, warm_up=False)
-            comparisons += [
-                Comparison.of(f"{rate:,} events/s: appended → readable, {name}", samples, TAIL, name, "ms")
-                for name in ("p50", "p99")
-            ]
+        comparisons = delays(probes, size.rounds)
         samples = interleaved(restarts, size.rounds, warm_up=False)
         comparisons.append(Comparison.of("restart → first fresh value", samples, IMPORTS, "wall_s", "s"))
     setting = f"{size.users:,} users, {size.seconds:g} s of probes at each rate"
     return Report("freshness", setting, size.rounds, comparisons)
+
+
+def delays(probes: Probes, rounds: int) -> list[Comparison]:
+    """How soon a probe is readable, at each rate."""
+    comparisons = []
+    for rate in RATES:
+        contenders: dict[str, Contender] = {
+            OURS: lambda rate=rate: probes.ours(rate),
+            TAIL: lambda rate=rate: probes.tail(rate),
+        }
+        samples = interleaved(contenders, rounds, warm_up=False)
+        comparisons += [
+            Comparison.of(f"{rate:,} events/s: appended → readable, {name}", samples, TAIL, name, "ms")
+            for name in ("p50", "p99")
+        ]
+    return comparisons
+
+
+@contextlib.contextmanager
+def probing(deployment: Deployment, size: Size, log: str) -> Iterator[Probes]:
+    """Probes that are appended to the log of a deployment's flow."""
+    with appending(log) as append:
+        yield Probes(deployment, size, log, append)
+
+
+@contextlib.contextmanager
+def probing_file(deployment: Deployment, size: Size) -> Iterator[Probes]:
+    """Probes that are appended to the file that is the log of a deployment of `LIVE`."""
+    log = deployment.settings.home / "stream" / PARTITION
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with probing(deployment, size, str(log)) as probes:
+        yield probes
 
 
 @dataclass
@@ -78,11 +99,11 @@ class Probes:
 
     deployment: Deployment
     size: Size
+    log: str
+    append: Callable[[Sequence[bytes]], None]
     _sent: int = 0
 
     def __post_init__(self) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._log.touch()
         self._store = self.deployment.store()
 
     def ours(self, rate: int) -> Measured:
@@ -95,7 +116,7 @@ class Probes:
         """The least that does it."""
         key, socket = "tail", str(self.deployment.redis.connection_pool.connection_kwargs["path"])
         self.deployment.redis.delete(key)
-        with self._running(["benchmarks.tail", str(self._log), socket, key]):
+        with self._running(["benchmarks.tail", self.log, socket, key]):
 
             def count() -> int:
                 return int(self.deployment.redis.get(key) or 0)
@@ -129,13 +150,13 @@ class Probes:
 
     @contextlib.contextmanager
     def _fed(self, rate: int) -> Iterator[None]:
-        seconds, lines = self.size.seconds + 1, self._log.parent.parent / "fed.ndjson"
+        seconds, lines = self.size.seconds + 1, self.deployment.settings.home / "fed.ndjson"
         lines.unlink(missing_ok=True)
         now_us = wall_clock_us()
         Purchases.drawn(int(rate * seconds), self.size.users, now_us, now_us + int(seconds * SECOND_US)).append_ndjson(
             lines
         )
-        with self._running(["benchmarks.feeder", str(lines), str(self._log), str(rate)]):
+        with self._running(["benchmarks.feeder", str(lines), self.log, str(rate)]):
             yield
 
     @contextlib.contextmanager
@@ -150,10 +171,6 @@ class Probes:
             process.kill()  # it holds nothing; and a parent that ignores SIGTERM has children that do
             process.wait()
 
-    @property
-    def _log(self) -> Path:
-        return self.deployment.settings.home / "stream" / PARTITION
-
     def _append(self) -> int:
         """Append a probe; how many there are now."""
         self._sent += 1
@@ -161,8 +178,7 @@ class Probes:
             f'{{"event_id": "p{self._sent}", "ts": "{instant_text(wall_clock_us())}", "user_id": "probe", '
             f'"merchant_id": "probe", "amount": 1.00, "items": 1}}\n'
         )
-        with self._log.open("ab", buffering=0) as file:
-            file.write(event.encode())
+        self.append([event.encode()])
         return self._sent
 
     def _count(self) -> int:

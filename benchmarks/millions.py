@@ -1,8 +1,8 @@
 """Five million entities: what a worker and Redis need for them, what an event costs, and how long a restart takes.
 
 `state` with more users, in one round, beside ten thousand; and a start of the flow over each of the two until an event
-that waits in the log can be read. It takes half an hour, a few gigabytes of memory and ten of disk, so it is a command
-of its own: `python -m benchmarks millions`.
+that waits in the log can be read. It takes minutes (half an hour on a busy machine), a few gigabytes of memory and ten
+of disk, so it is a command of its own: `python -m benchmarks millions`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def run(size: Size) -> Report:
         for flow in flows.values():
             state.filled(flow, size.history)
         comparisons = state.measured(size, flows)
-        probes = {name: freshness.Probes(flow.deployment, freshness.TINY) for name, flow in flows.items()}
+        probes = {
+            name: stack.enter_context(freshness.probing_file(flow.deployment, freshness.TINY))
+            for name, flow in flows.items()
+        }
         restarts: dict[str, Contender] = {name: probe.restart for name, probe in probes.items()}
         restarted = interleaved(restarts, size.rounds, warm_up=False)
     title = f"{many}, restart → first fresh value"

@@ -1,6 +1,7 @@
 """The flow that one writes first: one Python object per event, `stateful_map` per entity, a redis-py pipeline.
 
-`python -m benchmarks.per_event LOG SOCKET PREFIX` streams a log of purchases into hashes `<prefix><entity>`, one field
+`python -m benchmarks.per_event LOG SOCKET PREFIX` streams a log of purchases (a file, or a topic by Bytewax's own
+source) into hashes `<prefix><entity>`, one field
 per tile. It keeps the same tiles as Forebay's two views (3 hops; count, sum, squares, min, max, last), so the same 36
 features can be answered from them: `check_same` does that.
 """
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 import redis
 
+from benchmarks.logs import where
 from forebay.client.feature_store import FeatureStore
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, instant_us
 
@@ -75,16 +77,17 @@ def updated(
     return tiles, changed
 
 
-def flow(log: Path, socket: str, prefix: str) -> Any:
+def flow(log: str, socket: str, prefix: str) -> Any:
     """The dataflow."""
     import bytewax.operators as op
+    from bytewax.connectors.kafka import KafkaSource
     from bytewax.dataflow import Dataflow
     from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
     from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
     class Lines(StatefulSourcePartition[bytes, None]):
         def __init__(self) -> None:
-            self._lines = log.read_bytes().splitlines()
+            self._lines = Path(log).read_bytes().splitlines()
             self._next = 0
 
         def next_batch(self) -> Iterable[bytes]:
@@ -124,7 +127,12 @@ def flow(log: Path, socket: str, prefix: str) -> Any:
             return Fields()
 
     dataflow = Dataflow("per_event")
-    lines = op.input("read", dataflow, Log())
+    topic = where(log)
+    if topic is None:
+        lines = op.input("read", dataflow, Log())
+    else:
+        messages = op.input("read", dataflow, KafkaSource([topic[0]], [topic[1]], tail=False, batch_size=BATCH))
+        lines = op.map("value", messages, lambda message: message.value)
     tiles = op.stateful_map("tiles", op.flat_map("decode", lines, by_entity), updated)
     fields = op.flat_map("fields", tiles, lambda one: [("0", (one[0], name, tile)) for name, tile in one[1]])
     op.output("write", fields, Online())
@@ -170,6 +178,6 @@ def answers(fields: dict[bytes, bytes], at_us: int) -> dict[str, dict[str, float
 if __name__ == "__main__":
     from bytewax._bytewax import cli_main
 
-    log = Path(sys.argv[1])
+    log = sys.argv[1]
     cli_main(flow(log, sys.argv[2], sys.argv[3]), workers_per_process=1, epoch_interval=timedelta(seconds=1))
-    print(json.dumps({"log": log.name}))
+    print(json.dumps({"log": log}))

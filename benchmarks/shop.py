@@ -6,6 +6,8 @@ training view has the nine that cumulative sums can compute by hand, and `all_sp
 
 from __future__ import annotations
 
+import msgspec
+
 from forebay import (
     BatchView,
     Count,
@@ -31,6 +33,7 @@ from forebay import (
 )
 from forebay.language.aggregations import Aggregation
 from forebay.language.definitions import Definitions
+from forebay.language.source import AnyStream
 
 HISTORY_START = "2026-01-01"
 WINDOWS = ["1h", "24h", "7d"]
@@ -127,6 +130,17 @@ def profile_of(name: str, floats: int, integers: int) -> BatchView:
 profile = profile_of("profile", 5, 0)
 profiles = (profile, profile_of("mixed_profile", 5, 5), profile_of("wide_profile", 10, 10))
 """Of growing width: the second is the one by which Feast was measured before (5 floats and 5 whole numbers)."""
+
+
+def live_from(stream: AnyStream) -> Definitions:
+    """The streamed views of the same purchases, from another stream."""
+    source = msgspec.structs.replace(purchases, stream=stream)
+    mine, theirs = (msgspec.structs.replace(view, source=source) for view in (user_spend, merchant_sales))
+    return Definitions.of(
+        FeatureService("spend", version=1, features=[mine]),
+        FeatureService("checkout", version=1, features=[mine, theirs]),
+    )
+
 
 LIVE = Definitions.of(spend, checkout)
 PAST = Definitions.of(past, everything)

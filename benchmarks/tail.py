@@ -8,26 +8,41 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 
+from benchmarks.logs import consumer_of, where
+from streaming.chunk import EVENTS_MAX
 from streaming.sources import POLL_INTERVAL
 
 PROBE = b'"user_id": "probe"'
 
 
-def main(log: Path, socket: str, key: str) -> None:
+def main(log: str, socket: str, key: str) -> None:
     """Follow a log until killed."""
     client = redis.Redis(unix_socket_path=socket)
-    with log.open("rb") as file:
+    with _reading(log) as read:
         while True:
-            found = file.read().count(PROBE)
+            found = read().count(PROBE)
             if found:
                 client.incrby(key, found)
             else:
                 time.sleep(POLL_INTERVAL.total_seconds())
 
 
+@contextmanager
+def _reading(log: str) -> Iterator[Callable[[], bytes]]:
+    """What has come since it was read last."""
+    if where(log) is None:
+        with Path(log).open("rb") as file:
+            yield file.read
+    else:
+        consumer = consumer_of(log)
+        yield lambda: b"".join(message.value() or b"" for message in consumer.consume(EVENTS_MAX, 0))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(sys.argv[1], sys.argv[2], sys.argv[3])
