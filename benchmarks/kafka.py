@@ -1,10 +1,12 @@
 """The same stream from a Kafka topic: what an event costs beside a file, and how soon it can be read.
 
-    noida-db ──▶ python -m streaming ──▶ both stores      beside: the same events from files; Bytewax' own Kafka source
-                                                          before the per-event flow; consuming alone, the least there is
+    broker ──▶ python -m streaming ──▶ both stores      beside: the same events from files; Bytewax' own Kafka source
+                                                        before the per-event flow; consuming alone, the least there is
 
 A broker, a flow and Redis share the machine here, so what is compared is the CPU time of the flow. The probes are those
 of `freshness`: the clock starts before a message is produced, and the broker's acknowledgement is not waited for.
+Costs are those with Tansu, since noida-db answers a fetch that has to wait at once, so that its clients never rest;
+delays are those with noida-db, since Tansu takes some milliseconds for each of the small batches of a steady rate.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from benchmarks.rounds import Contender, Measured, interleaved
 from benchmarks.shop import LIVE, live_from
 from forebay.language.source import KafkaTopic
 from streaming.chunk import EVENTS_MAX
+from tests.infra.kafka import Broker
 from tests.infra.noida import Noida
+from tests.infra.tansu import Tansu
 
 FILES, PER_EVENT, CONSUME = "from files", "per-event Bytewax flow (Redis only)", "consume alone"
 TOPIC, PROBED = "purchases", "probed"
@@ -45,8 +49,10 @@ TINY = Size(users=50, history=0, timed=2_000, timed_per_event=2_000, seconds=0.3
 
 def run(size: Size) -> Report:
     """Measure the flow from a topic, then how fresh it is."""
+    with Tansu() as broker:
+        comparisons = _costs(broker, size)
     with Noida() as broker:
-        comparisons = [*_costs(broker, size), *_delays(broker, size)]
+        comparisons += _delays(broker, size)
     setting = (
         f"2 views × 3 windows × 6 aggregates, {size.users:,} users, {size.history:,} events before, {size.timed:,} "
         f"timed; {size.seconds:g} s of probes at each rate"
@@ -54,7 +60,7 @@ def run(size: Size) -> Report:
     return Report("kafka", setting, size.rounds, comparisons)
 
 
-def _costs(broker: Noida, size: Size) -> list[Comparison]:
+def _costs(broker: Broker, size: Size) -> list[Comparison]:
     stream = KafkaTopic(TOPIC, brokers=broker.brokers)
     with deployed(live_from(stream)) as from_topic, deployed(LIVE) as from_files:
         topics = Topics(broker, TOPIC)
@@ -79,7 +85,7 @@ def _costs(broker: Noida, size: Size) -> list[Comparison]:
     ]
 
 
-def _delays(broker: Noida, size: Size) -> list[Comparison]:
+def _delays(broker: Broker, size: Size) -> list[Comparison]:
     probes_size = ProbesSize(seconds=size.seconds, rounds=size.rounds)
     with deployed(live_from(KafkaTopic(PROBED, brokers=broker.brokers))) as deployment:
         log = Topics(broker, PROBED).name
