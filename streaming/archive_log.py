@@ -21,13 +21,10 @@ from forebay.ingest.batch import SOURCE_OFFSET, event_schema
 from forebay.language.source import EventSource
 from forebay.offline.archive import Archive
 from forebay.offline.replay import Stretches, replay
-from streaming.chunk import Chunk
+from streaming.chunk import CHUNKS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.log import LogReader
 from streaming.retry import Forbearance, Patience
-
-CHUNKS_MAX = 8
-"""Chunks that are read at a time, as of files."""
 
 
 class Archived:

@@ -18,6 +18,9 @@ from forebay.language.source import EventSource
 
 EVENTS_MAX = 8192
 """Events of one chunk: large enough for columns to pay (DESIGN §6), small enough for a commit of a few milliseconds."""
+CHUNKS_MAX = 8
+"""Chunks of one source that a reader takes at a time: a source with a thousand partitions fills the backlog no further.
+"""
 BYTES_MAX = 2 << 20
 """Bytes of one read from a log: bounds what a chunk of large events holds."""
 

@@ -25,7 +25,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.language.source import EventSource, KafkaTopic
-from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.kafka_client import Cluster, fatal
 from streaming.retry import Patience
@@ -139,10 +139,14 @@ class TopicReader:
 
     def poll(self) -> list[Chunk]:
         """The next events of each partition that has some now."""
-        messages = self._consumer.consume(EVENTS_MAX, 0)
+        messages = self._consumer.consume(EVENTS_MAX * max(1, min(len(self._parts), CHUNKS_MAX)), 0)
         faults = [message for message in messages if message.error() is not None]
         events = [message for message in messages if message.error() is None] if faults else messages
-        chunks = [self._chunk(self._parts[number], some) for number, some in _by_partition(events).items()]
+        chunks = [
+            self._chunk(self._parts[number], some[first : first + EVENTS_MAX])
+            for number, some in _by_partition(events).items()
+            for first in range(0, len(some), EVENTS_MAX)
+        ]
         for message in faults:
             self._on_fault(message)
         due = time.monotonic() - self._looked_s >= LOOK_INTERVAL_S

@@ -25,7 +25,7 @@ from forebay.offline.revived import Revived
 from forebay.offline.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
-from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
@@ -40,8 +40,6 @@ POLL_INTERVAL = timedelta(milliseconds=3)
 """How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
 LINGER_S_MAX = 1.0
 """Events are fresh within a second."""
-CHUNKS_MAX = 8
-"""Chunks of one source that a reader takes at a time: a source with a thousand files fills the backlog no further."""
 DISCOVERY_INTERVAL_S = 1.0
 """How often a folder is looked through for new files."""
 

@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from forebay import EventSource, Int64, KafkaTopic, String, Timestamp
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
+from streaming import kafka_log
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
 from streaming.kafka_log import TopicReader, Topics
@@ -125,6 +126,17 @@ def test_offsets_are_kafkas_own_and_a_reader_resumes_at_any_of_them(broker: Brok
     resumed = Following(broker.brokers, topic, {f"{topic}:0": 99, f"{topic}:1": 50}, until_end=True)
     assert resumed.read_to_the_end() == {f"{topic}:0": numbers(99, 100)}
     assert [(chunk.first_offset, chunk.next_offset) for chunk in resumed.chunks] == [(99, 100)]
+
+
+def test_a_partition_that_is_far_behind_comes_in_chunks_of_bounded_length(
+    broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_log, "EVENTS_MAX", 8)
+    broker.append(topic, 0, numbers(0, 100))
+    broker.append(topic, 1, numbers(0, 3))
+    following = Following(broker.brokers, topic, until_end=True)
+    assert following.read_to_the_end() == {f"{topic}:0": numbers(0, 100), f"{topic}:1": numbers(0, 3)}
+    assert max(map(len, following.chunks)) <= 8
 
 
 def test_a_topic_is_followed_and_each_reader_has_its_partitions(broker: Broker, topic: str) -> None:
