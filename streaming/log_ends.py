@@ -24,7 +24,7 @@ from forebay.online.connection import translated
 from forebay.settings import Settings
 from streaming.chunk import BYTES_MAX
 from streaming.file_log import PARQUET, files_of
-from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name
+from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name, url_of
 
 COUNTED_MAX = 100_000
 """Entries of a Redis Stream that are counted one by one; of more it is not known how many wait."""
@@ -87,7 +87,7 @@ class LogEnds:
         ends = {}
         for name in (partition_name(stream, i) for i in range(stream.partitions)):
             key = stream_name(stream, name)
-            with translated(client):
+            with translated(client, url_of(stream)):
                 if client.exists(key):
                     info: Any = client.xinfo_stream(key)
                     end = layout.end(info["last-generated-id"])

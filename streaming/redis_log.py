@@ -18,7 +18,7 @@ import redis
 
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource, RedisStream
-from forebay.online.connection import is_clustered, shown, translated
+from forebay.online.connection import ONLINE_URL, is_clustered, shown, translated
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.retry import Forbearance, Patience
@@ -97,7 +97,7 @@ def connect(stream: RedisStream, online: Callable[[], redis.Redis]) -> redis.Red
     if not stream.url:
         return online()
     client: redis.Redis = redis.Redis.from_url(stream.url)
-    with translated(client):
+    with translated(client, url_of(stream)):
         clustered = is_clustered(client)
     if clustered:
         client.close()
@@ -107,6 +107,15 @@ def connect(stream: RedisStream, online: Callable[[], redis.Redis]) -> redis.Red
             "nodes; or keep the stream on a server of its own"
         )
     return client
+
+
+def url_of(stream: RedisStream) -> str:
+    """Where the URL of its server is given.
+
+    >>> url_of(RedisStream("shop")), url_of(RedisStream("shop", url="redis://events:6379/0"))
+    ('FOREBAY_ONLINE_URL', "the url of RedisStream('shop')")
+    """
+    return f"the url of RedisStream({stream.key!r})" if stream.url else ONLINE_URL
 
 
 def offset_of(entry_id: bytes) -> int:
@@ -139,7 +148,7 @@ class StreamReader:
         assert isinstance(source.stream, RedisStream)
         self._forbearance = Forbearance(patience)
         self.source, self._client, self._layout = source, client, layout_of(source.stream)
-        self._chunked = source.stream.chunked
+        self._chunked, self._url = source.stream.chunked, url_of(source.stream)
         self._streams = {name: stream_name(source.stream, name) for name in offsets}
         self._partitions = {stream: name for name, stream in self._streams.items()}
         self._next = dict(offsets)
@@ -170,7 +179,7 @@ class StreamReader:
             self._check_whole()
         after = {self._streams[name]: self._layout.last_id(offset) for name, offset in self._next.items()}
         asked: dict[Any, Any] = after
-        with translated(self._client):
+        with translated(self._client, self._url):
             reply: Any = self._client.xread(asked, count=CHUNKED_ENTRIES if self._chunked else EVENTS_MAX) or []
         found = reply.items() if isinstance(reply, dict) else reply
         streams = [(self._partitions[_text(name)], entries) for name, entries in found]
@@ -204,7 +213,7 @@ class StreamReader:
     def _check_trimmed(self, partition: str, offset: int) -> None:
         """Refuse to resume where an entry at or after `offset` may be gone: trimming takes the oldest first."""
         stream = self._streams[partition]
-        with translated(self._client):
+        with translated(self._client, self._url):
             if not offset or (self._client.exists(stream) and self._oldest(stream) <= offset):
                 return
         where = f"Stream {stream!r} of {self.source.name!r}"

@@ -16,7 +16,7 @@ import redis
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource, RedisStream
 from forebay.online.connection import translated
-from streaming.redis_log import connect, layout_of, partition_name, stream_name
+from streaming.redis_log import connect, layout_of, partition_name, stream_name, url_of
 
 
 class Trimming:
@@ -37,7 +37,7 @@ class Trimming:
             client = self._client(source, stream)
             for name in names:
                 kept = layout_of(stream).last_id(archived[name])
-                with translated(client):
+                with translated(client, url_of(stream)):
                     client.xtrim(stream_name(stream, name), minid=kept, approximate=True)
 
     def _client(self, source: str, stream: RedisStream) -> redis.Redis:

@@ -21,6 +21,7 @@ from forebay.errors import ConfigError, StoreError, StoreMovingError, StoreUnava
 from forebay.online.cluster import ELSEWHERE, Cluster
 from forebay.settings import EMBEDDED, Settings, check_online_url
 
+ONLINE_URL = "FOREBAY_ONLINE_URL"
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 """The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
@@ -114,20 +115,20 @@ def _cluster(url: str, client: redis.Redis) -> Cluster:
 
 
 @contextmanager
-def translated(client: redis.Redis) -> Iterator[None]:
-    """Within it, redis-py's errors become `StoreUnavailableError` or `StoreError`."""
+def translated(client: redis.Redis, url: str = ONLINE_URL) -> Iterator[None]:
+    """Within it, redis-py's errors become `StoreUnavailableError` or `StoreError`; `url` says where theirs is given."""
     try:
         yield
     except redis.AuthenticationError:
         raise StoreUnavailableError(
-            f"Redis at {address(client)} refused the user and password of FOREBAY_ONLINE_URL. Check them."
+            f"Redis at {address(client)} refused the user and password of {url}. Check them."
         ) from None
     except redis.BusyLoadingError:
         raise loading(client) from None
     except ELSEWHERE as error:
         raise elsewhere(client, error) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise unreachable(client, error) from None
+        raise unreachable(client, error, url) from None
     except redis.RedisError as error:
         raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
 
@@ -152,12 +153,11 @@ def elsewhere(client: redis.Redis, error: Exception) -> StoreUnavailableError:
     )
 
 
-def unreachable(client: redis.Redis, error: Exception) -> StoreUnavailableError:
+def unreachable(client: redis.Redis, error: Exception, url: str = ONLINE_URL) -> StoreUnavailableError:
     """The one line about a server that doesn't answer."""
     reason = str(error).rstrip(".") or type(error).__name__
     return StoreUnavailableError(
-        f"Redis at {address(client)} cannot be reached ({reason}). "
-        "Check that it runs and that FOREBAY_ONLINE_URL is right."
+        f"Redis at {address(client)} cannot be reached ({reason}). Check that it runs and that {url} is right."
     )
 
 

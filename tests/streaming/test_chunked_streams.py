@@ -24,6 +24,7 @@ from streaming.log_ends import LogEnd, LogEnds
 from streaming.redis_log import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, StreamReader, connect, layout_of, partition_name
 from streaming.retry import Patience
 from streaming.trimming import Trimming
+from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
 from tests.streaming.world import World, await_that, lines, merchant, orders, with_repeats
 
@@ -280,3 +281,9 @@ def test_nothing_is_trimmed_that_the_archive_could_not_take(
     one.world.run()
     assert one.world.online.xlen(one.key) < len(some)
     assert sum(one.world.read(one.view, MERCHANTS)) == len(one.archived()) == len(some)
+
+
+def test_a_stream_on_a_server_of_its_own_says_whose_url_to_look_at(namespace: str) -> None:
+    stream = RedisStream(namespace, url=f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreUnavailableError, match=rf"that the url of RedisStream\('{namespace}'\) is right"):
+        connect(stream, redis.Redis)
