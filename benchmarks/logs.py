@@ -128,13 +128,13 @@ def produce(name: str, lines: Iterable[bytes]) -> None:
     assert not left, f"{left} messages were not acknowledged within {ACKNOWLEDGED_S:g} s"
 
 
-def consumer_of(name: str, numbers: Sequence[int] = range(PARTITIONS)) -> Consumer:
-    """A consumer of all partitions of a topic from their beginning, with the settings by which Forebay reads."""
+def consumer_of(name: str) -> Consumer:
+    """A consumer of all partitions of a topic from their beginning, which waits for a fetch as long as Forebay's."""
     place = where(name)
     assert place is not None, f"{name} is no topic"
     brokers, topic = place
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "benchmarks", "fetch.wait.max.ms": 5})
-    consumer.assign([TopicPartition(topic, number, 0) for number in numbers])
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
     return consumer
 
 
