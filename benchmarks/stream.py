@@ -2,9 +2,10 @@
 
 Both flows are processes of their own and read the same NDJSON. The per-event flow (`benchmarks.per_event`) writes to
 Redis only, has no fence, no archive and no recovery: it is what one writes first. Forebay's is the command that a user
-runs: `python -m streaming --until-end`, with one worker and with two (`workers` times these for longer, and with a hot
-user; `freshness` has delays and restarts, `state` and `millions` have many entities). The raw limits are the least that
-either side of it has to do: making Python objects of the lines, and appending ready-made bytes to as many keys.
+runs: `python -m streaming --until-end`; two workers of it are compared with one over a longer log, in the middle of a
+run (`workers` has their limits, and a hot user; `freshness` has delays and restarts, `state` and `millions` have many
+entities). The raw limits are the least that either side of it has to do: making Python objects of the lines, and
+appending ready-made bytes to as many keys.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from benchmarks.flows import Flows
 from benchmarks.report import MORE, OURS, Comparison, Report
 from benchmarks.rounds import Contender, interleaved
 from benchmarks.shop import LIVE
-from benchmarks.workers import TWO, beside_one
+from benchmarks.workers import beside_one, one_and_two
 
 PER_EVENT = "per-event Bytewax flow (Redis only)"
 DECODE = "msgspec decode alone"
@@ -32,10 +33,11 @@ class Size:
     history: int = 1_000_000
     timed: int = 300_000
     timed_per_event: int = 40_000
+    timed_workers: int = 800_000
     rounds: int = 3
 
 
-TINY = Size(users=50, history=0, timed=2_000, timed_per_event=2_000, rounds=1)
+TINY = Size(users=50, history=0, timed=2_000, timed_per_event=2_000, timed_workers=2_000, rounds=1)
 
 
 def run(size: Size) -> Report:
@@ -46,7 +48,7 @@ def run(size: Size) -> Report:
             flows.fill(size.history)
         contenders: dict[str, Contender] = {
             OURS: lambda: flows.ours(size.timed),
-            TWO: lambda: flows.ours(size.timed, workers=2),
+            **one_and_two(flows, size.timed_workers),
             PER_EVENT: lambda: flows.per_event(size.timed_per_event),
             DECODE: lambda: flows.decode(size.timed_per_event),
             APPENDS: lambda: flows.appends(size.timed_per_event),
@@ -60,7 +62,7 @@ def run(size: Size) -> Report:
         Comparison.of("stream, worker CPU", samples, DECODE, "cpu_us", "µs/event"),
         Comparison.of("stream, Redis CPU", samples, APPENDS, "redis_us", "µs/event"),
         Comparison.of("stream into both stores, one worker", samples, APPENDS, "per_s", "events/s", better=MORE),
-        *beside_one(samples, OURS),
+        *beside_one(samples),
         Comparison.of("replay into both stores, one worker", samples, LIVE_SPEED, "per_s", "events/s", better=MORE),
     ]
     setting = (

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.__main__ import ALONE, NAMES, main, measured
+from benchmarks.looks import Look
 from benchmarks.report import Comparison
+from benchmarks.steady import middle
 from benchmarks.training import check_same
 
 
@@ -30,6 +32,24 @@ def test_a_ratio_is_that_of_a_round() -> None:
     one = Comparison.of("a read", samples, "limit", "us", "µs")
     assert (one.ours, one.others) == (3.0, 1.0)
     assert (one.ratio, one.ratio_min, one.ratio_max) == (3.0, 2.0, 3.0)
+
+
+def test_the_middle_of_a_run_is_neither_its_start_nor_its_end() -> None:
+    """What is applied grows:  0 ─ 2 s, 8 s of CPU ─ 20 % ── 2 s, 3 s of CPU ── 85 % ─ 10 s, 5 s of CPU ─ 100 %"""
+    looks = [
+        Look(at_s=0, events=0, commits=0, cpu_s=0, redis_s=0),
+        Look(at_s=2, events=200, commits=2, cpu_s=8, redis_s=5),
+        Look(at_s=3, events=500, commits=4, cpu_s=9, redis_s=5.5),
+        Look(at_s=4, events=850, commits=6, cpu_s=11, redis_s=6.3),
+        Look(at_s=14, events=1000, commits=7, cpu_s=16, redis_s=9),
+    ]
+    assert middle(looks, 1000) == pytest.approx(
+        {"per_s": 325, "cpu_us": 3e6 / 650, "redis_us": 1.3e6 / 650, "commits_per_s": 2}
+    )
+    whole = middle([looks[0], looks[-1]], 1000)
+    assert whole["per_s"] == pytest.approx(1000 / 14)
+    both = middle([one + one for one in looks], 2000)
+    assert (both["per_s"], both["cpu_us"]) == pytest.approx((650, 3e6 / 650))
 
 
 def test_contenders_that_disagree_are_not_measured() -> None:
