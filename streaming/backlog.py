@@ -3,6 +3,10 @@
 Lives here: the count, by the store that is waited for. Readers stop reading while it is full; nothing else in the flow
 waits for anything. What one process has read another may write, so the numbers are on the board. A reader looks before
 each poll, so the count goes beyond its bound by at most one poll of each reader (some chunks of each of its logs).
+
+The bound is a process's: what the workers of a flow hold together may be so much for each of them. The archive takes
+what has come once a second, so a bound is also a speed that a flow cannot pass: one for all workers together held two
+of them back where one was not (ADR 0230).
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ import threading
 from streaming.board import Board, Store
 
 EVENTS_MAX = 200_000
-"""Some hundred megabytes of columns at most, and a second or two of work for a slow store to fall behind by."""
+"""Of each worker: some hundred megabytes of columns at most, and a second or two of work for a slow store to fall
+behind by.
+"""
 
 
 class Backlog:
     """Events that were handed to writers and are not in their stores yet, over all workers of a flow."""
 
     def __init__(self, events_max: int = EVENTS_MAX, board: Board | None = None, worker: int = 0) -> None:
-        self._lock, self.events_max = threading.Lock(), events_max
         self.board, self._worker = board or Board(1), worker
+        self._lock, self.events_max = threading.Lock(), events_max * self.board.workers
         self.most = 0
         """The most that it has held when this worker added to it."""
 

@@ -18,6 +18,7 @@ import pytest
 from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import instant_text
 from streaming.backlog import Backlog
+from streaming.board import Board
 from streaming.offline import Offline
 from streaming.retry import Patience
 from tests.infra.valkey import Valkey
@@ -92,6 +93,24 @@ def test_an_offline_store_that_hangs_stops_reading_at_the_bound(
     assert BOUND < backlogs[0].most <= BOUND + POLL
     assert 0 < seen[0] <= BOUND + POLL < sum(map(len, world.log.values())), "the rest had not been read by then"
     check(world)
+
+
+def test_each_worker_may_hold_as_much_as_the_only_one_of_a_flow() -> None:
+    """Two processes have twice the memory, and the archive takes what has come once a second, whoever has read it."""
+    board = Board(2)
+    mine, theirs = Backlog(100, board, 0), Backlog(100, board, 1)
+    mine.add("offline", 150)
+    theirs.add("online", 50)
+    assert not mine.full()
+    assert not theirs.full()
+    theirs.add("offline", 1)
+    assert mine.full()
+    assert theirs.full()
+    mine.done("online", 50)  # what one has read the other writes
+    assert not theirs.full()
+    alone = Backlog(100)
+    alone.add("online", 101)
+    assert alone.full()
 
 
 def hot(seed: int, count: int, share: float) -> list[bytes]:
