@@ -2,18 +2,27 @@
 
 What the compiled sweep costs beside its NumPy twin (both on one thread), what a second thread brings, what ten times
 the events cost, and what a backfill's fold costs beside sorting. Every value of the twins is compared.
+
+All of them take turns in one process of their own, which keeps the memory that it is given. Else glibc decides what is
+compared: the first thread finds memory of before where others get fresh pages, or the other way round, and fresh pages
+cost a quarter to half of a sweep. What they cost a caller is in `training`, where each contender has a process.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.deployment import CHECKOUT
 from benchmarks.purchases import Purchases
 from benchmarks.report import OURS, Comparison, Report
-from benchmarks.rounds import Contender, interleaved, per_unit
+from benchmarks.rounds import Contender, Samples, interleaved, per_unit
 from benchmarks.shop import TRAINING_WINDOWS, all_spend
 from benchmarks.training import DAYS, FIRST_SPINE_DAY, START_US
 from forebay.core.events import Events
@@ -28,6 +37,12 @@ TWIN, ONE_THREAD, TENTH = "NumPy, one thread", "one thread", "a tenth of them"
 FOLD, SORT = "fold", "sorting their entities and instants alone"
 FOLDED = 1_000_000
 """Events that are folded together: a batch of a backfill."""
+KEEPS_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+}
+"""What glibc is told: all threads share what one has freed, and nothing goes back to the system. Others ignore it."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -46,6 +61,27 @@ TINY = Size(events=5_000, users=100, rows=500, rounds=1)
 
 def run(size: Size) -> Report:
     """Measure the sweep on two threads beside all others, per row."""
+    measured = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kernel", json.dumps(asdict(size))],
+        cwd=CHECKOUT,
+        env={**os.environ, **KEEPS_MEMORY},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    samples = json.loads(measured.stdout)
+    comparisons = [
+        Comparison.of("sweep, two threads", samples, ONE_THREAD, "wall_us", "µs/row wall"),
+        Comparison.of("sweep, one thread", samples, TWIN, "cpu_us", "µs/row CPU", ours=ONE_THREAD),
+        Comparison.of("sweep, ten times the events", samples, TENTH, "cpu_us", "µs/row CPU"),
+        Comparison.of("fold for a backfill, CPU", samples, SORT, "cpu_us", "µs/event", ours=FOLD),
+    ]
+    features = len(Layout.of(all_spend).outputs)
+    setting = f"{size.events:,} events, {size.rows:,} rows, {len(TRAINING_WINDOWS)} windows, {features} features"
+    return Report("kernel", setting, size.rounds, comparisons)
+
+
+def in_turns(size: Size) -> Samples:
+    """All contenders, in this process."""
     large, small = Asked.drawn(size.events, size), Asked.drawn(size.events // 10, size)
     large.check()
     contenders: dict[str, Contender] = {
@@ -56,16 +92,7 @@ def run(size: Size) -> Report:
         FOLD: per_unit(large.folded),
         SORT: per_unit(large.sorted),
     }
-    samples = interleaved(contenders, size.rounds)
-    comparisons = [
-        Comparison.of("sweep, two threads", samples, ONE_THREAD, "wall_us", "µs/row wall"),
-        Comparison.of("sweep, one thread", samples, TWIN, "cpu_us", "µs/row CPU", ours=ONE_THREAD),
-        Comparison.of("sweep, ten times the events", samples, TENTH, "cpu_us", "µs/row CPU"),
-        Comparison.of("fold for a backfill, CPU", samples, SORT, "cpu_us", "µs/event", ours=FOLD),
-    ]
-    features = len(Layout.of(all_spend).outputs)
-    setting = f"{size.events:,} events, {size.rows:,} rows, {len(TRAINING_WINDOWS)} windows, {features} features"
-    return Report("kernel", setting, size.rounds, comparisons)
+    return interleaved(contenders, size.rounds)
 
 
 @dataclass(frozen=True)
@@ -115,3 +142,7 @@ class Asked:
 
     def _sweep(self, threads: int) -> list[FeatureColumn]:
         return answer_sweep(Layout.of(all_spend), self.events, self.code, self.us, threads=threads)
+
+
+if __name__ == "__main__":
+    print(json.dumps(in_turns(Size(**json.loads(sys.argv[1])))))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from forebay.core import kernel
 from forebay.core.arrivals import Arrived, Ids
-from forebay.core.events import Column, is_unused, unused
+from forebay.core.events import Column, is_unused, taken, unused
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -172,8 +172,7 @@ def _in_order_of(array: Array, order: Rows) -> Array:
     if is_unused(array) or array.dtype.kind == "O":  # text without a bound is only ever counted
         return unused(array.dtype.str, len(order))
     if array.dtype.kind == "S":
-        chosen: Array = array[order]
-        return chosen
+        return taken(array, order)
     out = np.empty(len(order), array.dtype)
     kernel.gather(np.ascontiguousarray(array), order, out)
     return out

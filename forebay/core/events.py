@@ -46,7 +46,7 @@ class Column:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Column:
         """Some rows, in the order given."""
-        return Column(self.values[rows], taken(self.valid, rows))
+        return Column(self.values.take(rows, axis=0), taken(self.valid, rows))
 
     @property
     def is_whole(self) -> bool:
@@ -87,7 +87,8 @@ class Events:
         used, renumbered = np.flatnonzero(is_used), np.cumsum(is_used) - 1
         columns = {name: column.take(rows) for name, column in self.columns.items()}
         keys = self.keys.take(pa.array(used))
-        taken = Events(keys, renumbered[code], self.ts[rows], self.ids[rows], self.offset[rows], columns)
+        ids = self.ids.take(rows)
+        taken = Events(keys, renumbered[code], self.ts[rows], ids, self.offset[rows], columns)
         if "slots" in vars(self):
             vars(taken)["slots"] = self.slots[used]
         return taken
@@ -131,9 +132,12 @@ def is_unused(array: Array) -> bool:
     return array.strides == (0,)
 
 
-def taken(array: Array, rows: npt.NDArray[np.intp]) -> Array:
-    """Some rows of a column; of an unused one just as many."""
-    return np.broadcast_to(array[0], len(rows)) if is_unused(array) and len(array) else array[rows]
+def taken(array: Array, rows: npt.NDArray[np.signedinteger[Any]]) -> Array:
+    """Some rows of a column, by their numbers; of an unused one just as many.
+
+    Not by `array[rows]`: of texts NumPy would hold Python's lock all the while, and take longer (ADR 0231).
+    """
+    return np.broadcast_to(array[0], len(rows)) if is_unused(array) and len(array) else array.take(rows, axis=0)
 
 
 def _arrays(events: Events) -> dict[tuple[str, str], Array]:

@@ -27,7 +27,7 @@ from forebay.core.answer import decide, partials_needed
 from forebay.core.cell_ranges import CellRanges, blocks, cell_ranges
 from forebay.core.cell_sweep import SweptRanges
 from forebay.core.chunked import ALL, Chunk
-from forebay.core.events import unused
+from forebay.core.events import taken, unused
 from forebay.core.layout import Layout, Output
 from forebay.core.values import FeatureColumn
 from forebay.language.aggregations import Merged
@@ -287,7 +287,7 @@ class Runs:
             ordered, _ = self._gathered(column)
             return lambda ranges: _picked(ordered, ranges.high - 1 if latest else ranges.low)
         if not len(valid):
-            return lambda ranges: values[order[ranges.high - 1 if latest else ranges.low]]
+            return lambda ranges: taken(values, order[ranges.high - 1 if latest else ranges.low])
         rows = np.arange(len(valid))
         if latest:
             near = np.maximum.accumulate(np.where(valid, rows, -1))
@@ -296,8 +296,7 @@ class Runs:
 
         def merge(ranges: Ranges) -> Array:
             found = near[ranges.high - 1 if latest else ranges.low]
-            chosen: Array = values[order[np.clip(found, ranges.low, ranges.high - 1)]]
-            return chosen
+            return taken(values, order[np.clip(found, ranges.low, ranges.high - 1)])
 
         return merge
 
