@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -178,6 +179,30 @@ def test_it_comes_back_after_a_kill_whatever_files_are_left(embedded: Settings) 
 def test_its_memory_is_told_to_stay_unless_somebody_said_otherwise() -> None:
     assert server_environment({"A": "1"}) == {"A": "1", "GLIBC_TUNABLES": TUNABLES}
     assert server_environment({"GLIBC_TUNABLES": "mine"}) == {"GLIBC_TUNABLES": "mine"}
+
+
+def faults(pid: int) -> int:
+    """How often a process was given a page of memory that it did not have."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is told")
+def test_its_memory_stays_between_transactions(embedded: Settings) -> None:
+    """Of a transaction of a publication its append-only file has a buffer of more than 128 KB."""
+    with connect_online(embedded) as client:
+
+        def commit() -> None:
+            with client.pipeline(transaction=True) as pipe:
+                for number in range(256):
+                    pipe.set(f"k{number}", b"x" * 1024)
+                pipe.execute()
+
+        for _ in range(5):
+            commit()
+        before = faults(pid_of(embedded))
+        for _ in range(20):
+            commit()
+        assert (faults(pid_of(embedded)) - before) / 20 < 16
 
 
 def test_an_address_that_somebody_else_has_by_now_is_not_believed(embedded: Settings, valkey: Valkey) -> None:
