@@ -143,7 +143,7 @@ def _beside(
     more: Mapping[str, Contender] = MappingProxyType({}),
 ) -> tuple[Samples, int]:
     client, count = deployment.redis, publish()
-    written = list(client.scan_iter(f"*:{kind}", 5_000))
+    written = sorted(client.scan_iter(f"*:{kind}", 5_000))  # by slot, as they were published: where values lie counts
     assert len(written) == count, f"{count} entities were published, {len(written)} are there"
     blobs = [client.get(name) for name in written]
     ready = [
