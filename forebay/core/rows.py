@@ -42,9 +42,11 @@ _INSTANT = pa.timestamp("us", "UTC")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a batch view in any order: `code` indexes the distinct entity `keys`; all arrays have one length."""
+    """Rows of a batch view in any order: `code` indexes the distinct entity `keys`, texts of Arrow; all other arrays
+    have one length.
+    """
 
-    keys: list[str]
+    keys: pa.Array
     code: Ints
     event_us: Ints
     created_us: Ints
@@ -65,7 +67,7 @@ class Rows:
         coded = keys.dictionary_encode()
         features = view.outputs()
         return cls(
-            coded.dictionary.to_pylist(),
+            coded.dictionary,
             coded.indices.to_numpy().astype(np.int64),
             _instants(table[EVENT_TIMESTAMP]),
             _instants(table[CREATED_TIMESTAMP]),

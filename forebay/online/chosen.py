@@ -50,7 +50,7 @@ class Chosen:
         entities = pa.array(keys, pa.string()).take(pa.array(code[begins]))
         slots = slots_of(entities)
         newest_us = np.maximum.reduceat(latest, begins) if len(rows) else begins
-        order = np.lexsort((newest_us, slots))
+        order = by_slot(slots, newest_us)
         counts = np.diff(np.append(begins, len(rows)))[order]
         edges = np.concatenate(([0], np.cumsum(counts)))
         entities = entities.take(pa.array(order))
@@ -66,6 +66,14 @@ class Chosen:
         counts = np.diff(self.edges[some.start : some.stop + 1])
         rows = self.rows[self.edges[some.start] : self.edges[some.start] + counts.sum()]
         return self.tiles.take(rows).recoded(np.repeat(np.arange(len(counts)), counts))
+
+
+def by_slot(slots: Ints, newest_us: Ints) -> Ints:
+    """The order of entities by slot, and in a slot by their newest event; those alike stay in order."""
+    if len(newest_us) and (newest_us == newest_us[0]).all():
+        return np.argsort(slots.astype(np.uint8), kind="stable")  # numbers of one byte are counted
+    order = np.argsort(newest_us, kind="stable")
+    return order[np.argsort(slots[order].astype(np.uint8), kind="stable")]
 
 
 def are_many(tiles: Tiles) -> bool:

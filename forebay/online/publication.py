@@ -3,8 +3,8 @@
 One publisher per view holds a lease (`forebay.online.lease`); all it writes is fenced by its token. The steps, each
 safe to die after:
 
-    1  published = old ∪ new entities      so that whatever has a blob is on the list, come what may
-    2  the blobs of the new entities       each replaces its predecessor at once
+    1  published = old ∪ new entities      so that whatever has a blob is on the list, come what may: of some slots,
+    2  the blobs of the new entities       each replaces its predecessor at once; and so on with the next slots
     3  the cut of every slot, in one go    the publication is finished: from here on streams may drop what is behind
     4  the blobs of emptied entities go    a reader ignores them since 3 (or, at an equal cut, from here on)
     5  published = new entities, and the lease is given back
@@ -19,14 +19,14 @@ written goes slot by slot, in ascending order.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import redis
 
 from forebay.core.identity import SLOTS
@@ -62,9 +62,12 @@ class Publication:
     ) -> None:
         self._keys, self._view = Keys(namespace), view
         self._lease = lease_of(client, namespace, view, rate, wait_s)
-        self._new: list[list[str]] = []
-        self._emptied: list[list[str]] = []
-        self._changed: list[int] = []
+        self._entities: pa.Array = pa.array([], pa.string())
+        self._edges: list[int] = [0] * (SLOTS + 1)
+        self._old: list[bytes | None] = [None] * SLOTS
+        self._emptied: list[list[str]] = [[] for _ in _ALL_SLOTS]
+        self._changed: dict[int, str] = {}
+        self._looked_at = SLOTS
         self._cuts: list[Cut] = []
         self.finished = Cut()
 
@@ -96,31 +99,29 @@ class Publication:
         """How many keys one command may set that expire; 1 where the server has no command for more."""
         return min(KEYS_TOGETHER, self._lease.keys_max) if self._lease.knows_msetex() else 1
 
-    def begin(self, entities: Sequence[str], slots: Ints) -> int:
-        """Step 1, for the entities that will have a blob, by ascending slot; how many had one and will have none."""
-        edges = np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
-        self._new = [sorted(entities[first:last]) for first, last in itertools.pairwise(edges)]
-        found = self._lease.mget(self._keys.slots("published", self._view, _ALL_SLOTS))
-        old = [text.decode() if text else "" for text in found]
-        self._changed = [slot for slot in _ALL_SLOTS if old[slot] != _text(self._new[slot])]
-        self._emptied = [[] for _ in _ALL_SLOTS]
-        for slot in self._changed:
-            self._emptied[slot] = sorted(set(_entities(old[slot])) - set(self._new[slot]))
-        self._list(lambda slot: [*self._new[slot], *self._emptied[slot]])
-        return sum(map(len, self._emptied))
+    def begin(self, entities: pa.Array, slots: Ints) -> None:
+        """Name the entities that will have a blob, by ascending slot."""
+        self._entities, self._edges = entities, np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
+        self._old = self._lease.mget(self._keys.slots("published", self._view, _ALL_SLOTS))
+        self._changed, self._emptied, self._looked_at = {}, [[] for _ in _ALL_SLOTS], 0
 
     def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
-        """Step 2: columns of packed commands (`forebay.online.resp`), and the slot of each of their rows."""
-        self._lease.write(columns)
+        """Steps 1 and 2: columns of packed commands (`forebay.online.resp`), and the slot of each of their rows."""
+        self._lease.write(self._listed(columns))
 
-    def finish(self, kind: str, cut: Cut | None) -> None:
-        """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view."""
+    def finish(self, kind: str, cut: Cut | None) -> int:
+        """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view.
+
+        Returns how many entities had a blob and have none now.
+        """
+        self._look_at(SLOTS)
         if cut is not None:
             self._set_cuts([cut] * SLOTS)
         self._delete(
             lambda slot: self._keys.many(self._view, self._emptied[slot], [slot] * len(self._emptied[slot]), kind)
         )
-        self._list(lambda slot: self._new[slot])
+        self._list(self._changed)
+        return sum(map(len, self._emptied))
 
     def mark(self, missing_us: int) -> None:
         """In place of the steps: say up to where events are missing online; cuts and blobs stay."""
@@ -135,10 +136,35 @@ class Publication:
                 self._lease.commit(share[0], [pack(("MSET", *parts))])
         self._cuts = list(cuts)
 
-    def _list(self, entities: Callable[[int], list[str]]) -> None:
-        """Say which entities may have a blob, in the slots where that changes."""
-        names = {slot: self._keys.published(self._view, slot) for slot in self._changed}
-        texts = {slot: _text(entities(slot)) for slot in self._changed}
+    def _listed(self, columns: Iterable[tuple[Commands, Ints]]) -> Iterator[tuple[Commands, Ints]]:
+        """The columns, each handed out once whatever it sets is on the lists.
+
+        Twice as many slots at a time as before: the server has something to do meanwhile, and where all lists change
+        it is not waited for with each of them.
+        """
+        for commands, slots in columns:
+            if len(slots) and slots[-1] >= self._looked_at:
+                self._look_at(max(int(slots[-1]) + 1, min(2 * self._looked_at, SLOTS)))
+            yield commands, slots
+
+    def _look_at(self, end: int) -> None:
+        """Step 1 of the slots before `end`, where a list lacks an entity that is new."""
+        begin, self._looked_at = self._looked_at, max(end, self._looked_at)
+        wider: dict[int, str] = {}
+        for slot in range(begin, end):
+            new = sorted(self._entities[self._edges[slot] : self._edges[slot + 1]].to_pylist())
+            old, text = (self._old[slot] or b"").decode(), "\n".join(new)
+            if old != text:
+                self._emptied[slot] = sorted(set(_entities(old)) - set(new))
+                self._changed[slot] = text
+                if len(new) + len(self._emptied[slot]) > old.count("\n") + bool(old):
+                    wider[slot] = "\n".join([*new, *self._emptied[slot]])
+        if wider:
+            self._list(wider)
+
+    def _list(self, texts: Mapping[int, str]) -> None:
+        """Say which entities may have a blob, in some slots; wait until it is said."""
+        names = {slot: self._keys.published(self._view, slot) for slot in texts}
         self._lease.write(
             (packed([pack(("SET", names[slot], text))]), np.array([slot])) for slot, text in texts.items() if text
         )
@@ -150,10 +176,6 @@ class Publication:
             gone = [name for slot in share for name in names(slot)]
             for first in range(0, len(gone), DELETED_AT_ONCE):
                 self._lease.commit(share[0], [pack(("DEL", name)) for name in gone[first : first + DELETED_AT_ONCE]])
-
-
-def _text(entities: Sequence[str]) -> str:
-    return "\n".join(entities)
 
 
 def _entities(text: str) -> list[str]:

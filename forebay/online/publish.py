@@ -24,7 +24,7 @@ from forebay.core.tiles import Tiles, group_starts
 from forebay.errors import StoreError
 from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.online.chosen import Chosen
+from forebay.online.chosen import Chosen, by_slot
 from forebay.online.connection import translated
 from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
@@ -32,10 +32,10 @@ from forebay.online.lane import wall_clock_us
 from forebay.online.progress import Cut
 from forebay.online.publication import KEYS_TOGETHER, Publication
 from forebay.online.resp import Commands, Scattered, set_commands
-from forebay.online.row_blob import pack_rows
+from forebay.online.row_columns import blob_columns
 from forebay.settings import PUBLISH_RATE
 
-PACK_ENTITIES, PACK_BYTES = 2048, 1 << 21
+PACK_ENTITIES, PACK_BYTES = 4096, 1 << 21
 """What is packed at a time, of the one or the other: enough for what an array operation costs by itself, little memory,
 and not so much that who sends waits for the interpreter."""
 
@@ -81,11 +81,11 @@ def publish_tiles(
                 f"View {view.key!r} is published up to {instant_text(publication.finished.cut_us)}; "
                 f"one up to {instant_text(cut_us)} would lose what streams have dropped. Publish up to there or later."
             )
-        deleted = publication.begin(chosen.entities.to_pylist(), chosen.slots)
+        publication.begin(chosen.entities, chosen.slots)
         cut = Cut(cut_us, publication.finished.publication + 1)
         setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
         publication.write(_tile_commands(setting, layout, chosen, cut))
-        publication.finish(BATCH, replace(cut, missing_us=missing()))
+        deleted = publication.finish(BATCH, replace(cut, missing_us=missing()))
     return Published(len(chosen.entities), deleted, cut_us)
 
 
@@ -118,23 +118,22 @@ def publish_rows(
     another publisher is at it.
     """
     rows = Rows.of(view, table)
-    entities, chosen = pa.array(rows.keys, pa.string()), newest(rows)
-    slots = slots_of(entities)
-    order = np.lexsort((rows.event_us[chosen], slots))
-    entities, slots, chosen = entities.take(pa.array(order)), slots[order], chosen[order]
+    chosen, slots = newest(rows), slots_of(rows.keys)
+    order = by_slot(slots, rows.event_us[chosen])
+    entities, slots, chosen = rows.keys.take(pa.array(order)), slots[order], chosen[order]
     with Publication(client, namespace, view.key, rate=rate) as publication:
-        deleted = publication.begin(entities.to_pylist(), slots)
+        publication.begin(entities, slots)
         setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
             setting.column(
                 entities[some],
                 slots[some],
-                (pa.array(pack_rows(view, rows, chosen[some]), pa.binary()),),
+                blob_columns(view, rows, chosen[some]),
                 rows.event_us[chosen[some]],
             )
             for some in pieces(np.zeros(len(entities) + 1, np.int64))
         )
-        publication.finish(ROW, None)
+        deleted = publication.finish(ROW, None)
     return Published(len(entities), deleted)
 
 
@@ -170,7 +169,7 @@ class _Setting:
         begins = None if self.together == 1 else firsts(slots, lifetimes, self.together)
         expires_ms = None if lifetimes is None else self.clock_ms + 1000 * lifetimes
         if not isinstance(values, Scattered):
-            return set_commands(pa.array(heads).take(pa.array(slots)), entities, tail, values, expires_ms, begins)
+            return set_commands(heads, slots, entities, tail, values, expires_ms, begins)
         from forebay.online.packing import set_scattered
 
         return set_scattered(heads, slots, entities, tail, values, expires_ms, begins)
@@ -206,7 +205,7 @@ def pieces(edges: Ints) -> Iterator[slice]:
 
     Small pieces first: the server has nothing to do until the first is packed.
     """
-    first, share = 0, 1 / 8
+    first, share = 0, 1 / 16
     while first < len(edges) - 1:
         last = int(np.searchsorted(edges, edges[first] + share * PACK_BYTES, "right")) - 1
         last = max(first + 1, min(last, first + int(share * PACK_ENTITIES), len(edges) - 1))

@@ -24,6 +24,8 @@ import pyarrow.compute as pc
 Ints = npt.NDArray[np.int64]
 _LINE = b"\r\n"
 OK, ONE = b"+OK\r\n", b":1\r\n"
+COUNTED_MAX = 1 << 16
+"""Numbers up to this are told apart by counting, greater ones by sorting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,8 @@ class Scattered:
 
 
 def set_commands(
-    heads: pa.Array,
+    heads: Sequence[str],
+    slots: Ints,
     entities: pa.Array,
     tail: str,
     values: Sequence[pa.Array],
@@ -72,15 +75,17 @@ def set_commands(
 ) -> Commands:
     """Set the name `<head><entity><tail>` of each row to its value, which is the columns `values`, one after another.
 
-    With `expires_ms` the values go at these instants. With `firsts`, the rows from each of them to the next are one
-    command, and go with the last of them; such a command with an instant is one that not every server knows.
+    `heads` are those of names by slot. With `expires_ms` the values go at these instants. With `firsts`, the rows from
+    each of them to the next are one command, and go with the last of them; such a command with an instant is one that
+    not every server knows.
     """
     count = len(entities)
     starts = np.arange(count) if firsts is None else firsts
     edges = np.append(starts, count)
     opening = _spread(openers(np.diff(edges), alone=firsts is None, expire=expires_ms is not None), starts, count)
     closing = [] if expires_ms is None else [_spread(expiries(expires_ms, starts), edges[1:] - 1, count)]
-    joined = _joined([opening, *_name(heads, entities, tail), *_value(*values), *closing])
+    behind = _behind(f"{tail}\r\n", values)
+    joined = _joined([opening, _ahead(heads, slots, entities, len(tail)), entities, behind, *values, _LINE, *closing])
     return _cut(joined, edges, ONE if firsts is not None and expires_ms is not None else OK)
 
 
@@ -131,6 +136,31 @@ def part(commands: Commands, rows: slice) -> Chunk:
     return Chunk(found.data, len(found), rows.stop - rows.start, found.reply)
 
 
+def _ahead(heads: Sequence[str], slots: Ints, entities: pa.Array, more: int) -> pa.Array:
+    """What stands before an entity in each row: the size of its name, with `more` bytes behind it, and the head."""
+    distinct, which = _distinct(np.asarray(pc.binary_length(entities)) * len(heads) + slots)
+    sized = [(length + more, heads[slot].encode()) for length, slot in (divmod(one, len(heads)) for one in distinct)]
+    return pa.array([b"$%d\r\n%b" % (len(head) + size, head) for size, head in sized], pa.binary()).take(which)
+
+
+def _behind(tail: str, values: Sequence[pa.Array]) -> pa.Array:
+    """What stands behind an entity in each row: the tail, and the size of its value."""
+    length = functools.reduce(pc.add, map(pc.binary_length, values))
+    distinct, which = _distinct(np.asarray(length))
+    return pa.array([b"%b$%d\r\n" % (tail.encode(), size) for size in distinct], pa.binary()).take(which)
+
+
+def _distinct(numbers: Ints) -> tuple[list[int], pa.Array]:
+    """The distinct numbers among some that are not negative, and which of them each is."""
+    if not len(numbers) or numbers.max() > COUNTED_MAX:
+        several, which = np.unique(numbers, return_inverse=True)
+        return several.tolist(), pa.array(which)
+    several = np.flatnonzero(np.bincount(numbers))
+    place = np.empty(several[-1] + 1, np.int32)
+    place[several] = np.arange(len(several))
+    return several.tolist(), pa.array(place[numbers])
+
+
 def _name(heads: pa.Array, entities: pa.Array, tail: str) -> list[bytes | pa.Array]:
     heads, entities, end = heads.cast(pa.binary()), entities.cast(pa.binary()), tail.encode()
     size = pc.add(pc.add(pc.binary_length(heads), pc.binary_length(entities)), len(end))
@@ -152,7 +182,7 @@ def _joined(parts: Sequence[bytes | pa.Array]) -> pa.BinaryArray:
             merged[-1] = last + part
         else:
             merged.append(part)
-    columns = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part for part in merged]
+    columns = [pa.scalar(part, pa.binary()) if isinstance(part, bytes) else part.cast(pa.binary()) for part in merged]
     joined: pa.BinaryArray = pc.binary_join_element_wise(*columns, b"")
     return joined
 

@@ -84,7 +84,7 @@ def test_values_come_back_from_arrow_and_from_a_row_blob(case: tuple[FeatureType
     assert arrow_array(kind, back.values, back.valid) == array
     view = BatchView("v", 1, USER, [SOURCE], [column.feature], history_start="2024-01-01")
     none = np.zeros(len(values), np.int64)
-    rows = Rows([""] * len(values), none, none, none, {"f": Column(column.values, column.valid)})
+    rows = Rows(pa.array([""] * len(values)), none, none, none, {"f": Column(column.values, column.valid)})
     columns, _ = unpack_rows(view, pack_rows(view, rows, np.arange(len(values))))
     assert arrow_array(kind, columns["f"].values, columns["f"].valid) == array
 

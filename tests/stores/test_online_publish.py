@@ -352,7 +352,7 @@ def test_a_command_ends_with_its_slot_and_with_its_lifetimes() -> None:
     slots, hours = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([1, 1, 1, 1, 9, 9, 9, 9])
     assert firsts(slots, hours * 3600, 3).tolist() == [0, 3, 4, 5]
     assert firsts(slots, None, 3).tolist() == [0, 3, 5]
-    columns = pa.array(["{0}:"] * 3), pa.array(["a", "bb", "c"])
+    columns = ["{0}:"], np.zeros(3, np.int64), pa.array(["a", "bb", "c"])
     values = (pa.array([b"x", b"", b"z"]), pa.array([b"", b"yy", b"zz"]))
     together = set_commands(*columns, ":v", values, np.array([5, 1000, 7]), np.array([0, 2]))
     assert bytes(together.data) == b"".join(
@@ -425,8 +425,8 @@ def test_what_is_packed_together_is_bounded_and_begins_small() -> None:
         return [some.stop - some.start for some in found]
 
     assert sizes([0]) == []
-    assert sizes([0] * 7_001) == [256, 512, 1024, 2048, 2048, 1112]
-    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [2, 4, 8, 16, 10]
+    assert sizes([0] * 7_001) == [256, 512, 1024, 2048, 3160]
+    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [1, 2, 4, 8, 16, 9]
     assert sizes([0, 3 * PACK_BYTES, 9 * PACK_BYTES]) == [1, 1]
 
 
