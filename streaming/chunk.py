@@ -46,3 +46,8 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.lines) if self.table is None else int(self.table.num_rows)
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """The offset of each event."""
+        return np.arange(self.first_offset, self.first_offset + len(self)) if self.offsets is None else self.offsets

@@ -1,21 +1,23 @@
 """From raw events to columns: the first step of the flow.
 
-Lives here: calling ingest on a chunk, and judging which events are late and which are duplicates. An event that cannot
+Lives here: calling ingest on chunks, and judging which events are late and which are duplicates. An event that cannot
 be one becomes a dead letter; nothing here raises for what is in a log. What comes from the archive is judged already.
+Small chunks of several partitions are decoded as one (`numbered.py`), and judged each by its own partition.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from forebay.ingest.admit import Clock
 from forebay.ingest.arrow import conform
-from forebay.ingest.batch import EVENT_ID, DeadLetter, EventBatch, event_schema
+from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch, event_schema
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
@@ -23,9 +25,13 @@ from forebay.language.source import EventSource
 from forebay.offline.archive import REVIVED
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
+from streaming.numbered import Numbered, together
 from streaming.remembered import Remembered, Settled, fresh_dedupe
 
+Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Ingested = tuple[EventBatch, list[DeadLetter]]
+"""The events of a chunk, and its dead letters."""
 EVENT_BYTES = 1024
 """What an event that waits may take, and not more, by and large."""
 
@@ -79,12 +85,18 @@ class Decoder:
         self._codecs = codecs or {}
         self._seen: dict[tuple[str, str], _Seen] = {}
 
-    def __call__(self, chunk: Chunk) -> Decoded:
-        """The columns of one chunk."""
-        if chunk.archived:
-            batch = EventBatch(chunk.source, chunk.partition, chunk.table, chunk.first_offset, chunk.next_offset)
-            return Decoded(batch, [], instants(batch), np.zeros(len(batch), np.bool_), 0, archived=True)
-        batch, dead = self._ingest(chunk)
+    def __call__(self, chunks: Sequence[Chunk]) -> list[Decoded]:
+        """The columns of each of some chunks."""
+        decoded: list[Decoded] = []
+        for some in together(chunks, _alike, len):
+            if some[0].archived:
+                decoded += map(_as_archived, some)
+            else:
+                decoded += [self._decoded(*one) for one in zip(some, self._ingested(some), strict=True)]
+        return decoded
+
+    def _decoded(self, chunk: Chunk, ingested: Ingested) -> Decoded:
+        batch, dead = ingested
         batch = replace(batch, next_offset=chunk.next_offset)  # offsets may have gaps behind the last event too
         ts = instants(batch)
         late, repeated = _judged(self._seen_of(chunk), batch, ts)
@@ -93,20 +105,30 @@ class Decoder:
             ts, late = ts[~repeated], late[~repeated]
         return Decoded(batch, dead, ts, late, int(repeated.sum()))
 
-    def _ingest(self, chunk: Chunk) -> tuple[EventBatch, list[DeadLetter]]:
+    def _ingested(self, chunks: Sequence[Chunk]) -> Sequence[Ingested]:
+        """The events and dead letters of each; of several, whose rows are numbered through, at once."""
+        now_us = self._now_us()
+        clocks = [self._seen_of(chunk).settled.clock(now_us) for chunk in chunks]
+        if len(chunks) == 1:
+            return [self._ingest(chunks[0], clocks[0])]
+        rows = Numbered.of([chunk.positions for chunk in chunks])
+        lines = [line for chunk in chunks for line in chunk.lines]
+        whole = Chunk(chunks[0].source, "", 0, len(lines), lines=lines)
+        return _apart(chunks, rows, *self._ingest(whole, _clock_of(rows, clocks)))
+
+    def _ingest(self, chunk: Chunk, clock: int | Clock) -> Ingested:
         source, limits = chunk.source, self._limits.get(chunk.source.name, {})
-        now_us = self._seen_of(chunk).settled.clock(self._now_us())
         if not len(chunk):
             nothing = event_schema(source).empty_table()
             return EventBatch(source, chunk.partition, nothing, chunk.first_offset, chunk.next_offset), []
         if chunk.table is not None:
-            return conform(source, chunk.partition, chunk.first_offset, chunk.table, now_us, limits)
+            return conform(source, chunk.partition, chunk.first_offset, chunk.table, clock, limits)
         if source.name in self._codecs and chunk.partition != REVIVED:
             rows = self._codecs[source.name](chunk.lines)
             messages = Messages(source, chunk.partition, chunk.first_offset, chunk.lines, chunk.offsets)
-            return decode_rows(messages, rows, now_us, limits)
+            return decode_rows(messages, rows, clock, limits)
         return decode_json(
-            source, chunk.partition, chunk.first_offset, chunk.lines, now_us, limits, offsets=chunk.offsets
+            source, chunk.partition, chunk.first_offset, chunk.lines, clock, limits, offsets=chunk.offsets
         )
 
     def _seen_of(self, chunk: Chunk) -> _Seen:
@@ -116,6 +138,48 @@ class Decoder:
             dedupe = None if chunk.partition == REVIVED else known.dedupe or fresh_dedupe(chunk.source)
             self._seen[where] = _Seen(known.newest_us, dedupe, known.settled)
         return self._seen[where]
+
+
+def _alike(chunk: Chunk) -> str | None:
+    """Chunks that may be decoded as one: messages of one source."""
+    return chunk.source.name if chunk.lines and chunk.partition != REVIVED else None
+
+
+def _as_archived(chunk: Chunk) -> Decoded:
+    """What was decoded and judged when it was archived."""
+    batch = EventBatch(chunk.source, chunk.partition, chunk.table, chunk.first_offset, chunk.next_offset)
+    return Decoded(batch, [], instants(batch), np.zeros(len(batch), np.bool_), 0, archived=True)
+
+
+def _apart(chunks: Sequence[Chunk], rows: Numbered, whole: EventBatch, dead: Sequence[DeadLetter]) -> list[Ingested]:
+    """What was ingested as one, by chunk, at the offsets that it has there."""
+    numbers = np.asarray(whole.table[SOURCE_OFFSET])
+    column = whole.table.schema.get_field_index(SOURCE_OFFSET)
+    table = whole.table.set_column(column, SOURCE_OFFSET, pa.array(rows.offsets[numbers]))
+    letters: list[list[DeadLetter]] = [[] for _ in chunks]
+    for letter in dead:
+        place, offset = rows.place(letter.offset)
+        letters[place].append(replace(letter, partition=chunks[place].partition, offset=offset))
+    return [
+        (EventBatch(chunk.source, chunk.partition, table[span], chunk.first_offset, chunk.next_offset), some)
+        for chunk, span, some in zip(chunks, rows.spans(numbers), letters, strict=True)
+    ]
+
+
+def _clock_of(rows: Numbered, clocks: Sequence[int | Clock]) -> int | Clock:
+    """The clock of rows that are numbered through, each of which is judged by the clock of its own chunk."""
+    if all(isinstance(clock, int) for clock in clocks):
+        return clocks[0]
+
+    def clock_us(numbers: Ints) -> Ints:
+        spans = zip(clocks, rows.spans(numbers), strict=True)
+        return np.concatenate([_instants_by(clock, rows.offsets[numbers[span]]) for clock, span in spans])
+
+    return clock_us
+
+
+def _instants_by(clock: int | Clock, offsets: Ints) -> Ints:
+    return np.full(len(offsets), clock, np.int64) if isinstance(clock, int) else clock(offsets)
 
 
 def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:

@@ -12,7 +12,8 @@ fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -40,9 +41,9 @@ class Steps:
     """What the flow is made of; each is a plain function or object that a test can call."""
 
     reader: Callable[[int], Reader]
-    decode: Callable[[Chunk], Decoded]
+    decode: Callable[[Sequence[Chunk]], list[Decoded]]
     archive: Callable[[Decoded | Heartbeat], None]
-    split: Callable[[Decoded | Heartbeat], list[Piece | Heartbeat]]
+    split: Callable[[Sequence[Decoded | Heartbeat]], list[Piece | Heartbeat]]
     writer: Callable[[int], LaneWriter] | None
     """The writers of the online store; none where no source has a windowed view."""
     stop: Stop
@@ -52,19 +53,25 @@ def build(steps: Steps, workers: int) -> Dataflow:
     """The dataflow for a number of workers."""
     flow = Dataflow("forebay")
     chunks = op.input("read", flow, Readers(steps.reader, workers))
-    decoded = op.flat_map("decode", chunks, _guarded(steps.stop, partial(_decoded, steps.decode)))
-    by_reader = op.map("by_reader", decoded, lambda one: (_reader_key(one, workers), one))
+    found = op.flat_map_batch("decode", chunks, _guarded(steps.stop, partial(decoded, steps.decode)))
+    by_reader = op.map("by_reader", found, lambda one: (_reader_key(one, workers), one))
     op.output("archive", by_reader, ArchiveSink(steps.archive, workers))
     if steps.writer is None:
         return flow
-    pieces = op.flat_map("split", decoded, _guarded(steps.stop, steps.split))
+    pieces = op.flat_map_batch("split", found, _guarded(steps.stop, steps.split))
     by_writer = op.map("by_writer", pieces, lambda piece: (part_names(workers)[piece.writer], piece))
     op.output("online", by_writer, LaneSink(steps.writer, workers, steps.stop))
     return flow
 
 
-def _decoded(decode: Callable[[Chunk], Decoded], item: Chunk | Heartbeat) -> list[Decoded | Heartbeat]:
-    return [item if isinstance(item, Heartbeat) else decode(item)]
+def decoded(
+    decode: Callable[[Sequence[Chunk]], list[Decoded]], items: Sequence[Chunk | Heartbeat]
+) -> list[Decoded | Heartbeat]:
+    """What a reader found at once, decoded, and its heartbeats where they came."""
+    out: list[Decoded | Heartbeat] = []
+    for is_beat, some in itertools.groupby(items, lambda item: isinstance(item, Heartbeat)):
+        out += some if is_beat else decode([*some])  # noqa: B031  # one of the two uses it
+    return out
 
 
 def _reader_key(item: Decoded | Heartbeat, workers: int) -> str:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
 from forebay.online.lane import Applied, Lane
@@ -98,7 +96,7 @@ class LaneWriter:
         self.committed(key, commit)
         for n, piece in enumerate(pieces):
             events, folded = piece.events[key], applied.pieces[n] if applied else None
-            whole = folded is not None and int(np.sum(folded.tiles.records["events"])) == len(events)
+            whole = folded is not None and folded.is_folded and len(folded.events) == len(events)
             self.streamed(
                 Partials(
                     self.views[key],

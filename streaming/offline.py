@@ -226,7 +226,7 @@ class Offline:
         for attempt in range(REFOLDS_MAX):
             known = self._positions[key]
             after = ends(partials, known)
-            rows = [row for piece in partials if (row := missing(piece, known)) is not None]
+            rows = missing(partials, known)
             try:
                 self._tables[key].append(rows, {name: (known.get(name, 0), to) for name, to in after.items()})
             except FencedError:

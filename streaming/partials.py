@@ -8,13 +8,14 @@ again (the fold is a pure function, so the tiles add up to the same).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from forebay.core.events import Events
+from forebay.core.events import Events, united
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold
 from forebay.language.view import WindowedView
@@ -42,28 +43,54 @@ def app_id(lane: int, partition: str) -> str:
     return f"{lane}/{partition}"
 
 
-def missing(partials: Partials, positions: Mapping[str, int]) -> StreamedTiles | None:
-    """The tiles of the events that a table at `positions` lacks; `None` where it lacks none.
+def missing(partials: Sequence[Partials], positions: Mapping[str, int]) -> list[StreamedTiles]:
+    """The tiles of the events that a table at `positions` lacks, of some partials of its view.
 
     Sessions have tiles only when they are settled: a table of theirs has positions alone.
     """
-    if partials.view.sessions is not None:
-        return None
+    if not partials or partials[0].view.sessions is not None:
+        return []
+    rows: list[StreamedTiles] = []
+    bare: list[tuple[Partials, Events]] = []
+    for one in partials:
+        lacking = _lacking(one, positions)
+        if lacking is one.events and one.tiles is not None and one.keys is not None:
+            rows += [_rows(one, one.keys, one.tiles)] if len(one.tiles) else []
+        elif len(lacking):
+            bare.append((one, lacking))
+    return rows + _folded(Layout.of(partials[0].view), bare)
+
+
+def _lacking(partials: Partials, positions: Mapping[str, int]) -> Events:
+    """The events that a table at some positions lacks."""
     floors = {lane: positions.get(app_id(lane, partials.partition), 0) for lane in partials.lanes}
-    events = partials.events
     if max(floors.values()) <= partials.first_offset:
-        if partials.tiles is not None and partials.keys is not None:
-            return _rows(partials, partials.keys, partials.tiles)
-    else:
-        floor = np.zeros(max(floors) + 1, np.int64)
-        floor[list(floors)] = list(floors.values())
-        events = events.take(np.flatnonzero(events.offset >= floor[lane_of_events(events)]))
-    return _rows(partials, events.keys, fold(Layout.of(partials.view), events))
+        return partials.events
+    floor = np.zeros(max(floors) + 1, np.int64)
+    floor[list(floors)] = list(floors.values())
+    events = partials.events
+    return events.take(np.flatnonzero(events.offset >= floor[lane_of_events(events)]))
 
 
-def _rows(partials: Partials, keys: pa.StringArray, tiles: Tiles) -> StreamedTiles | None:
-    if not len(tiles):
-        return None
+def _folded(layout: Layout, bare: Sequence[tuple[Partials, Events]]) -> list[StreamedTiles]:
+    """The tiles of some events of each of some partials, which are folded at once: a second of a flow that keeps up is
+    hundreds of them, of a few events each.
+    """
+    if not bare:
+        return []
+    keys, numbers = united([events.keys for _, events in bare])
+    numbered = enumerate(zip(bare, numbers, strict=True))
+    parts = [events.coded(keys, known[events.code] + n * len(keys)) for n, ((_, events), known) in numbered]
+    tiles = fold(layout, Events.joined(parts, sum(map(len, parts))))
+    edges = np.searchsorted(tiles.code, np.arange(len(bare) + 1) * len(keys)).tolist()
+    tiles = tiles.recoded(tiles.code % len(keys))
+    return [
+        _rows(one, keys, tiles.between(first, end))
+        for (one, _), (first, end) in zip(bare, itertools.pairwise(edges), strict=True)
+    ]
+
+
+def _rows(partials: Partials, keys: pa.StringArray, tiles: Tiles) -> StreamedTiles:
     return StreamedTiles(keys, tiles, partials.commit, partials.partition, partials.next_offset)
 
 

@@ -7,17 +7,21 @@ every chunk, also when nothing in it is for its slots, so that the progress of i
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+
 from forebay.core.events import Events
-from forebay.ingest.batch import FUTURE
+from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
 from forebay.ingest.select import Selector
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from streaming.backlog import Backlog
 from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat
+from streaming.numbered import Numbered, together
 from streaming.routing import split
 
 
@@ -48,23 +52,41 @@ class Splitter:
         self._views, self._writers, self._backlog = views, writers, backlog
         self._selectors: dict[int, dict[str, dict[str, Selector]]] = {}
 
-    def __call__(self, decoded: Decoded | Heartbeat) -> list[Piece | Heartbeat]:
-        """A piece for each writer, in their order; none where the source has no windowed view."""
-        if isinstance(decoded, Heartbeat):
-            return [replace(decoded, writer=writer) for writer in range(self._writers)]
-        batch = decoded.batch
-        selectors = self._mine().get(batch.source.name, {})
-        if not selectors:
-            return []
-        cut = {
-            key: split(selector.select(batch.table.select(selector.columns)), self._writers)
-            for key, selector in selectors.items()
-        }
-        size = -(-len(batch) // self._writers)
+    def __call__(self, items: Sequence[Decoded | Heartbeat]) -> list[Piece | Heartbeat]:
+        """A piece of each item for each writer, in their order; none where the source has no windowed view.
+
+        Small items of one source are gone through as one (`numbered.py`).
+        """
+        return [piece for some in together(items, _alike, _size) for piece in self._pieces(some)]
+
+    def _pieces(self, items: Sequence[Decoded | Heartbeat]) -> Iterator[Piece | Heartbeat]:
+        if isinstance(items[0], Heartbeat):
+            yield from (replace(items[0], writer=writer) for writer in range(self._writers))
+            return
+        chunks = [item for item in items if isinstance(item, Decoded)]
+        selectors = self._mine().get(chunks[0].batch.source.name, {})
+        if selectors:
+            cut = {key: self._cut(selector, chunks) for key, selector in selectors.items()}
+            for n, decoded in enumerate(chunks):
+                yield from self._pieces_of(decoded, {key: parts[n] for key, parts in cut.items()})
+
+    def _cut(self, selector: Selector, chunks: Sequence[Decoded]) -> Sequence[Sequence[Events]]:
+        """The events of a view in each chunk, of each writer."""
+        tables = [decoded.batch.table.select(selector.columns) for decoded in chunks]
+        if len(tables) == 1:
+            return [split(selector.select(tables[0]), self._writers)]
+        rows = Numbered.of([np.asarray(table[SOURCE_OFFSET]) for table in tables])
+        table = pa.concat_tables(tables).combine_chunks()
+        table = table.set_column(table.schema.get_field_index(SOURCE_OFFSET), SOURCE_OFFSET, pa.array(rows.rows))
+        by_writer = split(selector.select(table), self._writers)
+        return [*zip(*(_apart(rows, events) for events in by_writer), strict=True)]
+
+    def _pieces_of(self, decoded: Decoded, cut: Mapping[str, Sequence[Events]]) -> Iterator[Piece]:
+        batch, size = decoded.batch, -(-len(decoded.batch) // self._writers)
         self._backlog.add("online", size * self._writers)
         refused = [letter.offset for letter in decoded.dead if letter.reason == FUTURE]
-        return [
-            Piece(
+        for writer in range(self._writers):
+            yield Piece(
                 writer,
                 batch.source,
                 batch.partition,
@@ -75,8 +97,6 @@ class Splitter:
                 size,
                 refused,
             )
-            for writer in range(self._writers)
-        ]
 
     def _mine(self) -> dict[str, dict[str, Selector]]:
         """The selectors of this thread, by source and view."""
@@ -87,3 +107,19 @@ class Splitter:
                 mine.setdefault(view.source.name, {})[view.key] = Selector(view)
             self._selectors[threading.get_ident()] = mine
         return mine
+
+
+def _alike(item: Decoded | Heartbeat) -> str | None:
+    """Chunks that may be cut as one: those of one source."""
+    return None if isinstance(item, Heartbeat) or item.archived else item.batch.source.name
+
+
+def _size(item: Decoded | Heartbeat) -> int:
+    return 0 if isinstance(item, Heartbeat) else len(item.batch)
+
+
+def _apart(rows: Numbered, events: Events) -> list[Events]:
+    """The events of each stretch, at the offsets that they have there; their entities are those of all of them."""
+    spans, _ = rows.spans(events.offset), events.slots  # known to all parts, once it is known here
+    whole = events.at(rows.offsets[events.offset])
+    return [whole.part(span) for span in spans]

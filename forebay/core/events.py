@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,23 @@ class Events:
     def part(self, some: slice) -> Events:
         """Some events, of the same `keys`; nothing is copied."""
         columns = {name: Column(column.values[some], column.valid[some]) for name, column in self.columns.items()}
-        return Events(self.keys, self.code[some], self.ts[some], self.ids[some], self.offset[some], columns)
+        return self._alike(
+            Events(self.keys, self.code[some], self.ts[some], self.ids[some], self.offset[some], columns)
+        )
+
+    def at(self, offset: Ints) -> Events:
+        """The same events at other positions."""
+        return self._alike(replace(self, offset=offset))
+
+    def coded(self, keys: pa.StringArray, code: Ints) -> Events:
+        """The same events of entities that are named otherwise."""
+        return replace(self, keys=keys, code=code)
+
+    def _alike(self, events: Events) -> Events:
+        """Events of the same keys, whose slots are known if they are known here."""
+        if "slots" in vars(self):
+            vars(events)["slots"] = self.slots
+        return events
 
     @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:

@@ -171,10 +171,11 @@ class StreamedTable:
         return from_table(self._layout, _read(self.table, None, start_us, end_us))
 
     def _rows(self, pieces: Sequence[StreamedTiles]) -> pa.Table:
-        """All pieces at once: a second of small commits is hundreds of them."""
-        first = np.cumsum([0, *(len(piece.keys) for piece in pieces)])
-        tiles = [piece.tiles.recoded(piece.tiles.code + n) for piece, n in zip(pieces, first.tolist(), strict=False)]
-        rows = to_table(self._layout, pa.concat_arrays([piece.keys for piece in pieces]), Tiles.joined(tiles))
+        """All pieces at once: a second of small commits is hundreds of them, many of the same keys."""
+        keys = {id(piece.keys): piece.keys for piece in pieces}
+        first = dict(zip(keys, np.cumsum([0, *map(len, keys.values())]).tolist(), strict=False))
+        tiles = [piece.tiles.recoded(piece.tiles.code + first[id(piece.keys)]) for piece in pieces]
+        rows = to_table(self._layout, pa.concat_arrays([*keys.values()]), Tiles.joined(tiles))
         number = pa.array(np.repeat(np.arange(len(pieces)), [len(one) for one in tiles]))
         values = zip(*((piece.commit, piece.partition, piece.next_offset) for piece in pieces), strict=True)
         for (name, kind), column in zip(_STREAMED, values, strict=True):

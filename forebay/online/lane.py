@@ -204,10 +204,10 @@ class Lane:
         number = self._number + 1
         progress = {view: dict(self._progress[view]) for piece in pieces for view in piece.events}
         fresh: dict[str, list[Events]] = {view: [] for view in progress}
-        for piece in pieces:
-            for view, events in piece.events.items():
-                fresh[view].append(self._unapplied(view, progress[view], piece, events))
-                _advance(progress[view], self._slots, number, piece)
+        for some in _apart(pieces):
+            for view in some[0].events:
+                fresh[view] += [self._unapplied(view, progress[view], one, one.events[view]) for one in some]
+                _advance(progress[view], self._slots, number, some)
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
         pending = {view: new for view, new in pending.items() if len(new.keys)}
         refused = [(name, piece) for piece in pieces if piece.refused for name in sorted(self._sources_of(piece))]
@@ -457,10 +457,24 @@ def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:
     return (known is not old[slot] for slot, known in new.items())
 
 
-def _advance(progress: _Slots, slots: Sequence[int], number: int, piece: Piece) -> None:
-    """Move all slots on by a piece; slots that are equally far share one value."""
-    newest_us = NO_CUT if piece.newest_us is None else piece.newest_us
-    spans = {piece.partition: PartitionProgress(piece.next_offset, newest_us)}
+def _apart(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Pieces that follow one another, of the same views and each of another partition: none waits for another."""
+    some: dict[str, Piece] = {}
+    for piece in pieces:
+        if some and (piece.partition in some or piece.events.keys() != next(iter(some.values())).events.keys()):
+            yield [*some.values()]
+            some = {}
+        some[piece.partition] = piece
+    if some:
+        yield [*some.values()]
+
+
+def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequence[Piece]) -> None:
+    """Move all slots on by pieces of different partitions; slots that are equally far share one value."""
+    spans = {
+        piece.partition: PartitionProgress(piece.next_offset, NO_CUT if piece.newest_us is None else piece.newest_us)
+        for piece in pieces
+    }
     moved: dict[int, Progress] = {}
     nothing = Progress()
     for slot in slots:

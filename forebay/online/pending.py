@@ -10,7 +10,8 @@ append of some events, from which length on to roll up, and what the blobs are a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,16 +32,35 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 ROLL_BYTES = 2048
 """A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
+APART_MIN = 512
+"""Batches of at least so many events, by and large, are folded each by itself: then the stream's table takes the same
+tiles. Fewer are folded at once, and those of a second once more for the table.
+"""
 ROLL_RECORDS = 16
 """But never at fewer partials than this, however large a record is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Folded:
-    """Tiles of the finest ring, `code` an index into `keys`; of sessions there are entities without tiles."""
+    """Some events and their tiles of the finest ring, which are folded when they are asked for; sessions have none."""
 
-    keys: pa.StringArray
-    tiles: Tiles
+    events: Events
+    fold: Callable[[Events], Tiles]
+
+    @property
+    def keys(self) -> pa.StringArray:
+        """The entities."""
+        return self.events.keys
+
+    @functools.cached_property
+    def tiles(self) -> Tiles:
+        """Their `code` is an index into `keys`."""
+        return self.fold(self.events)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether its tiles are at hand."""
+        return "tiles" in vars(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +128,12 @@ class PendingTiles:
 
     def fresh(self, parts: Sequence[Events]) -> Fresh:
         """Their partials."""
-        folded = [Folded(part.keys, fold(self._layout, part)) for part in parts]
-        keys, slots, local = _united(parts)
-        tiles = folded[0].tiles if len(parts) == 1 else _merged(self._layout, [one.tiles for one in folded], local)
+        folded = [Folded(part, functools.partial(fold, self._layout)) for part in parts]
+        keys, slots, numbers = _united(parts)
+        if sum(map(len, parts)) < len(parts) * APART_MIN:
+            tiles = fold(self._layout, _joined(parts, keys, numbers))
+        else:
+            tiles = _merged(self._layout, [one.tiles for one in folded], numbers)
         bodies, newest = pack_pending(self._layout, tiles, len(keys)), newest_of(tiles, len(keys))
         return Fresh(keys, slots, bodies, newest, folded)
 
@@ -144,12 +167,13 @@ class PendingEvents:
 
     def fresh(self, parts: Sequence[Events]) -> Fresh:
         """Their instants."""
-        keys, slots, local = _united(parts)
-        code = np.concatenate([known[part.code] for known, part in zip(local, parts, strict=True)])
+        keys, slots, numbers = _united(parts)
+        code = np.concatenate([known[part.code] for known, part in zip(numbers, parts, strict=True)])
         events = Unsettled(code, np.concatenate([part.ts for part in parts]))
         bodies = pa.array(pack_instants(events, len(keys)), pa.binary())
         nothing = Tiles.empty(self._layout)
-        return Fresh(keys, slots, bodies, events.newest_of(len(keys)), [Folded(part.keys, nothing) for part in parts])
+        folded = [Folded(part, lambda events: nothing) for part in parts]
+        return Fresh(keys, slots, bodies, events.newest_of(len(keys)), folded)
 
     def are_long(self, lengths: Ints, added: Ints) -> Mask:
         """Each time that one has doubled: nothing may be settled yet, and then it is read for nothing."""
@@ -172,18 +196,35 @@ class PendingEvents:
 
 
 def _united(parts: Sequence[Events]) -> tuple[pa.StringArray, Ints, list[Ints]]:
-    """The entities of some batches, each once, and their slots; and the numbers that those of each batch have there."""
-    if len(parts) == 1:
-        return parts[0].keys, parts[0].slots, [np.arange(len(parts[0].keys))]
-    entities, local = united([part.keys for part in parts])
-    slots = np.empty(len(entities), np.int64)
-    slots[np.concatenate(local)] = np.concatenate([part.slots for part in parts])
-    return entities, slots, local
+    """The entities that some batches have events of, each once, and their slots; and the numbers that those of each
+    batch have there, −1 for one without an event.
+    """
+    keys, slots, numbers = parts[0].keys, parts[0].slots, [np.arange(len(parts[0].keys))] * len(parts)
+    if any(part.keys is not keys for part in parts):
+        keys, numbers = united([part.keys for part in parts])
+        slots = np.empty(len(keys), np.int64)
+        slots[np.concatenate(numbers)] = np.concatenate([part.slots for part in parts])
+    is_used = np.zeros(len(keys), np.bool_)
+    for part, known in zip(parts, numbers, strict=True):
+        is_used[known[part.code]] = True
+    if is_used.all():
+        return keys, slots, numbers
+    used, renumbered = np.flatnonzero(is_used), np.where(is_used, np.cumsum(is_used) - 1, -1)
+    return keys.take(pa.array(used)), slots[used], [renumbered[known] for known in numbers]
 
 
-def _merged(layout: Layout, parts: Sequence[Tiles], local: Sequence[Ints]) -> Tiles:
+def _joined(parts: Sequence[Events], keys: pa.StringArray, numbers: Sequence[Ints]) -> Events:
+    """The events of some batches as one, whose entities are numbered anew."""
+    renumbered = [part.coded(keys, known[part.code]) for part, known in zip(parts, numbers, strict=True)]
+    return renumbered[0] if len(parts) == 1 else Events.joined(renumbered, sum(map(len, parts)))
+
+
+def _merged(layout: Layout, parts: Sequence[Tiles], numbers: Sequence[Ints]) -> Tiles:
     """The tiles of some batches as one, whose entities are numbered anew."""
-    whole = Tiles.joined([tiles.recoded(known[tiles.code]) for tiles, known in zip(parts, local, strict=True)])
+    renumbered = [tiles.recoded(known[tiles.code]) for tiles, known in zip(parts, numbers, strict=True)]
+    if len(parts) == 1:
+        return renumbered[0]
+    whole = Tiles.joined(renumbered)
     return merge(layout, whole.code, whole.records, whole.cells)
 
 

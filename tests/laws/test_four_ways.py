@@ -169,8 +169,8 @@ class World:
         now_us = START_US + 400 * DAY_US
         self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)
         while chunks := past.poll():
-            for chunk in chunks:
-                self.apply(PARTITIONS.index(chunk.partition), self.decode(chunk))
+            for decoded in self.decode(chunks):
+                self.apply(PARTITIONS.index(decoded.batch.partition), decoded)
 
     @property
     def seen(self) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ class World:
         if not events:
             return
         lines = [json.dumps(event).encode() for event in events]
-        decoded = self.decode(Chunk(sales, PARTITIONS[part], first, first + len(lines), lines=lines))
+        (decoded,) = self.decode([Chunk(sales, PARTITIONS[part], first, first + len(lines), lines=lines)])
         assert not decoded.dead
         self.archive.append([decoded.batch], START_US)
         self.apply(part, decoded)

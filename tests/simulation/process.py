@@ -16,6 +16,7 @@ import redis
 
 from forebay.errors import StoreUnavailableError
 from forebay.ingest.batch import FUTURE
+from streaming.flow import decoded
 from streaming.heartbeat import Heartbeat
 from streaming.parts import Task, take_over
 from streaming.retry import Patience
@@ -55,7 +56,7 @@ class Process:
         workers = range(task.workers)
         self._readers = [self.parts.reader(n) for n in workers]
         self._writers = [self.parts.writer(n) for n in workers]
-        self._queues: list[deque[Piece | Heartbeat]] = [deque() for _ in workers]
+        self._queues: list[deque[list[Piece | Heartbeat]]] = [deque() for _ in workers]
 
     @property
     def workers(self) -> int:
@@ -69,7 +70,7 @@ class Process:
     @property
     def waiting(self) -> int:
         """Pieces that no writer has taken."""
-        return sum(map(len, self._queues))
+        return sum(len(pieces) for queue in self._queues for pieces in queue)
 
     def read(self, n: int) -> int:
         """A reader polls; what it finds is decoded and goes to the archive's writer and into the queues."""
@@ -79,21 +80,23 @@ class Process:
                 items = self._readers[n].next_batch()
             except StopIteration:
                 return 0
-            for item in items:
-                decoded = item if isinstance(item, Heartbeat) else self.parts.decode(item)
-                if not isinstance(decoded, Heartbeat):
+            judged = decoded(self.parts.decode, items)
+            for item in judged:
+                if not isinstance(item, Heartbeat):
                     found += 1
-                    self.refused |= {(one.partition, one.offset) for one in decoded.dead if one.reason == FUTURE}
-                self.parts.delta.archive(decoded)
-                for piece in self.parts.split(decoded):
-                    self._queues[piece.writer].append(piece)
+                    self.refused |= {(one.partition, one.offset) for one in item.dead if one.reason == FUTURE}
+                self.parts.delta.archive(item)
+            pieces = self.parts.split(judged)
+            for writer, queue in enumerate(self._queues):
+                if mine := [piece for piece in pieces if piece.writer == writer]:
+                    queue.append(mine)
         return found
 
     def write(self, n: int) -> None:
-        """A writer takes the next piece of its queue."""
+        """A writer takes the next pieces of its queue: those of one poll."""
         with self._thread(f"writer {n}") as free:
             if free and self.stop.error is None and self._queues[n]:
-                self._writers[n].write([self._queues[n].popleft()])
+                self._writers[n].write(self._queues[n].popleft())
 
     def flush(self) -> None:
         """The background writer of the offline store takes its turn."""

@@ -42,25 +42,25 @@ def fresh(now_us: int = NOW_US, remembered: Remembered | None = None) -> Decoder
 
 def test_duplicates_go_and_are_counted_and_are_not_late() -> None:
     decode = fresh()
-    first = decode(chunk(0, [line("a", -30), line("a", -30), line("b", -5), line("c", -30)]))
+    (first,) = decode([chunk(0, [line("a", -30), line("a", -30), line("b", -5), line("c", -30)])])
     assert (kept(first), first.duplicates) == ([(0, "a"), (2, "b"), (3, "c")], 1)
     assert first.late.tolist() == [False, False, True]
-    again = decode(chunk(4, [line("b", -5), line("b", -4), line("a", -30)]))
+    (again,) = decode([chunk(4, [line("b", -5), line("b", -4), line("a", -30)])])
     assert (kept(again), again.duplicates) == ([(5, "b"), (6, "a")], 1), "beyond the horizon it counts again"
     assert again.late.tolist() == [False, True]
 
 
 def test_dead_letters_weigh_what_they_hold() -> None:
-    decoded = fresh()(chunk(0, [line("a", -30), b"not json", b"x" * 3000, line("b", -5)]))
+    (decoded,) = fresh()([chunk(0, [line("a", -30), b"not json", b"x" * 3000, line("b", -5)])])
     assert (len(decoded.batch), decoded.weight) == (2, 2 + 1 + 3)
 
 
 def test_what_comes_from_the_archive_is_not_judged_again() -> None:
     """An event that is archived counts, though by now a clock or the memory of duplicates would say otherwise."""
-    judged = fresh()(chunk(0, [line("a", 0), line("b", 1)]))
+    (judged,) = fresh()([chunk(0, [line("a", 0), line("b", 1)])])
     archived = Chunk(SOURCE, "p", 0, 5, archived=True, table=judged.batch.table)
     decode = fresh(NOW_US - 60 * MINUTE_US)
-    again = [decode(archived), decode(archived)]
+    again = decode([archived, archived])
     assert [(kept(one), one.batch.next_offset) for one in again] == [([(0, "a"), (1, "b")], 5)] * 2
     assert all((one.dead, one.duplicates, one.archived) == ([], 0, True) for one in again)
 
@@ -74,9 +74,9 @@ def test_what_was_settled_is_not_for_the_clock_to_say() -> None:
     """
     settled = Remembered(settled=Settled(3, frozenset({1, 3})))
     lines = [line("a", 0), *(line(f"b{n}", 5) for n in range(4))]
-    found = fresh(NOW_US, settled)(chunk(0, lines))
+    (found,) = fresh(NOW_US, settled)([chunk(0, lines)])
     assert ([n for n, _ in kept(found)], [letter.offset for letter in found.dead]) == ([0, 2], [1, 3, 4])
-    later = fresh(NOW_US + 60 * MINUTE_US, settled)(chunk(0, lines))
+    (later,) = fresh(NOW_US + 60 * MINUTE_US, settled)([chunk(0, lines)])
     assert ([n for n, _ in kept(later)], [letter.offset for letter in later.dead]) == ([0, 2, 4], [1, 3])
     assert {letter.reason for letter in [*found.dead, *later.dead]} == {FUTURE}
 
@@ -94,9 +94,9 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     first = fresh()
     offline = Offline(OfflineStore(offline_url), lambda source: -(2**63), lambda: NOW_US)
     offline.archived(SOURCE)
-    offline.append_events([first(chunk(0, lines[:3])), first(chunk(3, lines[3:6])), first(chunk(0, lines[:1], "q"))])
+    offline.append_events(first([chunk(0, lines[:3]), chunk(3, lines[3:6]), chunk(0, lines[:1], "q")]))
     offline.beat(Heartbeat(SOURCE, NOW_US + MINUTE_US, {"p": Quiet(6, 0)}))
-    first(chunk(6, lines[6:8]))
+    first([chunk(6, lines[6:8])])
 
     offline = Offline(OfflineStore(offline_url), lambda source: -(2**63), lambda: NOW_US)
     positions = offline.archived(SOURCE)
@@ -105,7 +105,7 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     remembered = offline.remembered(SOURCE, positions, {})
     decode = Decoder({}, lambda source, partition: remembered[partition], lambda: NOW_US)
     past = offline.replay(SOURCE, {"p": (resume, 6)}, Patience()).poll()
-    found = [*map(decode, past), *(decode(chunk(n, lines[n : n + 2])) for n in range(6, 10, 2))]
+    found = [*decode(past), *(one for n in range(6, 10, 2) for one in decode([chunk(n, lines[n : n + 2])]))]
     offsets = [offset for one in found for offset, _ in kept(one)]
     assert offsets == [offset for offset in (0, 1, 2, 3, 5, 8, 9) if offset >= resume]
     assert sum(one.duplicates for one in found) == 2

@@ -114,7 +114,12 @@ def test_a_table_gets_exactly_the_events_it_lacks_whatever_each_lane_has(users: 
     floors = {lane: data.draw(st.integers(first - 5, first + len(users) + 5)) for lane in range(LANES)}
     positions = {app_id(lane, "p"): offset for lane, offset in floors.items()}
     partials = Partials(VIEW, "p", first, first + len(users), range(LANES), events, commit=7)
-    rows = missing(partials, positions)
+    other = events_of(data.draw(st.lists(st.integers(0, 63), min_size=1, max_size=5)), 3)
+    beside = Partials(VIEW, "q", 3, 3 + len(other), range(LANES), other, commit=8)
+    found = {rows.partition: rows for rows in missing([beside, partials], positions)}
+    assert total(found["q"].keys.to_pylist(), found["q"].tiles) == total(other.keys.to_pylist(), fold(LAYOUT, other))
+    assert (found["q"].commit, found["q"].next_offset) == (8, beside.next_offset)
+    rows = found.get("p")
     lane = lane_of_events(events)
     lacking = events.take(np.flatnonzero(events.offset >= np.array([floors[n] for n in range(LANES)])[lane]))
     got = [] if rows is None else total(rows.keys.to_pylist(), rows.tiles)
@@ -126,8 +131,7 @@ def test_what_went_online_is_taken_as_it_is_where_the_table_lacks_all_of_it() ->
     events = events_of([1, 2, 3], 10)
     tiles = fold(LAYOUT, events)
     partials = Partials(VIEW, "p", 10, 13, range(LANES), events, 7, events.keys, tiles)
-    rows = missing(partials, {app_id(0, "p"): 10})
-    assert rows is not None
+    (rows,) = missing([partials], {app_id(0, "p"): 10})
     assert rows.tiles is tiles
     assert ends([partials], {app_id(0, "p"): 20}) == {app_id(lane, "p"): 13 for lane in range(1, LANES)}
-    assert missing(partials, {app_id(lane, "p"): 13 for lane in range(LANES)}) is None
+    assert missing([partials], {app_id(lane, "p"): 13 for lane in range(LANES)}) == []

@@ -57,10 +57,10 @@ def apply_all(first: Parts, second: Parts) -> None:
     (reads,) = first.lanes
     for chunk in first.reader(reads).next_batch():
         if isinstance(chunk, Chunk):
-            decoded = first.decode(chunk)
+            decoded = first.decode([chunk])[0]
             assert len(decoded.dead) >= AHEAD
             first.delta.archive(decoded)
-            for piece in first.split(decoded):
+            for piece in first.split([decoded]):
                 by_writer[piece.writer].write([piece])  # type: ignore[union-attr]  # a chunk makes no heartbeats
 
 

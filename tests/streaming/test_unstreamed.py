@@ -92,7 +92,7 @@ def test_a_flow_that_begins_with_a_new_view_lets_it_wait_for_what_is_archived(
     reader, writer = parts.reader(0), parts.writer(0)
     for _ in range(3):
         for item in reader.next_batch():
-            writer.write(parts.split(parts.decode(item)))  # type: ignore[arg-type]  # chunks alone come so early
+            writer.write(parts.split(parts.decode([item])))  # type: ignore[arg-type]  # chunks alone come so early
     assert statuses(world, SECOND, after_us) == {"UNAVAILABLE"}, "some of it is no answer"
     writer.close()
     reader.close()

@@ -92,9 +92,9 @@ class Driven:
         """Poll the log, apply what it held and make it durable."""
         for _ in range(times):
             for item in self.reader.next_batch():
-                decoded = item if isinstance(item, Heartbeat) else self.parts.decode(item)
+                decoded = item if isinstance(item, Heartbeat) else self.parts.decode([item])[0]
                 self.parts.delta.archive(decoded)
-                self.writer.write(self.parts.split(decoded))
+                self.writer.write(self.parts.split([decoded]))
             assert self.parts.stop.error is None
             self.parts.delta.flush()
 
