@@ -24,6 +24,7 @@ NAMES = (
     "lists",
     "newest",
     "online",
+    "partitions",
     "publish",
     "state",
     "stream",

@@ -116,10 +116,10 @@ class Flows:
         check(few)
         return self._by_event(self._at_speed(count), f"per-event:{self._runs}:").per_event(startup, count - FEW)
 
-    def live(self, per_s: int, seconds: float, *, linger_s: float = 0.0) -> Measured:
+    def live(self, per_s: int, seconds: float, *, linger_s: float = 0.0, partitions: int = 1) -> Measured:
         """Forebay's flow while events come at a steady rate: CPU time per event once it has settled."""
         events = self._drawn(int(per_s * (seconds + 2 * SETTLE_S)), int((seconds + 2 * SETTLE_S) * SECOND_US))
-        return paced(self.deployment, Path(self.logs.apart(events)), per_s, seconds, linger_s)
+        return paced(self.deployment, Path(self.logs.apart(events)), per_s, seconds, linger_s, partitions)
 
     def decode(self, count: int) -> Measured:
         """JSON to Python objects, in this process."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.deployment import CHECKOUT, Deployment
+from benchmarks.logs import AND
 from benchmarks.looks import Look, applied
 from benchmarks.purchases import PARTITION
 from benchmarks.rounds import Measured
@@ -25,21 +26,26 @@ SETTLE_S = 2.0
 WAIT_S = 120.0
 
 
-def paced(deployment: Deployment, lines: Path, per_s: int, seconds: float, linger_s: float = 0.0) -> Measured:
+def paced(
+    deployment: Deployment, lines: Path, per_s: int, seconds: float, linger_s: float = 0.0, partitions: int = 1
+) -> Measured:
     """CPU time per event of a flow that is fed these lines at a rate, between two looks some seconds apart.
 
     The first line is there before the flow starts: the others begin to come once it is applied.
     """
-    log = deployment.settings.home / "stream" / PARTITION
-    log.parent.mkdir(parents=True, exist_ok=True)
+    folder = deployment.settings.home / "stream"
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [folder / PARTITION, *(folder / f"{n}.ndjson" for n in range(1, partitions))]
+    for log in logs:
+        log.touch()
     before = applied(deployment)
-    with lines.open("rb") as first, log.open("ab") as end:
+    with lines.open("rb") as first, logs[0].open("ab") as end:
         end.write(first.readline())
         rest = lines.with_suffix(".rest")
         rest.write_bytes(first.read())
     with _running(deployment, ["streaming", "--linger", str(linger_s)]) as flow:
         _await(lambda: applied(deployment) > before)
-        with _running(deployment, ["benchmarks.feeder", str(rest), str(log), str(per_s)]):
+        with _running(deployment, ["benchmarks.feeder", str(rest), AND.join(map(str, logs)), str(per_s)]):
             time.sleep(SETTLE_S)
             began = Look.at(deployment, flow.pid)
             time.sleep(seconds)

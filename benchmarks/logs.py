@@ -2,14 +2,14 @@
 
 Lives here: appending purchases to the log that Forebay's flow reads, to a log that holds nothing else (for a contender
 that reads from the beginning), and a line at a time. A log is named by one word, which `feeder`, `tail` and `per_event`
-are told: a path, or `kafka://HOST:PORT/TOPIC`.
+are told: a path (several, with `|` between them, to append to in turn), or `kafka://HOST:PORT/TOPIC`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -23,7 +23,7 @@ from streaming.routing import reader_of
 if TYPE_CHECKING:
     from tests.infra.kafka import Broker
 
-KAFKA = "kafka://"
+KAFKA, AND = "kafka://", "|"
 PARTITIONS = 4
 ACKNOWLEDGED_S = 60.0
 BULK_LINGER_MS = 50
@@ -138,13 +138,15 @@ def consumer_of(name: str) -> Consumer:
     return consumer
 
 
-@contextmanager
+@contextlib.contextmanager
 def appending(name: str) -> Iterator[Callable[[Sequence[bytes]], None]]:
     """Within the block lines (with their ends) can be appended as they come; they are sent at once."""
     place = where(name)
     if place is None:
-        with Path(name).open("ab", buffering=0) as file:
-            yield lambda lines: _write(file, lines)
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(Path(one).open("ab", buffering=0)) for one in name.split(AND)]
+            turns = itertools.cycle(range(len(files)))
+            yield lambda lines: _write(files, next(turns), lines)
         return
     producer, topic = producer_of(place[0]), place[1]
 
@@ -157,5 +159,7 @@ def appending(name: str) -> Iterator[Callable[[Sequence[bytes]], None]]:
     producer.flush(ACKNOWLEDGED_S)
 
 
-def _write(file: BinaryIO, lines: Sequence[bytes]) -> None:
-    file.write(b"".join(lines))
+def _write(files: Sequence[BinaryIO], first: int, lines: Sequence[bytes]) -> None:
+    """Deal lines to files, beginning with one of them."""
+    for n in range(min(len(files), len(lines))):
+        files[(first + n) % len(files)].write(b"".join(lines[n :: len(files)]))

@@ -18,8 +18,9 @@ from forebay.language.source import EventSource
 
 EVENTS_MAX = 8192
 """Events of one chunk: large enough for columns to pay (DESIGN §6), small enough for a commit of a few milliseconds."""
-CHUNKS_MAX = 8
-"""Chunks of one source that a reader takes at a time: a source with a thousand partitions fills the backlog no further.
+CHUNKS_MAX, SMALL_MAX = 8, 64
+"""Chunks of one source that a reader takes at a time, and how many if they are small: a source with a thousand
+partitions fills the backlog no further.
 """
 BYTES_MAX = 2 << 20
 """Bytes of one read from a log: bounds what a chunk of large events holds."""
@@ -51,3 +52,10 @@ class Chunk:
     def positions(self) -> npt.NDArray[np.int64]:
         """The offset of each event."""
         return np.arange(self.first_offset, self.first_offset + len(self)) if self.offsets is None else self.offsets
+
+
+def enough(chunks: Sequence[Chunk]) -> bool:
+    """Whether these are all that is taken at a time of one source: some, or many that hold little more than one may."""
+    if len(chunks) < CHUNKS_MAX:
+        return False
+    return len(chunks) >= SMALL_MAX or sum(map(len, chunks)) >= EVENTS_MAX

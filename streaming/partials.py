@@ -81,7 +81,7 @@ def _folded(layout: Layout, bare: Sequence[tuple[Partials, Events]]) -> list[Str
     keys, numbers = united([events.keys for _, events in bare])
     numbered = enumerate(zip(bare, numbers, strict=True))
     parts = [events.coded(keys, known[events.code] + n * len(keys)) for n, ((_, events), known) in numbered]
-    tiles = fold(layout, Events.joined(parts, sum(map(len, parts))))
+    tiles = fold(layout, Events.concatenated(parts))
     edges = np.searchsorted(tiles.code, np.arange(len(bare) + 1) * len(keys)).tolist()
     tiles = tiles.recoded(tiles.code % len(keys))
     return [

@@ -25,7 +25,7 @@ from forebay.offline.revived import Revived
 from forebay.offline.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
-from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
+from streaming.chunk import EVENTS_MAX, Chunk, enough
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
@@ -87,7 +87,7 @@ class FileReader:
                 self._at_end.append(file)
             else:
                 chunks.append(chunk)
-            if len(chunks) == CHUNKS_MAX:
+            if enough(chunks):
                 break
         return chunks
 

@@ -66,20 +66,15 @@ class Splitter:
         chunks = [item for item in items if isinstance(item, Decoded)]
         selectors = self._mine().get(chunks[0].batch.source.name, {})
         if selectors:
-            cut = {key: self._cut(selector, chunks) for key, selector in selectors.items()}
+            rows, table = _whole([decoded.batch.table for decoded in chunks])
+            cut = {key: self._cut(selector, table, rows) for key, selector in selectors.items()}
             for n, decoded in enumerate(chunks):
                 yield from self._pieces_of(decoded, {key: parts[n] for key, parts in cut.items()})
 
-    def _cut(self, selector: Selector, chunks: Sequence[Decoded]) -> Sequence[Sequence[Events]]:
+    def _cut(self, selector: Selector, table: pa.Table, rows: Numbered | None) -> Sequence[Sequence[Events]]:
         """The events of a view in each chunk, of each writer."""
-        tables = [decoded.batch.table.select(selector.columns) for decoded in chunks]
-        if len(tables) == 1:
-            return [split(selector.select(tables[0]), self._writers)]
-        rows = Numbered.of([np.asarray(table[SOURCE_OFFSET]) for table in tables])
-        table = pa.concat_tables(tables).combine_chunks()
-        table = table.set_column(table.schema.get_field_index(SOURCE_OFFSET), SOURCE_OFFSET, pa.array(rows.rows))
-        by_writer = split(selector.select(table), self._writers)
-        return [*zip(*(_apart(rows, events) for events in by_writer), strict=True)]
+        by_writer = split(selector.select(table.select(selector.columns)), self._writers)
+        return [by_writer] if rows is None else [*zip(*(_apart(rows, events) for events in by_writer), strict=True)]
 
     def _pieces_of(self, decoded: Decoded, cut: Mapping[str, Sequence[Events]]) -> Iterator[Piece]:
         batch, size = decoded.batch, -(-len(decoded.batch) // self._writers)
@@ -116,6 +111,15 @@ def _alike(item: Decoded | Heartbeat) -> str | None:
 
 def _size(item: Decoded | Heartbeat) -> int:
     return 0 if isinstance(item, Heartbeat) else len(item.batch)
+
+
+def _whole(tables: Sequence[pa.Table]) -> tuple[Numbered | None, pa.Table]:
+    """The rows of some chunks as one table; those of several numbered through, and the numbers for their offsets."""
+    if len(tables) == 1:
+        return None, tables[0]
+    rows = Numbered.of([np.asarray(table[SOURCE_OFFSET]) for table in tables])
+    table = pa.concat_tables(tables).combine_chunks()
+    return rows, table.set_column(table.schema.get_field_index(SOURCE_OFFSET), SOURCE_OFFSET, pa.array(rows.rows))
 
 
 def _apart(rows: Numbered, events: Events) -> list[Events]:

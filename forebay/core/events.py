@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,6 +115,12 @@ class Events:
         return events
 
     @staticmethod
+    def concatenated(parts: Sequence[Events]) -> Events:
+        """Some (at least one) with the same `keys` as one, all of them at hand."""
+        arrays = [_arrays(part) for part in parts]
+        return _of(parts[0].keys, {name: np.concatenate([some[name] for some in arrays]) for name in arrays[0]})
+
+    @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:
         """Pieces (at least one) with the same `keys` as one, copied as they come; `room` guesses how many events."""
         keys = unnamed(0)
@@ -125,11 +131,7 @@ class Events:
                 whole = {name: _Growing(array, room) for name, array in parts.items()}
             for name, array in parts.items():
                 whole[name].add(array)
-        arrays = {name: growing.array() for name, growing in whole.items()}
-        heads = [arrays["", name] for name in ("code", "ts", "ids", "offset")]
-        names = [name for kind, name in arrays if kind == "values"]
-        columns = {name: Column(arrays["values", name], arrays["valid", name]) for name in names}
-        return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
+        return _of(keys, {name: growing.array() for name, growing in whole.items()})
 
     def lifted(self, names: Collection[str], rows: npt.NDArray[np.intp]) -> dict[str, Lifted]:
         """Columns with the ts and ids of their events, ready to be lifted into partials; each is gathered once.
@@ -161,6 +163,15 @@ def _arrays(events: Events) -> dict[tuple[str, str], Array]:
     values = {("values", name): column.values for name, column in events.columns.items()}
     valid = {("valid", name): column.valid for name, column in events.columns.items()}
     return {("", name): array for name, array in heads.items()} | values | valid
+
+
+def _of(keys: pa.StringArray, arrays: Mapping[tuple[str, str], Array]) -> Events:
+    """Events of their arrays."""
+    code, ts, ids, offset = (arrays["", name] for name in ("code", "ts", "ids", "offset"))
+    names = [name for kind, name in arrays if kind == "values"]
+    return Events(
+        keys, code, ts, ids, offset, {one: Column(arrays["values", one], arrays["valid", one]) for one in names}
+    )
 
 
 class _Growing:

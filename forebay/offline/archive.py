@@ -96,9 +96,10 @@ class Archive:
 
         def prepare(position: Position) -> Commit | None:
             nonlocal appended
-            names = sorted({batch.partition for batch in batches})
-            since = {name: position(name) or 0 for name in names}
-            ends = {name: max(b.next_offset for b in batches if b.partition == name) for name in names}
+            ends: dict[str, int] = {}
+            for batch in batches:
+                ends[batch.partition] = max(batch.next_offset, ends.get(batch.partition, 0))
+            since = {name: position(name) or 0 for name in sorted(ends)}
             positions = {name: end for name, end in ends.items() if end > since[name]}
             appended = Appended(0, since)
             if not positions:
@@ -278,12 +279,16 @@ class Archive:
                 yield name, rows if len(names) == 1 else rows.filter(pc.equal(partition, name))
 
     def _watermarks(self, batches: Sequence[EventBatch], position: Position) -> dict[str, int]:
+        some = [batch for batch in batches if len(batch) and batch.partition != REVIVED]
+        if not some:
+            return {}
+        instants = pa.concat_tables([batch.table.select([self.source.timestamp]) for batch in some])
+        starts = np.cumsum([0, *map(len, some[:-1])])
+        latest = np.maximum.reduceat(np.asarray(instants[self.source.timestamp].cast(pa.int64())), starts)
         newest: dict[str, int] = {}
-        for batch in batches:
-            if len(batch) and batch.partition != REVIVED:
-                latest = pc.max(batch.table[self.source.timestamp].cast(pa.int64())).as_py()
-                name = batch.partition + WATERMARK
-                newest[name] = max(latest, newest.get(name, latest))
+        for batch, us in zip(some, latest.tolist(), strict=True):
+            name = batch.partition + WATERMARK
+            newest[name] = max(us, newest.get(name, us))
         before = {name: position(name) for name in newest}
         return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
 
@@ -307,11 +312,9 @@ def event_order(source: EventSource, keys: Iterable[str]) -> Clustering:
 
 def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: int) -> pa.Table:
     """Batches as rows of the archive, by timestamp (and thereby by date)."""
-    tables = [
-        batch.table.append_column(SOURCE_PARTITION, pa.repeat(pa.scalar(batch.partition), len(batch)))
-        for batch in batches
-    ]
-    rows = pa.concat_tables(tables)
+    rows = pa.concat_tables([batch.table for batch in batches])
+    of = pa.array(np.repeat(np.arange(len(batches)), [*map(len, batches)]))
+    rows = rows.append_column(SOURCE_PARTITION, pa.array([batch.partition for batch in batches]).take(of))
     rows = rows.append_column(ARRIVED_AT, pa.repeat(pa.scalar(arrived_at_us, INSTANT), len(rows)))
     rows = rows.append_column(DATE, dates_of(rows[source.timestamp]))
     return in_order(rows.select(archive_schema(source).names), source.timestamp)

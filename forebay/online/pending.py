@@ -216,7 +216,7 @@ def _united(parts: Sequence[Events]) -> tuple[pa.StringArray, Ints, list[Ints]]:
 def _joined(parts: Sequence[Events], keys: pa.StringArray, numbers: Sequence[Ints]) -> Events:
     """The events of some batches as one, whose entities are numbered anew."""
     renumbered = [part.coded(keys, known[part.code]) for part, known in zip(parts, numbers, strict=True)]
-    return renumbered[0] if len(parts) == 1 else Events.joined(renumbered, sum(map(len, parts)))
+    return renumbered[0] if len(parts) == 1 else Events.concatenated(renumbered)
 
 
 def _merged(layout: Layout, parts: Sequence[Tiles], numbers: Sequence[Ints]) -> Tiles:

@@ -12,10 +12,12 @@ import redis
 
 from forebay import EventSource, FileStream, Int64, RedisStream, String, Timestamp
 from forebay.errors import ConfigError, StoreError
+from streaming import chunk as chunks
 from streaming.chunk import EVENTS_MAX
 from streaming.file_log import LineFile, files_of, open_file
 from streaming.redis_log import StreamReader, id_before, offset_of
 from streaming.retry import Patience
+from streaming.sources import FileReader
 from tests.infra.valkey import Valkey
 
 SOURCE = EventSource(
@@ -198,3 +200,21 @@ def test_a_stream_that_was_trimmed_beyond_what_was_applied_is_refused(valkey: Va
         streams(client, namespace, p0=offset_of(b"4-0") + 1)
     with pytest.raises(StoreError, match="no longer holds entry 4-0"):
         streams(client, namespace, p1=offset_of(b"4-0") + 1)
+
+
+def test_a_poll_takes_a_few_large_chunks_or_many_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    files      100 of one line        100 of three lines, where a chunk holds 25
+    poll       64, then 36            9 (27 lines), 9, …
+    """
+    for n in range(100):
+        (tmp_path / f"{n}.ndjson").write_bytes(b"{}\n")
+    reader = FileReader(SOURCE, str(tmp_path), lambda name: True, lambda source, name: 0, until_end=True)
+    assert [len(reader.poll()) for _ in range(3)] == [64, 36, 0]
+    monkeypatch.setattr(chunks, "EVENTS_MAX", 25)
+    for n in range(100):
+        (tmp_path / f"{n}.ndjson").write_bytes(b"{}\n" * 4)
+    polls = [reader.poll() for _ in range(12)]
+    assert [len(found) for found in polls] == [9] * 11 + [1]
+    assert len({one.partition for found in polls for one in found}) == 100, "in turn"
+    reader.close()
