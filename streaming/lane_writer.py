@@ -84,8 +84,8 @@ class LaneWriter:
         return ends
 
     def _count(self, pieces: Sequence[Piece]) -> None:
-        self.metrics.rolled_up(self.lane.rolled_up)
-        self.lane.rolled_up, now_us = 0, self.now_us()
+        self.metrics.rolled_up(self.lane.long.rolled_up)
+        self.lane.long.rolled_up, now_us = 0, self.now_us()
         for piece in pieces:
             for key, events in piece.events.items():
                 if len(events):

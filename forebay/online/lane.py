@@ -10,9 +10,8 @@ one for each slot, `forebay.online.shares`),
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
 so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
-in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way. When a pending blob has grown
-long, it and the stream blob are rolled up in a transaction of their own; a crash before that leaves a longer pending
-blob, a crash within it nothing.
+in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way. Pending blobs that have grown long
+are rolled up in transactions of their own (`forebay.online.long_blobs`).
 
 All transactions are fenced (`forebay.online.fence`): a lane whose slots were taken over writes nothing more.
 """
@@ -26,39 +25,27 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import redis
 
 from forebay.core.codec import NO_CUT
 from forebay.core.events import Events
-from forebay.core.identity import SLOTS, slots_of
-from forebay.core.layout import Layout
+from forebay.core.identity import SLOTS
 from forebay.errors import StoreError
-from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.appends import Appends
 from forebay.online.connection import address
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
-from forebay.online.keys import PENDING, STREAM, Keys
+from forebay.online.keys import Keys
+from forebay.online.long_blobs import LongBlobs, Settled
 from forebay.online.pending import Folded, Fresh, pending_of
-from forebay.online.progress import Cut, PartitionProgress, Progress
+from forebay.online.progress import PartitionProgress, Progress
 from forebay.online.refusals import refuse_command
 from forebay.online.resp import Chunk, part
 from forebay.online.shares import Owned, Shares
 from forebay.online.wire import pack
 
-ROLL_ENTITIES_MIN = 32
-"""Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
-ROLL_ENTITIES_MAX = 512
-"""Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
-
 _Slots = dict[int, Progress]
 Ints = npt.NDArray[np.int64]
-Settled = Callable[[EventSource, Callable[[str], int]], int]
-"""Asks for the archive's watermark less the lateness, if everything archived is applied: `next_offset` tells how far a
-partition is. NO_CUT otherwise.
-"""
 
 
 @dataclass(frozen=True)
@@ -114,7 +101,6 @@ class Lane:
     ) -> None:
         self._views = {view.key: view for view in views}
         self._pending = {view.key: pending_of(view) for view in views}
-        self._settled_us = settled_us
         self._slots, self._clock_us = sorted(slots), clock_us
         self._mine = np.isin(np.arange(SLOTS), self._slots)
         self._keys = keys = Keys(namespace)
@@ -131,11 +117,8 @@ class Lane:
         self._progress: dict[str, _Slots] = {}
         self._names_of_progress = {view: keys.slots("progress", view, range(SLOTS)) for view in self._views}
         self._expiries = Expiries()
-        self._long: dict[str, set[str]] = {view: set() for view in self._views}
-        """The entities of each view that wait to be rolled up."""
+        self.long = LongBlobs(self._shares, keys, self._expiries, clock_us, settled_us, self.next_offset)
         self._number = 0
-        self.rolled_up = 0
-        """Entities rolled up; whoever counts them may set it back."""
 
     @property
     def progress(self) -> Mapping[str, Mapping[int, Progress]]:
@@ -283,7 +266,7 @@ class Lane:
         left = {place: iter(some[ahead.get(place, 0) :]) for place, some in replies.items()}
         for view, new in applied.items():
             lengths = [np.fromiter(left[place], np.int64, rows.stop - rows.start) for place, rows in spans[view]]
-            self._roll_up_long(view, new, np.concatenate(lengths))
+            self.long.grown(self._views[view], self._pending[view], new, np.concatenate(lengths), number)
 
     def _in_order(self, new: Fresh) -> Fresh:
         """What a commit adds, share by share."""
@@ -306,75 +289,6 @@ class Lane:
             for place, slots in enumerate(self._shares.slots):
                 told = refuse_command(self._keys, slots[0], source, piece.partition, piece.refused)
                 commands.setdefault(place, []).append(told)
-
-    def _roll_up_long(self, view: str, new: Fresh, lengths: Ints) -> None:
-        pending, waiting = self._pending[view], self._long[view]
-        added = np.asarray(pc.binary_length(new.bodies)).astype(np.int64)
-        waiting.update(new.keys.take(pa.array(np.flatnonzero(pending.are_long(lengths, added)))).to_pylist())
-        urgent = bool(pending.are_urgent(lengths, added).any())
-        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
-            return
-        long = sorted(waiting)
-        waiting.clear()
-        for first in range(0, len(long), ROLL_ENTITIES_MAX):
-            self._roll_up(self._views[view], long[first : first + ROLL_ENTITIES_MAX])
-
-    def _roll_up(self, view: WindowedView, keys: Sequence[str]) -> None:
-        """One transaction of each share. What it reads cannot change before it: no other lane writes, or it fails."""
-        slots = slots_of(keys)
-        order = self._shares.order(slots)
-        if order is not None:
-            keys, slots = [keys[row] for row in order.tolist()], slots[order]
-        spans = self._shares.spans(slots)
-        stream, pending = self._names(view.key, keys, STREAM), self._names(view.key, keys, PENDING)
-        before, appended, cuts = self._long_blobs(view.key, slots, spans, stream, pending)
-        now_us, horizons = self._clock_us(), self._horizons(view, cuts)
-        new = self._pending[view.key].rolled_up(before, appended, cuts, horizons, self._number)
-        if list(map(_size, new.pending)) == list(map(_size, appended)):
-            return  # sessions of which none is settled
-        kept = lifetimes_s(view, new.stream_newest_us, now_us), lifetimes_s(view, new.pending_newest_us, now_us)
-        commands: dict[int, list[bytes | Chunk]] = {}
-        for place, rows in spans:
-            written = _set_commands(stream[rows], new.stream[rows], _some(kept[0], rows))
-            written += _set_commands(pending[rows], new.pending[rows], _some(kept[1], rows))
-            gone = [*_unset(stream[rows], new.stream[rows]), *_unset(pending[rows], new.pending[rows])]
-            commands[place] = [*written, *([pack(("DEL", *gone))] if gone else [])]
-        self._expiries.forget(key_hashes(view.key, pa.array(keys)))
-        self._shares.commit(commands)
-        self.rolled_up += len(keys)
-
-    def _long_blobs(
-        self, view: str, slots: Ints, spans: Sequence[tuple[int, slice]], stream: list[str], pending: list[str]
-    ) -> tuple[list[bytes | None], list[bytes | None], Ints]:
-        """The stream blobs and pending blobs of entities, and the cut of each."""
-        asked, of_slot = {}, {}
-        for place, rows in spans:
-            distinct, of_slot[place] = np.unique(slots[rows], return_inverse=True)
-            asked[place] = [*stream[rows], *pending[rows], *self._keys.slots("cut", view, distinct.tolist())]
-        before, appended, cuts = [], [], []
-        found = self._shares.mget(asked)
-        for place, rows in spans:
-            count, values = rows.stop - rows.start, found[place]
-            before += values[:count]
-            appended += values[count : 2 * count]
-            cuts.append(np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot[place]])
-        return before, appended, np.concatenate(cuts)
-
-    def _horizons(self, view: WindowedView, cuts: Ints) -> Ints:
-        """Of each entity, before which instant no event is to come that its sessions would have to heed.
-
-        That is the cut, once all is applied that was archived when it was chosen, since what comes before it from then
-        on is marked for repair; and what no window can need any more.
-        """
-        if view.sessions is None or self._settled_us is None:
-            return np.full(len(cuts), NO_CUT)
-        settled_us = self._settled_us(view.source, lambda partition: self.next_offset(view.key, partition))
-        lookback_us = Layout.of(view).lookback_us
-        needless_us = NO_CUT if lookback_us is None or settled_us == NO_CUT else settled_us - lookback_us
-        return np.maximum(np.where(cuts <= settled_us, cuts, NO_CUT), needless_us)
-
-    def _names(self, view: str, keys: Sequence[str], kind: str) -> list[str]:
-        return self._keys.many(view, keys, slots_of(keys).tolist(), kind)
 
     def _progress_commands(self, progress: Mapping[str, _Slots]) -> dict[int, list[bytes | Chunk]]:
         """What says how far each slot is, by share."""
@@ -482,22 +396,3 @@ def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequen
         if id(old) not in moved:
             moved[id(old)] = old.advanced(number, spans)
         progress[slot] = moved[id(old)]
-
-
-def _size(blob: bytes | None) -> int:
-    return len(blob or b"")
-
-
-def _unset(names: Sequence[str], blobs: Sequence[bytes | None]) -> list[str]:
-    return [name for name, blob in zip(names, blobs, strict=True) if blob is None]
-
-
-def _some(lifetimes: Ints | None, rows: slice) -> Ints | None:
-    return None if lifetimes is None else lifetimes[rows]
-
-
-def _set_commands(names: Sequence[str], blobs: Sequence[bytes | None], lifetimes: Ints | None) -> list[bytes]:
-    if lifetimes is None:
-        return [pack(("SET", name, blob)) for name, blob in zip(names, blobs, strict=True) if blob is not None]
-    rows = zip(names, blobs, lifetimes.tolist(), strict=True)
-    return [pack(("SET", name, blob, "EX", lifetime)) for name, blob, lifetime in rows if blob is not None]

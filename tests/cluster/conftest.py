@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forebay.online import lane as lane_module
+from forebay.online import long_blobs
 from forebay.online import pending as pending_module
 from forebay.online.cluster import Cluster
 from forebay.online.connection import connect_online
@@ -49,4 +49,4 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every commit rolls up, and so trims what it may."""
     monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
     monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
-    monkeypatch.setattr(lane_module, "ROLL_ENTITIES_MIN", 1)
+    monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-import forebay.online.lane
+import forebay.online.long_blobs
 import forebay.online.pending
 from forebay import RedisStream
 from forebay.ingest.expressions import Expressions
@@ -31,7 +31,7 @@ def roll_up_early(seed: int, patch: pytest.MonkeyPatch) -> None:
     if chance.random() < 0.75:
         patch.setattr(forebay.online.pending, "ROLL_BYTES", 1)
         patch.setattr(forebay.online.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
-        patch.setattr(forebay.online.lane, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
+        patch.setattr(forebay.online.long_blobs, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
 
 
 def expressions(view: WindowedView) -> Expressions | None:

@@ -12,7 +12,7 @@ from forebay.core.identity import slot_of
 from forebay.core.layout import Layout
 from forebay.errors import FencedError, StoreError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.online import lane as lane_module
+from forebay.online import long_blobs
 from forebay.online import pending as pending_module
 from forebay.online.keys import Keys
 from forebay.online.lane import Lane, Piece
@@ -250,7 +250,7 @@ def test_pending_is_rolled_up_when_it_is_long_and_others_wait_too_or_else_when_i
     assert limit < max(alone) < 2 * limit
     assert alone.count(0) >= 2
     assert client.strlen(keys.stream(recent.key, "u1")) > 0
-    many = lengths([f"many{n}" for n in range(lane_module.ROLL_ENTITIES_MIN)], 60)
+    many = lengths([f"many{n}" for n in range(long_blobs.ROLL_ENTITIES_MIN)], 60)
     assert max(many) < limit
     assert many.count(0) >= 2
 
