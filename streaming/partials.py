@@ -78,10 +78,10 @@ def _folded(layout: Layout, bare: Sequence[tuple[Partials, Events]]) -> list[Str
     """
     if not bare:
         return []
-    keys, numbers = united([events.keys for _, events in bare])
-    numbered = enumerate(zip(bare, numbers, strict=True))
-    parts = [events.coded(keys, known[events.code] + n * len(keys)) for n, ((_, events), known) in numbered]
-    tiles = fold(layout, Events.concatenated(parts))
+    parts = [events for _, events in bare]
+    keys, numbers = united([part.keys for part in parts])
+    codes = [known[part.code] + n * len(keys) for n, (part, known) in enumerate(zip(parts, numbers, strict=True))]
+    tiles = fold(layout, Events.concatenated(parts, keys, codes))
     edges = np.searchsorted(tiles.code, np.arange(len(bare) + 1) * len(keys)).tolist()
     tiles = tiles.recoded(tiles.code % len(keys))
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +30,13 @@ def unnamed(count: int) -> pa.StringArray:
 
 def united(parts: Sequence[pa.StringArray]) -> tuple[pa.StringArray, list[Ints]]:
     """The entities of some lists, each once; and the numbers that those of each list have there. Those of the first
-    list, where it names none twice, keep theirs.
+    list, where it names none twice, keep theirs. A list that is there many times is looked at once.
     """
-    coded = pa.concat_arrays(parts).dictionary_encode()
-    edges = np.cumsum([len(part) for part in parts])[:-1]
-    return coded.dictionary, np.split(np.asarray(coded.indices).astype(np.int64), edges)
+    distinct = {id(part): part for part in parts}
+    coded = pa.concat_arrays([*distinct.values()]).dictionary_encode()
+    edges = np.cumsum([len(part) for part in distinct.values()])[:-1]
+    numbers = dict(zip(distinct, np.split(np.asarray(coded.indices).astype(np.int64), edges), strict=True))
+    return coded.dictionary, [numbers[id(part)] for part in parts]
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,6 @@ class Events:
         """The same events at other positions."""
         return self._alike(replace(self, offset=offset))
 
-    def coded(self, keys: pa.StringArray, code: Ints) -> Events:
-        """The same events of entities that are named otherwise."""
-        return replace(self, keys=keys, code=code)
-
     def _alike(self, events: Events) -> Events:
         """Events of the same keys, whose slots are known if they are known here."""
         if "slots" in vars(self):
@@ -115,10 +113,23 @@ class Events:
         return events
 
     @staticmethod
-    def concatenated(parts: Sequence[Events]) -> Events:
-        """Some (at least one) with the same `keys` as one, all of them at hand."""
-        arrays = [_arrays(part) for part in parts]
-        return _of(parts[0].keys, {name: np.concatenate([some[name] for some in arrays]) for name in arrays[0]})
+    def concatenated(parts: Sequence[Events], keys: pa.StringArray, codes: Sequence[Ints]) -> Events:
+        """Some (at least one) as one, all of them at hand; their entities are numbered anew, by `codes` of each."""
+        columns = {
+            name: Column(
+                np.concatenate([part.columns[name].values for part in parts]),
+                np.concatenate([part.columns[name].valid for part in parts]),
+            )
+            for name in parts[0].columns
+        }
+        return Events(
+            keys=keys,
+            code=np.concatenate(codes),
+            ts=np.concatenate([part.ts for part in parts]),
+            ids=np.concatenate([part.ids for part in parts]),
+            offset=np.concatenate([part.offset for part in parts]),
+            columns=columns,
+        )
 
     @staticmethod
     def joined(pieces: Iterable[Events], room: int) -> Events:
@@ -131,7 +142,11 @@ class Events:
                 whole = {name: _Growing(array, room) for name, array in parts.items()}
             for name, array in parts.items():
                 whole[name].add(array)
-        return _of(keys, {name: growing.array() for name, growing in whole.items()})
+        arrays = {name: growing.array() for name, growing in whole.items()}
+        heads = [arrays["", name] for name in ("code", "ts", "ids", "offset")]
+        names = [name for kind, name in arrays if kind == "values"]
+        columns = {name: Column(arrays["values", name], arrays["valid", name]) for name in names}
+        return Events(keys, heads[0], heads[1], heads[2], heads[3], columns)
 
     def lifted(self, names: Collection[str], rows: npt.NDArray[np.intp]) -> dict[str, Lifted]:
         """Columns with the ts and ids of their events, ready to be lifted into partials; each is gathered once.
@@ -163,15 +178,6 @@ def _arrays(events: Events) -> dict[tuple[str, str], Array]:
     values = {("values", name): column.values for name, column in events.columns.items()}
     valid = {("valid", name): column.valid for name, column in events.columns.items()}
     return {("", name): array for name, array in heads.items()} | values | valid
-
-
-def _of(keys: pa.StringArray, arrays: Mapping[tuple[str, str], Array]) -> Events:
-    """Events of their arrays."""
-    code, ts, ids, offset = (arrays["", name] for name in ("code", "ts", "ids", "offset"))
-    names = [name for kind, name in arrays if kind == "values"]
-    return Events(
-        keys, code, ts, ids, offset, {one: Column(arrays["values", one], arrays["valid", one]) for one in names}
-    )
 
 
 class _Growing:

@@ -189,7 +189,7 @@ class Lane:
         fresh: dict[str, list[Events]] = {view: [] for view in progress}
         for some in _apart(pieces):
             for view in some[0].events:
-                fresh[view] += [self._unapplied(view, progress[view], one, one.events[view]) for one in some]
+                fresh[view] += self._unapplied(view, progress[view], some)
                 _advance(progress[view], self._slots, number, some)
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
         pending = {view: new for view, new in pending.items() if len(new.keys)}
@@ -310,23 +310,30 @@ class Lane:
     def _sources_of(self, piece: Piece) -> set[str]:
         return {self._views[view].source.name for view in piece.events}
 
-    def _unapplied(self, view: str, progress: _Slots, piece: Piece, events: Events) -> Events:
-        """The events of a piece that their slots have not applied yet."""
-        slots = events.slots
-        if not self._mine[slots].all():
-            stray = events.keys[int(np.argmin(self._mine[slots]))].as_py()
+    def _unapplied(self, view: str, progress: _Slots, pieces: Sequence[Piece]) -> Iterator[Events]:
+        """The events of each of some pieces of different partitions that their slots have not applied yet."""
+        values = {id(known): known for known in progress.values()}
+        together = next(iter(values.values())) if len(values) == 1 and len(progress) == len(self._slots) else None
+        for piece in pieces:
+            events = piece.events[view]
+            self._check_mine(view, events)
+            if together is None or not _is_behind(events, together.next_offset(piece.partition)):
+                applied = np.zeros(SLOTS, np.int64)
+                offsets = {one: known.next_offset(piece.partition) for one, known in values.items()}
+                for slot, known in progress.items():
+                    applied[slot] = offsets[id(known)]
+                new = events.offset >= applied[events.slots][events.code]
+                events = events if new.all() else events.take(np.flatnonzero(new))
+            yield events
+
+    def _check_mine(self, view: str, events: Events) -> None:
+        mine = self._mine[events.slots]
+        if not mine.all():
+            stray = events.keys[int(np.argmin(mine))].as_py()
             raise StoreError(
                 f"A lane of slots {self._slots} was given entity {stray!r} of another lane, for view {view!r}. "
                 "Split events by forebay.core.identity.slots_of."
             )
-        applied = np.zeros(SLOTS, np.int64)
-        offsets: dict[int, int] = {}
-        for slot, known in progress.items():
-            if id(known) not in offsets:
-                offsets[id(known)] = known.next_offset(piece.partition)
-            applied[slot] = offsets[id(known)]
-        new = events.offset >= applied[slots][events.code]
-        return events if new.all() else events.take(np.flatnonzero(new))
 
     def _open(self) -> None:
         if not self._shares.is_open:
@@ -381,6 +388,11 @@ def _apart(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         some[piece.partition] = piece
     if some:
         yield [*some.values()]
+
+
+def _is_behind(events: Events, offset: int) -> bool:
+    """Whether all events are at an offset or behind it."""
+    return not len(events) or int(events.offset.min()) >= offset
 
 
 def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequence[Piece]) -> None:

@@ -215,8 +215,8 @@ def _united(parts: Sequence[Events]) -> tuple[pa.StringArray, Ints, list[Ints]]:
 
 def _joined(parts: Sequence[Events], keys: pa.StringArray, numbers: Sequence[Ints]) -> Events:
     """The events of some batches as one, whose entities are numbered anew."""
-    renumbered = [part.coded(keys, known[part.code]) for part, known in zip(parts, numbers, strict=True)]
-    return renumbered[0] if len(parts) == 1 else Events.concatenated(renumbered)
+    codes = [known[part.code] for part, known in zip(parts, numbers, strict=True)]
+    return Events.concatenated(parts, keys, codes)
 
 
 def _merged(layout: Layout, parts: Sequence[Tiles], numbers: Sequence[Ints]) -> Tiles:
