@@ -70,7 +70,8 @@ def decoded(
     """What a reader found at once, decoded, and its heartbeats where they came."""
     out: list[Decoded | Heartbeat] = []
     for is_beat, some in itertools.groupby(items, lambda item: isinstance(item, Heartbeat)):
-        out += some if is_beat else decode([*some])  # noqa: B031  # one of the two uses it
+        alike = [*some]
+        out += alike if is_beat else decode(alike)
     return out
 
 
