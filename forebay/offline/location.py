@@ -30,6 +30,7 @@ _UNREACHABLE = re.compile(
     r"|Access ?Denied|Forbidden|403|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied|Could not create local",
     re.IGNORECASE,
 )
+_FULL = re.compile(r"No space left|quota exceeded|os error (28|122)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class Location:
             raise
         except (DeltaError, OSError) as error:
             reason = self._plain(error)
+            if _FULL.search(reason):
+                raise StoreUnavailableError(
+                    f"The offline store {self.url!r} has no room ({doing}): {reason}. Make room there; nothing of this "
+                    "was written"
+                ) from None
             if isinstance(error, OSError) or _UNREACHABLE.search(reason):
                 raise StoreUnavailableError(
                     f"The offline store {self.url!r} does not answer ({doing}): {reason}. "

@@ -26,6 +26,9 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 """The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
 LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(redis.BusyLoadingError,))
+UNWRITABLE = (redis.OutOfMemoryError, redis.ReadOnlyError)
+UNWRITABLE_CODES = ("MISCONF", "OOM ", "READONLY", "NOREPLICAS")
+"""How a server begins to say that it takes no writes: its disk or its memory is full, or it is no primary any more."""
 """A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
 RECONNECTS = 1
 """A pooled connection may have died with a server that is back by now; one new attempt tells."""
@@ -130,6 +133,8 @@ def translated(client: redis.Redis, url: str = ONLINE_URL) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise unreachable(client, error, url) from None
     except redis.RedisError as error:
+        if isinstance(error, UNWRITABLE) or str(error).startswith(UNWRITABLE_CODES):
+            raise unwritable(client, error) from None
         raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
 
 
@@ -150,6 +155,14 @@ def elsewhere(client: redis.Redis, error: Exception) -> StoreUnavailableError:
     return StoreUnavailableError(
         f"{where} ({said}): a node is gone, or the slot has just been moved. Try again in a moment; "
         "`CLUSTER INFO` says how the cluster is."
+    )
+
+
+def unwritable(client: redis.Redis, error: Exception) -> StoreUnavailableError:
+    """The one line about a server that answers reads, and takes no writes until somebody has seen to it."""
+    return StoreUnavailableError(
+        f"Redis at {address(client)} takes no writes at the moment ({str(error).rstrip('.')}). Make room on its disk "
+        "or in its memory, or see to its replication; `INFO persistence`, `INFO memory` and `INFO replication` tell."
     )
 
 

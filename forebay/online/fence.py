@@ -19,7 +19,7 @@ from typing import Any
 import hiredis
 
 from forebay.errors import FencedError, StoreError
-from forebay.online.connection import address
+from forebay.online.connection import UNWRITABLE_CODES, address
 from forebay.online.resp import OK, Chunk
 from forebay.online.wire import ELSEWHERE, Wire, pack
 
@@ -137,6 +137,8 @@ class Fence:
             why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
             if str(why).startswith(ELSEWHERE):
                 raise self._wire.moved(why)
+            if str(why).startswith(UNWRITABLE_CODES):
+                raise self._wire.unwritable(why)
             raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
         self._wire.checked(outcome)
         return list(outcome)

@@ -20,7 +20,7 @@ import redis
 
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.online.cluster import Cluster
-from forebay.online.connection import address, elsewhere, loading, translated
+from forebay.online.connection import UNWRITABLE_CODES, address, elsewhere, loading, translated, unwritable
 
 RECEIVE_BYTES = 1 << 20
 
@@ -108,8 +108,8 @@ class Wire:
     def checked(self, reply: Any) -> Any:
         """The reply, unless it is or holds an error. Raises `StoreError`.
 
-        A server that is still loading its data is one that is away: `StoreUnavailableError`, and the wire is closed. So
-        is a node of a cluster that does not have the key.
+        A server that is still loading its data, or takes no writes, is one that is away: `StoreUnavailableError`, and
+        the wire is closed. So is a node of a cluster that does not have the key.
         """
         for part in reply if isinstance(reply, list) else (reply,):
             if isinstance(part, hiredis.ReplyError):
@@ -118,6 +118,8 @@ class Wire:
                     raise loading(self.client)
                 if str(part).startswith(ELSEWHERE):
                     raise self.moved(part)
+                if str(part).startswith(UNWRITABLE_CODES):
+                    raise self.unwritable(part)
                 raise StoreError(f"Redis at {address(self.client)} refused a command: {part}")
         return reply
 
@@ -127,6 +129,13 @@ class Wire:
         if isinstance(self._store, Cluster):
             self._store.outdated()
         return elsewhere(self.client, error)
+
+    def unwritable(self, error: Exception) -> StoreUnavailableError:
+        """What a reply means that says that the server takes no writes; the wire is closed, so that whoever tries again
+        looks anew at what is there.
+        """
+        self.close()
+        return unwritable(self.client, error)
 
     @property
     def _socket(self) -> Any:

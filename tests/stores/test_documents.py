@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
+from pathlib import Path
 
 import pytest
+from deltalake.exceptions import DeltaError
 
 from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.offline.documents import open_documents
+from forebay.offline.location import Location
 
 
 def test_a_document_is_created_once_and_never_changes(offline_url: str) -> None:
@@ -49,3 +53,20 @@ def test_an_s3_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPa
 def test_a_url_that_names_no_offline_store_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"expected (a folder or )?s3://bucket/prefix"):
         open_documents(url)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeltaError(
+            "Failed to parse parquet: External: Generic LocalFileSystem error: Unable to copy data to file: "
+            "No space left on device (os error 28)"
+        ),
+        DeltaError("Generic LocalFileSystem error: Disk quota exceeded (os error 122)"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_folder_without_room_is_waited_for_and_says_so(error: Exception, tmp_path: Path) -> None:
+    away = pytest.raises(StoreUnavailableError, match=r"has no room \(writing events/sales\): .*Make room there")
+    with away, Location.of(str(tmp_path)).reached("writing events/sales"):
+        raise error

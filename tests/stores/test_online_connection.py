@@ -18,8 +18,9 @@ import redis
 
 from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.online.cluster import Cluster
-from forebay.online.connection import address, connect_online
+from forebay.online.connection import address, connect_online, translated
 from forebay.online.embedded import TUNABLES, server_environment, start_embedded, stop_embedded
+from forebay.online.wire import Wire
 from forebay.settings import Settings
 from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
@@ -285,7 +286,25 @@ def test_a_server_that_cannot_write_still_answers_reads() -> None:
         client.bgsave()
         with pytest.raises(redis.ResponseError, match="MISCONF"):
             ping_until(client, lambda: False)
-        assert connect_online(settings(FOREBAY_ONLINE_URL=valkey.url)).get("k") == b"v"
+        asked = connect_online(settings(FOREBAY_ONLINE_URL=valkey.url))
+        assert asked.get("k") == b"v"
+        told = r"takes no writes at the moment \(MISCONF .*INFO persistence"
+        with pytest.raises(StoreUnavailableError, match=told), translated(asked):
+            asked.set("k", "w")
+        wire = Wire(asked)
+        wire.open()
+        with pytest.raises(StoreUnavailableError, match=r"takes no writes at the moment \(MISCONF"):
+            wire.call("SET", "k", "w")
+        assert not wire.is_open, "whoever tries again looks anew at what is there"
+
+
+@pytest.mark.parametrize(
+    "error", [redis.OutOfMemoryError("command not allowed"), redis.ReadOnlyError("You can't write"), "NOREPLICAS Not"]
+)
+def test_a_server_that_takes_no_writes_is_away(error: redis.RedisError | str) -> None:
+    away = pytest.raises(StoreUnavailableError, match="cache:6380 takes no writes")
+    with redis.Redis(host="cache", port=6380) as client, away, translated(client):
+        raise redis.ResponseError(error) if isinstance(error, str) else error
 
 
 def ping_until(client: redis.Redis, is_done: Callable[[], bool]) -> None:

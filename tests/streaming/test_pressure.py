@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tenacity import RetryCallState
 
 from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import instant_text
@@ -72,6 +73,34 @@ def test_a_valkey_that_pauses_slows_reading_and_loses_nothing(
     assert pauses == 3
     assert 0 < backlog.most <= BOUND + POLL
     assert (backlog.waiting("online"), backlog.waiting("offline")) == (0, 0)
+    check(world)
+
+
+def test_a_valkey_that_has_no_room_is_waited_for_and_loses_nothing(
+    home: Path, own_valkey: Valkey, namespace: str, backlogs: list[Backlog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """commits ● ● ● ╳ (OOM) ╳ ╳ … ● ●      each refused commit is made again, as soon as there is room"""
+    world = World.make(home, own_valkey.url, namespace)
+    fill_log(world, 1500)
+    refused: list[str] = []
+
+    def told(self: Patience, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        refused.append(str(state.outcome.exception()))
+        if len(refused) == 3:
+            world.online.config_set("maxmemory", 0)
+
+    def full() -> None:
+        await_that(lambda: world.applied() > 0)
+        world.online.config_set("maxmemory", 1)
+
+    monkeypatch.setattr(Patience, "_tell", told)
+    thread = threading.Thread(target=full)
+    thread.start()
+    world.run()
+    thread.join()
+    assert len(refused) == 3
+    assert all("takes no writes at the moment (OOM" in why and "INFO memory" in why for why in refused)
     check(world)
 
 
