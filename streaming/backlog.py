@@ -4,7 +4,7 @@ Lives here: the count, by the store that is waited for. Readers stop reading whi
 waits for anything. What one process has read another may write, so the numbers are on the board. A reader looks before
 each poll, so the count goes beyond its bound by at most one poll of each reader (some chunks of each of its logs).
 
-The bound is a process's: what the workers of a flow hold together may be so much for each of them. The archive takes
+What the workers of a flow hold together may be so much for each of them, whichever holds it. The archive takes
 what has come once a second, so a bound is also a speed that a flow cannot pass: one for all workers together held two
 of them back where one was not (ADR 0230).
 """
@@ -16,7 +16,7 @@ import threading
 from streaming.board import Board, Store
 
 EVENTS_MAX = 200_000
-"""Of each worker: some hundred megabytes of columns at most, and a second or two of work for a slow store to fall
+"""For each worker: some hundred megabytes of columns at most, and a second or two of work for a slow store to fall
 behind by.
 """
 

@@ -7,6 +7,7 @@ begins where the one before it ended, in `[first_offset, next_offset)`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,14 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.lines) if self.table is None else int(self.table.num_rows)
 
+    @functools.cached_property
+    def weight(self) -> int:
+        """Events, or as many as what it holds would be of the size at which BYTES_MAX are EVENTS_MAX of them."""
+        count = len(self)
+        if count >= EVENTS_MAX or self.table is not None:
+            return count
+        return max(count, sum(len(line) for line in self.lines if line) * EVENTS_MAX // BYTES_MAX)
+
     @property
     def positions(self) -> npt.NDArray[np.int64]:
         """The offset of each event."""
@@ -58,4 +67,4 @@ def enough(chunks: Sequence[Chunk]) -> bool:
     """Whether these are all that is taken at a time of one source: some, or many that hold little more than one may."""
     if len(chunks) < CHUNKS_MAX:
         return False
-    return len(chunks) >= SMALL_MAX or sum(map(len, chunks)) >= EVENTS_MAX
+    return len(chunks) >= SMALL_MAX or sum(chunk.weight for chunk in chunks) >= EVENTS_MAX

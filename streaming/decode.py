@@ -88,7 +88,7 @@ class Decoder:
     def __call__(self, chunks: Sequence[Chunk]) -> list[Decoded]:
         """The columns of each of some chunks."""
         decoded: list[Decoded] = []
-        for some in together(chunks, _alike, len):
+        for some in together(chunks, _alike, _weight):
             if some[0].archived:
                 decoded += map(_as_archived, some)
             else:
@@ -143,6 +143,10 @@ class Decoder:
 def _alike(chunk: Chunk) -> str | None:
     """Chunks that may be decoded as one: messages of one source."""
     return chunk.source.name if chunk.lines and chunk.partition != REVIVED else None
+
+
+def _weight(chunk: Chunk) -> int:
+    return chunk.weight
 
 
 def _as_archived(chunk: Chunk) -> Decoded:

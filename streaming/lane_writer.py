@@ -96,7 +96,6 @@ class LaneWriter:
         self.committed(key, commit)
         for n, piece in enumerate(pieces):
             events, folded = piece.events[key], applied.pieces[n] if applied else None
-            whole = folded is not None and folded.is_folded and len(folded.events) == len(events)
             self.streamed(
                 Partials(
                     self.views[key],
@@ -106,8 +105,7 @@ class LaneWriter:
                     self.lanes,
                     events,
                     commit,
-                    folded.keys if folded and whole else None,
-                    folded.tiles if folded and whole else None,
+                    folded.tiles if folded and folded.events is events else None,
                 )
             )
 

@@ -25,7 +25,9 @@ from streaming.routing import lane_of_events
 
 @dataclass(frozen=True)
 class Partials:
-    """The events of one view in one piece; `keys` and `tiles` are what went online, where that was all of them."""
+    """The events of one view in one piece; `tiles` are theirs, where they were folded by themselves to go online, and
+    all of them went there.
+    """
 
     view: WindowedView
     partition: str
@@ -34,7 +36,6 @@ class Partials:
     lanes: Sequence[int]
     events: Events
     commit: int
-    keys: pa.StringArray | None = None
     tiles: Tiles | None = None
 
 
@@ -54,8 +55,8 @@ def missing(partials: Sequence[Partials], positions: Mapping[str, int]) -> list[
     bare: list[tuple[Partials, Events]] = []
     for one in partials:
         lacking = _lacking(one, positions)
-        if lacking is one.events and one.tiles is not None and one.keys is not None:
-            rows += [_rows(one, one.keys, one.tiles)] if len(one.tiles) else []
+        if lacking is one.events and one.tiles is not None:
+            rows += [_rows(one, lacking.keys, one.tiles)] if len(one.tiles) else []
         elif len(lacking):
             bare.append((one, lacking))
     return rows + _folded(Layout.of(partials[0].view), bare)

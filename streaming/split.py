@@ -74,7 +74,10 @@ class Splitter:
     def _cut(self, selector: Selector, table: pa.Table, rows: Numbered | None) -> Sequence[Sequence[Events]]:
         """The events of a view in each chunk, of each writer."""
         by_writer = split(selector.select(table.select(selector.columns)), self._writers)
-        return [by_writer] if rows is None else [*zip(*(_apart(rows, events) for events in by_writer), strict=True)]
+        if rows is None:
+            return [by_writer]
+        alone = self._writers == 1
+        return [*zip(*(_by_stretch(rows, events, share_keys=alone) for events in by_writer), strict=True)]
 
     def _pieces_of(self, decoded: Decoded, cut: Mapping[str, Sequence[Events]]) -> Iterator[Piece]:
         batch, size = decoded.batch, -(-len(decoded.batch) // self._writers)
@@ -122,8 +125,14 @@ def _whole(tables: Sequence[pa.Table]) -> tuple[Numbered | None, pa.Table]:
     return rows, table.set_column(table.schema.get_field_index(SOURCE_OFFSET), SOURCE_OFFSET, pa.array(rows.rows))
 
 
-def _apart(rows: Numbered, events: Events) -> list[Events]:
-    """The events of each stretch, at the offsets that they have there; their entities are those of all of them."""
+def _by_stretch(rows: Numbered, events: Events, *, share_keys: bool) -> list[Events]:
+    """The events of each stretch, at the offsets that they have there.
+
+    Their entities are those of all of them, or each has its own: a piece that goes to another worker is pickled by
+    itself, and would take the others' along.
+    """
     spans, _ = rows.spans(events.offset), events.slots  # known to all parts, once it is known here
     whole = events.at(rows.offsets[events.offset])
-    return [whole.part(span) for span in spans]
+    if share_keys:
+        return [whole.part(span) for span in spans]
+    return [whole.take(np.arange(span.start, span.stop)) for span in spans]

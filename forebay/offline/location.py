@@ -83,7 +83,7 @@ class Location:
             if _FULL.search(reason):
                 raise StoreUnavailableError(
                     f"The offline store {self.url!r} has no room ({doing}): {reason}. Make room there; nothing of this "
-                    "was written"
+                    "counts"
                 ) from None
             if isinstance(error, OSError) or _UNREACHABLE.search(reason):
                 raise StoreUnavailableError(

@@ -26,10 +26,12 @@ CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 """The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
 LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(redis.BusyLoadingError,))
+"""A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
 UNWRITABLE = (redis.OutOfMemoryError, redis.ReadOnlyError)
 UNWRITABLE_CODES = ("MISCONF", "OOM ", "READONLY", "NOREPLICAS")
 """How a server begins to say that it takes no writes: its disk or its memory is full, or it is no primary any more."""
-"""A server that begins reads its data first, for some seconds a gigabyte: half a minute is waited."""
+QUOTING = ("caused error: ", "because of: ")
+"""What stands before that in errors of a pipeline (redis-py's) and of an EXEC."""
 RECONNECTS = 1
 """A pooled connection may have died with a server that is back by now; one new attempt tells."""
 MOVING = ("ASK ", "TRYAGAIN")
@@ -133,7 +135,7 @@ def translated(client: redis.Redis, url: str = ONLINE_URL) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise unreachable(client, error, url) from None
     except redis.RedisError as error:
-        if isinstance(error, UNWRITABLE) or str(error).startswith(UNWRITABLE_CODES):
+        if isinstance(error, UNWRITABLE) or is_unwritable(error):
             raise unwritable(client, error) from None
         raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
 
@@ -156,6 +158,14 @@ def elsewhere(client: redis.Redis, error: Exception) -> StoreUnavailableError:
         f"{where} ({said}): a node is gone, or the slot has just been moved. Try again in a moment; "
         "`CLUSTER INFO` says how the cluster is."
     )
+
+
+def is_unwritable(error: Exception) -> bool:
+    """Whether an error says, by itself or as the reason of another one, that the server takes no writes."""
+    said = str(error)
+    for before in QUOTING:
+        said = said.rpartition(before)[2]
+    return said.startswith(UNWRITABLE_CODES)
 
 
 def unwritable(client: redis.Redis, error: Exception) -> StoreUnavailableError:

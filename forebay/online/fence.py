@@ -19,7 +19,7 @@ from typing import Any
 import hiredis
 
 from forebay.errors import FencedError, StoreError
-from forebay.online.connection import UNWRITABLE_CODES, address
+from forebay.online.connection import address, is_unwritable
 from forebay.online.resp import OK, Chunk
 from forebay.online.wire import ELSEWHERE, Wire, pack
 
@@ -137,7 +137,7 @@ class Fence:
             why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
             if str(why).startswith(ELSEWHERE):
                 raise self._wire.moved(why)
-            if str(why).startswith(UNWRITABLE_CODES):
+            if is_unwritable(why):
                 raise self._wire.unwritable(why)
             raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
         self._wire.checked(outcome)

@@ -187,7 +187,7 @@ class Lane:
         number = self._number + 1
         progress = {view: dict(self._progress[view]) for piece in pieces for view in piece.events}
         fresh: dict[str, list[Events]] = {view: [] for view in progress}
-        for some in _apart(pieces):
+        for some in _side_by_side(pieces):
             for view in some[0].events:
                 fresh[view] += self._unapplied(view, progress[view], some)
                 _advance(progress[view], self._slots, number, some)
@@ -378,7 +378,7 @@ def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:
     return (known is not old[slot] for slot, known in new.items())
 
 
-def _apart(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _side_by_side(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Pieces that follow one another, of the same views and each of another partition: none waits for another."""
     some: dict[str, Piece] = {}
     for piece in pieces:

@@ -10,8 +10,7 @@ append of some events, from which length on to roll up, and what the blobs are a
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,35 +31,21 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 ROLL_BYTES = 2048
 """A pending blob is rolled up from here on: shorter costs more writes, longer more at each read."""
+ROLL_RECORDS = 16
+"""But never at fewer partials than this, however large a record is."""
 APART_MIN = 512
 """Batches of at least so many events, by and large, are folded each by itself: then the stream's table takes the same
 tiles. Fewer are folded at once, and those of a second once more for the table.
 """
-ROLL_RECORDS = 16
-"""But never at fewer partials than this, however large a record is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """Some events and their tiles of the finest ring, which are folded when they are asked for; sessions have none."""
+    """Some events, and their tiles of the finest ring where they were folded by themselves."""
 
     events: Events
-    fold: Callable[[Events], Tiles]
-
-    @property
-    def keys(self) -> pa.StringArray:
-        """The entities."""
-        return self.events.keys
-
-    @functools.cached_property
-    def tiles(self) -> Tiles:
-        """Their `code` is an index into `keys`."""
-        return self.fold(self.events)
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether its tiles are at hand."""
-        return "tiles" in vars(self)
+    tiles: Tiles | None = None
+    """`code` is an index into the keys of the events."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +113,13 @@ class PendingTiles:
 
     def fresh(self, parts: Sequence[Events]) -> Fresh:
         """Their partials."""
-        folded = [Folded(part, functools.partial(fold, self._layout)) for part in parts]
         keys, slots, numbers = _united(parts)
         if sum(map(len, parts)) < len(parts) * APART_MIN:
-            tiles = fold(self._layout, _joined(parts, keys, numbers))
+            tiles, folded = fold(self._layout, _joined(parts, keys, numbers)), [Folded(part) for part in parts]
         else:
-            tiles = _merged(self._layout, [one.tiles for one in folded], numbers)
+            apart = [fold(self._layout, part) for part in parts]
+            tiles = _merged(self._layout, apart, numbers)
+            folded = [Folded(part, some) for part, some in zip(parts, apart, strict=True)]
         bodies, newest = pack_pending(self._layout, tiles, len(keys)), newest_of(tiles, len(keys))
         return Fresh(keys, slots, bodies, newest, folded)
 
@@ -171,9 +157,7 @@ class PendingEvents:
         code = np.concatenate([known[part.code] for known, part in zip(numbers, parts, strict=True)])
         events = Unsettled(code, np.concatenate([part.ts for part in parts]))
         bodies = pa.array(pack_instants(events, len(keys)), pa.binary())
-        nothing = Tiles.empty(self._layout)
-        folded = [Folded(part, lambda events: nothing) for part in parts]
-        return Fresh(keys, slots, bodies, events.newest_of(len(keys)), folded)
+        return Fresh(keys, slots, bodies, events.newest_of(len(keys)), [Folded(part) for part in parts])
 
     def are_long(self, lengths: Ints, added: Ints) -> Mask:
         """Each time that one has doubled: nothing may be settled yet, and then it is read for nothing."""

@@ -20,7 +20,7 @@ import redis
 
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.online.cluster import Cluster
-from forebay.online.connection import UNWRITABLE_CODES, address, elsewhere, loading, translated, unwritable
+from forebay.online.connection import address, elsewhere, is_unwritable, loading, translated, unwritable
 
 RECEIVE_BYTES = 1 << 20
 
@@ -118,7 +118,7 @@ class Wire:
                     raise loading(self.client)
                 if str(part).startswith(ELSEWHERE):
                     raise self.moved(part)
-                if str(part).startswith(UNWRITABLE_CODES):
+                if is_unwritable(part):
                     raise self.unwritable(part)
                 raise StoreError(f"Redis at {address(self.client)} refused a command: {part}")
         return reply

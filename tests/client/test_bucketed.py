@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +273,7 @@ GOOD: list[Any] = [
     {"user": pd.Categorical(["ann", None]), "event_timestamp": [at(9), at(4_000_000)]},
     {"user": pd.array(["ann", "nobody"], "string"), "event_timestamp": ["2013-12-15T10:00:00+01:00"] * 2},
     {"user": ["ann"] * 9, "event_timestamp": [at(9)] * 9},
+    {"user": ["ann", "bob", "nobody"], "event_timestamp": [at(9), datetime(2200, 1, 1, tzinfo=UTC), at(9)]},
     {"user": ["ann", "bob"], "event_timestamp": pd.Series([at(9)] * 2).dt.tz_convert("Asia/Tokyo")},
 ]
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from forebay.client.feature_store import FeatureStore
 from forebay.errors import ConfigError
 from forebay.history import bucketed, spark
 from forebay.instants import DAY_US
+from forebay.offline.location import Location
 from tests.client.deployed_world import World
 from tests.client.test_bucketed import events, profiles, put_in_order, spine
 from tests.laws.world import MIDNIGHT_US
 
+ROOT = Path(__file__).parents[2]
 JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
 needs_java = pytest.mark.skipif(not JAVA, reason="Spark runs on Java, and there is none on this machine")
 NAMES = [
@@ -65,6 +72,54 @@ def test_it_is_the_training_set_in_memory(
     found = pq.read_table(out)
     same_but_for_float_sums(found, expected, "Mean_real_24h")
     assert not list(tmp_path.glob("forebay-spill-*"))
+
+
+@needs_java
+def test_the_documented_command_on_s3_gives_every_feature(
+    tmp_path: Path, online_url: str, namespace: str, s3_url: str
+) -> None:
+    """Archive, rows and the result are on S3; the command is `forebay training-set … --engine spark`, as a user's."""
+    world = World(online_url, tmp_path, namespace, s3_url)
+    environment = dict(os.environ) | {
+        "FOREBAY_HOME": str(tmp_path),
+        "FOREBAY_ONLINE_URL": online_url,
+        "FOREBAY_OFFLINE_URL": s3_url,
+        "FOREBAY_NAMESPACE": namespace,
+        "FOREBAY_DEFINITIONS": "tests.client.deployed_world",
+    }
+
+    def forebay(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "forebay.cli", *arguments, "--json"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said: dict[str, Any] = json.loads(done.stdout)
+        return said
+
+    forebay("apply")
+    world.archive(events(300), arrived_at_us=MIDNIGHT_US)
+    world.publish_profile(profiles())
+    asked = spine(150).select(["label", "user", "event_timestamp"])
+    pq.write_table(asked, tmp_path / "spine.parquet")
+    where = ["--spine", str(tmp_path / "spine.parquet"), "--out", f"{s3_url}/set", "--scratch", str(tmp_path)]
+    made = forebay("training-set", "everything@1", *where, "--engine", "spark", "--memory", "10GB", "--with-statuses")
+    expected = world.store.get_historical_features(asked, features="everything@1", with_statuses=True).to_arrow()
+    assert made["rows"] == 150
+    found = DeltaTable(f"{s3_url}/set", storage_options=dict(Location.of(s3_url).options)).to_pyarrow_table()
+    assert found.num_rows == expected.num_rows
+    for name in expected.column_names:
+        one, other = sorted_by(found, name), sorted_by(expected, name)
+        assert one == (pytest.approx(other, rel=1e-9, abs=1e-3) if holds_floats(expected, name) else other), name
+
+
+def sorted_by(table: pa.Table, name: str) -> list[Any]:
+    """The values of a column, row by row of the spine."""
+    values: list[Any] = table.take(pc.sort_indices(table["label"]))[name].to_pylist()
+    return values
+
+
+def holds_floats(table: pa.Table, name: str) -> bool:
+    """Whether a column is what the law leaves to float sums."""
+    return bool(pa.types.is_floating(table.schema.field(name).type))
 
 
 def same_but_for_float_sums(found: pa.Table, expected: pa.Table, floats: str) -> None:

@@ -96,7 +96,7 @@ def test_a_commit_that_arrived_in_some_slots_is_repeated_in_the_others_alone(
     reached = {slot for slot, known in enumerate(progress_of(client, namespace, recent.key)) if known.commit == 2}
     assert len(reached) == (64 if arrived else step - 1)
     applied = lane.commit([piece(ORDERS[40:])])
-    new = {slot_of(key) for one in applied.values() for some in one.pieces for key in some.keys.to_pylist()}
+    new = {slot_of(key) for one in applied.values() for some in one.pieces for key in some.events.keys.to_pylist()}
     assert new == {slot_of(order.entity) for order in ORDERS[40:]} - reached
     assert_law(client, namespace, ORDERS)
     assert {known.next_offset("0") for known in progress_of(client, namespace, ever.key)} == {len(ORDERS)}

@@ -65,9 +65,9 @@ def test_what_is_committed_can_be_read(client: redis.Redis, namespace: str) -> N
     applied = lane.commit([piece(ORDERS)])
     assert_law(client, namespace, ORDERS)
     assert {
-        key: (new.commit, [sorted(one.keys.to_pylist()) for one in new.pieces]) for key, new in applied.items()
+        key: (new.commit, [sorted(one.events.keys.to_pylist()) for one in new.pieces]) for key, new in applied.items()
     } == {key: (1, [["ann", "bob", "eve"]]) for key in VIEWS}
-    assert int(applied[recent.key].pieces[0].tiles.records["events"].sum()) == len(ORDERS)
+    assert len(applied[recent.key].pieces[0].events) == len(ORDERS)
 
 
 def test_progress_covers_every_slot_and_never_moves_back(client: redis.Redis, namespace: str) -> None:
@@ -255,6 +255,23 @@ def test_pending_is_rolled_up_when_it_is_long_and_others_wait_too_or_else_when_i
     assert many.count(0) >= 2
 
 
+def test_pieces_that_share_their_entities_write_those_that_they_have_events_of(
+    client: redis.Redis, namespace: str
+) -> None:
+    """events    ann 0   ann 1 │ bob 2   eve 3        one list of entities; the first piece is applied already"""
+    orders = [Order(entity, MIDNIGHT_US + n, n) for n, entity in enumerate(("ann", "ann", "bob", "eve"))]
+    events = as_events(orders)
+    first = Piece("0", 2, MIDNIGHT_US + 1, dict.fromkeys(VIEWS, events.part(slice(0, 2))))
+    second = Piece("0", 4, MIDNIGHT_US + 3, dict.fromkeys(VIEWS, events.part(slice(2, 4))))
+    lane, keys = lane_of(client, namespace), Keys(namespace)
+    lane.commit([first])
+    assert [client.exists(keys.pending(recent.key, one)) for one in ("ann", "bob", "eve")] == [1, 0, 0]
+    before = client.strlen(keys.pending(recent.key, "ann"))
+    lane.commit([first, second])
+    assert client.strlen(keys.pending(recent.key, "ann")) == before
+    assert_law(client, namespace, orders)
+
+
 def test_rolling_up_drops_what_no_window_needs(client: redis.Redis, namespace: str, eager: None) -> None:
     orders = [Order("u1", MIDNIGHT_US + i * 3 * HOUR_US, i) for i in range(40)]
     lane = lane_of(client, namespace)
@@ -330,8 +347,5 @@ def test_what_pieces_share_is_appended_once(client: redis.Redis, namespace: str)
     record = Layout.of(recent).record.itemsize
     assert [client.strlen(Keys(namespace).pending(recent.key, entity)) for entity in ("ann", "bob")] == [record, record]
     pieces = applied[recent.key].pieces
-    assert [(one.keys.to_pylist(), one.tiles.records["events"].tolist()) for one in pieces] == [
-        (["ann", "bob"], [1, 1]),
-        (["ann"], [1]),
-    ]
+    assert [(one.events.keys.to_pylist(), len(one.events)) for one in pieces] == [(["ann", "bob"], 2), (["ann"], 1)]
     assert_law(client, namespace, [*orders, *others])

@@ -130,7 +130,7 @@ def test_a_table_gets_exactly_the_events_it_lacks_whatever_each_lane_has(users: 
 def test_what_went_online_is_taken_as_it_is_where_the_table_lacks_all_of_it() -> None:
     events = events_of([1, 2, 3], 10)
     tiles = fold(LAYOUT, events)
-    partials = Partials(VIEW, "p", 10, 13, range(LANES), events, 7, events.keys, tiles)
+    partials = Partials(VIEW, "p", 10, 13, range(LANES), events, 7, tiles)
     (rows,) = missing([partials], {app_id(0, "p"): 10})
     assert rows.tiles is tiles
     assert ends([partials], {app_id(0, "p"): 20}) == {app_id(lane, "p"): 13 for lane in range(1, LANES)}

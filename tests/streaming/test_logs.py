@@ -204,7 +204,7 @@ def test_a_stream_that_was_trimmed_beyond_what_was_applied_is_refused(valkey: Va
 
 def test_a_poll_takes_a_few_large_chunks_or_many_small_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    files      100 of one line        100 of three lines, where a chunk holds 25
+    files      100 of one line        three lines more in each, where a chunk holds 25
     poll       64, then 36            9 (27 lines), 9, …
     """
     for n in range(100):

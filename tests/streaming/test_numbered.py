@@ -8,6 +8,7 @@ a key, of another entity
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -170,6 +171,30 @@ def poll(partitions: int, events: int) -> list[Chunk]:
 def test_what_a_poll_finds_of_many_partitions_costs_what_it_costs_of_one(calls: Counter[str]) -> None:
     Splitter(VIEWS, 2, Backlog())([*fresh()(poll(50, 3))])
     assert calls == {"decode": 1, "select": len(VIEWS)}
+
+
+def test_pieces_for_other_workers_hold_no_more_than_theirs() -> None:
+    """Each is pickled by itself: entities of the others in it would make that quadratic."""
+    lines = [[line(f"{n}-{i}", f"user {n}-{i}", 2, -(i % 5)) for i in range(20)] for n in range(40)]
+    found = fresh()([Chunk(SOURCE, f"p{n}", 0, 20, lines=some) for n, some in enumerate(lines)])
+    pieces = Splitter(VIEWS, 2, Backlog())(found)
+    alone = [piece for one in found for piece in Splitter(VIEWS, 2, Backlog())([one])]
+    assert sum(map(size, pieces)) <= 1.1 * sum(map(size, alone))
+
+
+def size(piece: Piece | Heartbeat) -> int:
+    assert isinstance(piece, Piece)
+    return len(pickle.dumps(piece.events))
+
+
+def test_large_events_stay_apart(calls: Counter[str]) -> None:
+    long = "x" * 60_000
+    found = [Chunk(SOURCE, f"p{n}", 0, 20, lines=[line(f"{n}-{i}", long, 2, 0) for i in range(20)]) for n in range(8)]
+    assert sum(map(len, (one.lines for one in found))) < chunks.EVENTS_MAX
+    fresh()(found)
+    assert calls["decode"] >= 5, "two megabytes at a time, by and large"
+    assert chunks.enough(found)
+    assert not chunks.enough(poll(chunks.CHUNKS_MAX, 20))
 
 
 def test_large_chunks_stay_apart(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
