@@ -5,16 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
+from forebay import BatchView, Entity, Feature, FeatureService, String, TableSource, Timestamp
+from forebay.client.feature_store import FeatureStore
 from forebay.errors import RequestError
 from forebay.instants import DAY_US, MINUTE_US, moment
+from forebay.language.definitions import Definitions
 from tests.client.deployed_world import PROFILE_SCHEMA, World, profile
 from tests.client.test_historical import at, event
 from tests.client.test_historical import profile as person
+from tests.docs.pages import ROOT, blocks
 from tests.laws.world import MIDNIGHT_US
 
+account = BatchView(
+    name="user_account",
+    version=1,
+    entity=Entity("user", keys={"user_id": String}),
+    sources=[TableSource("people", schema={"user_id": String, "at": Timestamp}, effective="at", path="people.csv")],
+    history_start="2013-12-15",
+    features=[Feature("country", String, default=None)],
+)
 FEATURES = ["everything@1:Sum_whole_1h", "everything@1:Last_word_lifetime", "profile@1:age", "profile@1:city"]
 
 
@@ -110,3 +124,50 @@ def test_statuses_are_there_by_both_clocks(world: World) -> None:
 def test_a_clock_that_is_none_is_refused(world: World) -> None:
     with pytest.raises(RequestError, match="Did you mean 'as_known'"):
         answered(world, [1.0], "as_know", FEATURES[0])
+
+
+def accounts(*found: tuple[str, str | None, float, float]) -> pa.Table:
+    """Rows of a day: whose, where, and the minutes of the event and of the computation."""
+    return pa.table(
+        {
+            "user_id": [user for user, *_ in found],
+            "country": [country for _, country, *_ in found],
+            "event_timestamp": [at(dated) for *_, dated, _ in found],
+            "created_timestamp": [at(computed) for *_, computed in found],
+            "partition_start": [at(0)] * len(found),
+        }
+    )
+
+
+def test_the_sql_of_the_page_says_of_a_batch_view_what_the_client_says(
+    tmp_path: Path, online_url: str, namespace: str
+) -> None:
+    #  ann, computed at    10       20            30       39       40         minutes
+    #  of minute 0         nl       (no row)      be                be
+    #  of minute 5                                         de       fr         (the last run has both)
+    world = World(online_url, tmp_path, namespace)
+    table, day = world.offline.rows(account), (MIDNIGHT_US, MIDNIGHT_US + DAY_US)
+    table.overwrite(*day, accounts(("ann", "nl", 0, 10), ("bob", "us", 0, 10)))
+    table.overwrite(*day, accounts(("bob", "us", 0, 20)))
+    table.overwrite(*day, accounts(("ann", "be", 0, 30), ("bob", None, 0, 30)))
+    table.overwrite(*day, accounts(("ann", "be", 0, 40), ("ann", "de", 5, 39), ("ann", "fr", 5, 40)), minute(40))
+    service = FeatureService("where", version=1, features=[account])
+    store = FeatureStore(world.settings, Definitions.of(service))
+    queries: dict[str, str] = {}
+    (page,) = [b for b in blocks(ROOT / "docs/history.md") if b.text.startswith("country_as_of = ")]
+    exec(page.text, queries)
+    connection = duckdb.connect()
+    for name in ("features", "superseded"):
+        connection.register(name, DeltaTable(str(tmp_path / "offline" / name / account.key)).to_pyarrow_dataset())
+    told = {}
+    for clock in ("as_of", "as_known"):
+        asked = [(user, m) for user in ("ann", "bob", "eve") for m in (-1, 0, 4, 5, 9, 10, 19, 20, 29, 30, 39, 40, 90)]
+        spine = {"user_id": [user for user, _ in asked], "event_timestamp": [at(m) for _, m in asked]}
+        answers = store.get_historical_features(spine, features="where@1", clock=clock).to_arrow()["country"]
+        query = queries[f"country_{clock}"]
+        found = [connection.execute(query, {"user_id": user, "instant": at(m)}).fetchone() for user, m in asked]
+        assert [None if row is None else row[0] for row in found] == answers.to_pylist(), clock
+        told[clock] = answers.to_pylist()[:13]
+    store.close()
+    assert told["as_of"] == [None, "be", "be", *["fr"] * 10]
+    assert told["as_known"] == [None] * 5 + ["nl", "nl", None, None, "be", "de", "fr", "fr"]
