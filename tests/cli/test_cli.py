@@ -19,7 +19,7 @@ from forebay.cli import main
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles
 from forebay.deploy.unstreamed import UNSTREAMED
-from forebay.instants import DAY_US, day_us
+from forebay.instants import DAY_US, HOUR_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
@@ -205,12 +205,12 @@ def test_a_refused_plan_has_exit_code_3_and_apply_changes_nothing(
 def test_a_view_that_the_running_flow_does_not_stream_is_named_alike_everywhere(
     cli: Cli, project: Path, deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings, now_us = Settings.from_env(), time.time_ns() // 1_000
+    settings, ahead_us = Settings.from_env(), time.time_ns() // 1_000 + HOUR_US  # alive, however long this takes
     named = f"user_clicks@1: {UNSTREAMED}"
     assert json.loads(cli("plan", "--json").out)["unstreamed"] == [], "no flow runs"
     with connect_online(settings) as online:
         signs = Signs(online, settings.namespace)
-        signs.write("clicks", Sign(1, now_us, now_us, views=("older@1",)))
+        signs.write("clicks", Sign(1, ahead_us, ahead_us, views=("older@1",)))
         assert json.loads(cli("plan", "--json").out)["unstreamed"] == ["user_clicks@1"]
         assert named in cli("plan").out, "before it is applied"
         assert named in cli("apply").out
@@ -219,7 +219,7 @@ def test_a_view_that_the_running_flow_does_not_stream_is_named_alike_everywhere(
         assert found["stream of user_clicks@1"] == UNSTREAMED
         show(settings, ["clicks"], as_json=False)
         assert named in capsys.readouterr().out
-        signs.write("clicks", Sign(2, now_us, now_us, views=("user_clicks@1",)))
+        signs.write("clicks", Sign(2, ahead_us, ahead_us, views=("user_clicks@1",)))
         assert json.loads(cli("plan", "--json").out)["unstreamed"] == []
         assert UNSTREAMED not in cli("plan").out
 
