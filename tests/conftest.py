@@ -18,6 +18,7 @@ from shutil import rmtree
 import hypothesis
 import pytest
 
+from forebay.online.bulk import Throttle
 from forebay.online.embedded import stop_embedded
 from forebay.settings import Settings
 from tests.infra.seaweedfs import SeaweedFs
@@ -52,6 +53,14 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def namespace() -> str:
     """A FOREBAY_NAMESPACE that no other test has."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that publications were to wait for their rate, one wait after another: none of them is waited."""
+    asked: list[float] = []
+    monkeypatch.setattr(Throttle.__init__, "__defaults__", (lambda: sum(asked), asked.append))  # its clock and sleep
+    return asked
 
 
 @pytest.fixture(scope="session")

@@ -95,9 +95,10 @@ class Publication:
         """The wall clock of the server, by which values expire."""
         return self._lease.clock_ms()
 
-    def together(self) -> int:
-        """How many keys one command may set that expire; 1 where the server has no command for more."""
-        return min(KEYS_TOGETHER, self._lease.keys_max) if self._lease.knows_msetex() else 1
+    def together(self, *, expiring: bool) -> int:
+        """How many keys one command may set; 1 where they expire and the server has no command for more of those."""
+        known = not expiring or self._lease.knows_msetex()
+        return min(KEYS_TOGETHER, self._lease.keys_max) if known else 1
 
     def begin(self, entities: pa.Array, slots: Ints) -> None:
         """Name the entities that will have a blob, by ascending slot."""

@@ -30,7 +30,7 @@ from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
 from forebay.online.progress import Cut
-from forebay.online.publication import KEYS_TOGETHER, Publication
+from forebay.online.publication import Publication
 from forebay.online.resp import Commands, Scattered, set_commands
 from forebay.online.row_columns import blob_columns
 from forebay.settings import PUBLISH_RATE
@@ -141,7 +141,7 @@ def publish_rows(
 class _Setting:
     """What is the same for all values of a publication.
 
-    `clock_ms` is the server's; `together` is how many keys one of its commands may set that expire.
+    `clock_ms` is the server's; `together` is how many keys one of its commands may set.
     """
 
     keys: Keys
@@ -155,7 +155,7 @@ class _Setting:
     def of(cls, publication: Publication, keys: Keys, view: AnyView, kind: str, now_us: int | None) -> _Setting:
         """That of a publication under way, now by default."""
         now_us = wall_clock_us() if now_us is None else now_us
-        together = KEYS_TOGETHER if keep_us(view) is None else publication.together()
+        together = publication.together(expiring=keep_us(view) is not None)
         return cls(keys, view, kind, now_us, publication.clock_ms(), together)
 
     def column(self, entities: pa.Array, slots: Ints, values: Values, newest_us: Ints) -> tuple[Commands, Ints]:

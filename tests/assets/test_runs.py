@@ -11,14 +11,17 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
 from assets.storage import HomeStorage
 from forebay.backfill.gaps import read_cut
+from forebay.cli.app import app
 from forebay.deploy.registry import Registry
 from forebay.instants import moment
 from forebay.language.definitions import Definitions
+from forebay.language.view import AnyView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.training_table import TrainingTable
 from forebay.online.connection import connect_online
@@ -116,6 +119,24 @@ def test_rows_of_hours_are_computed_and_published(world: World, defs: dg.Definit
     assert result.success
     answers = world.online_rows(user_tier, ["u1", "u2"], day(0, 6))
     assert answers == [("tier", [1, 9], ["PRESENT", "PRESENT"])]
+
+
+@pytest.mark.parametrize("view", [user_sales, user_tier], ids=["windowed", "batch"])
+def test_assets_and_rebuild_publish_no_faster_than_the_environment_says(
+    world: World, defs: dg.Definitions, waits: list[float], monkeypatch: pytest.MonkeyPatch, view: AnyView
+) -> None:
+    """u1 and u2 are in two slots: of each a value, and the list of its slot, before and after."""
+    monkeypatch.setenv("FOREBAY_PUBLISH_RATE", "200")
+    world.load([sale(number, day(0, 1), user) for number, user in enumerate(("u1", "u2"))])
+    hour = "-00:00" if view is user_tier else ""
+    tags = {RANGE_START: f"2024-01-01{hour}", RANGE_END: f"2024-01-01{hour.replace('00:', '05:')}"}
+    assert defs.resolve_job_def(f"refresh_{view.asset_name}").execute_in_process(tags=tags).success
+    assert sum(waits) == pytest.approx(5 / 200), "all but the last of six have had their time"
+    Registry.open(Settings.from_env(), world.redis).apply(Definitions.of(view))
+    world.redis.delete(*world.redis.keys(f"{world.namespace}:{{*"))
+    waits.clear()
+    assert CliRunner().invoke(app, ["rebuild"]).exit_code == 0
+    assert sum(waits) == pytest.approx(5 / 200)
 
 
 def test_one_hour_is_computed_alone(world: World, defs: dg.Definitions) -> None:

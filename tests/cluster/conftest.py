@@ -12,9 +12,9 @@ from forebay.online.cluster import Cluster
 from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from tests.infra.valkey_cluster import ValkeyCluster
-from tests.stores.conftest import Steps, steps
+from tests.stores.conftest import Steps, steps, transactions
 
-__all__ = ["Steps", "steps"]
+__all__ = ["Steps", "steps", "transactions"]
 
 
 def connected(cluster: ValkeyCluster) -> Cluster:

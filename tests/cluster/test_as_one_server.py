@@ -33,3 +33,6 @@ from tests.stores.test_online_seam import (  # noqa: F401  pytest finds them her
     test_a_re_run_without_an_entity_takes_it_away_once_and_for_all,
     test_the_blob_of_an_emptied_entity_counts_no_more_once_the_cut_has_moved,
 )
+from tests.stores.test_publish_rate import (  # noqa: F401  pytest finds them here
+    test_tiles_are_published_no_faster_than_was_asked_for,
+)

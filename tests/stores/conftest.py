@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 
@@ -74,3 +75,29 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     monkeypatch.setattr(Wire, "send", before)
     monkeypatch.setattr(Wire, "receive", after)
     return watched
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names that each transaction of the bulk paths sets, read from what is sent."""
+    found: list[list[str]] = []
+    send = Wire.send
+
+    def watched(wire: Wire, commands: Iterable[bytes]) -> None:
+        sent = list(commands)
+        reader = hiredis.Reader()
+        reader.feed(b"".join(sent))
+        asked = list(iter(reader.gets, False))
+        if asked[0] == [b"MULTI"]:
+            found.append([name.decode() for command in asked for name in names_set(command)])
+        send(wire, sent)
+
+    monkeypatch.setattr(Wire, "send", watched)
+    return found
+
+
+def names_set(command: list[bytes]) -> list[bytes]:
+    """The names that a command sets."""
+    if command[0] == b"MSETEX":
+        return command[2 : 2 + 2 * int(command[1]) : 2]
+    return {b"SET": command[1:2], b"MSET": command[1::2]}.get(command[0], [])

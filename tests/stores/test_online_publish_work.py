@@ -7,9 +7,9 @@ import pyarrow as pa
 import redis
 
 from forebay.core.identity import SLOTS
-from forebay.online import publish as publish_module
 from forebay.online.keys import ROW, Keys
-from forebay.online.publish import Published, publish_rows
+from forebay.online.publication import KEYS_TOGETHER
+from forebay.online.publish import Published, pieces, publish_rows
 from tests.stores.conftest import Steps
 from tests.stores.test_online_publish import WEATHER
 
@@ -46,11 +46,11 @@ def test_a_publication_sends_few_commands_and_waits_for_few_answers(
     assert publish_rows(client, namespace, WEATHER, rows, rate=0) == Published(COUNT, 0)
     sent = int(client.info("stats")["total_net_input_bytes"]) - sent
     found = calls(client)
-    pieces = len(list(publish_module.pieces(np.zeros(COUNT + 1, np.int64))))
-    transactions = pieces + 1  # each piece is less than a chunk; the last one gives the lease back
+    packs = len(list(pieces(np.zeros(COUNT + 1, np.int64))))
+    transactions = packs + 1  # each pack is less than a chunk; the last one gives the lease back
     value = len(client.get(Keys(namespace).row(WEATHER.key, "p000000")) or b"")
     name = len(Keys(namespace).row(WEATHER.key, "p000000"))
-    assert found["msetex"] <= COUNT / publish_module.KEYS_TOGETHER + SLOTS + pieces + 1
+    assert found["msetex"] <= COUNT / KEYS_TOGETHER + SLOTS + packs + 1
     assert found["set"] == 1, "the lease; no list changes"
     assert found["exec"] == transactions
     assert found["watch"] == found["mget"] - 2 == transactions + 2
