@@ -20,7 +20,7 @@ round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -47,10 +47,33 @@ class Donor:
     lacking: tuple[Partial, ...] = ()
 
 
-def donor_of(view: WindowedView, others: Iterable[WindowedView]) -> Donor | None:
-    """The view among others whose tiles serve best: it lacks least, and has the coarsest hop, so the fewest tiles."""
+def donors_of(view: WindowedView, others: Iterable[WindowedView]) -> list[Donor]:
+    """The views among others whose tiles serve, the best first: it lacks least, and has the coarsest hop, so the fewest
+    tiles.
+    """
     found = [donor for other in others if (donor := _donor(view, other)) is not None]
-    return max(found, key=lambda donor: (-len(donor.lacking), donor.hop_us, donor.view.key), default=None)
+    return sorted(found, key=lambda donor: (-len(donor.lacking), donor.hop_us, donor.view.key), reverse=True)
+
+
+def reuse_of(
+    store: OfflineStore,
+    view: WindowedView,
+    others: Iterable[WindowedView],
+    archived: Mapping[str, int],
+    watermark_us: int | None,
+    wanted: Collection[str] | None = None,
+) -> tuple[Donor, dict[str, int]] | None:
+    """The donor among others that has most of the days that are wanted (`None`: of all), of as many the best, and these
+    days as `reusable_days`; `None` where nobody has any.
+
+    So of two new versions that are declared together neither waits for the other, while an old one has its tiles.
+    """
+    found = []
+    for donor in donors_of(view, others):
+        days = reusable_days(store, donor, archived, watermark_us)
+        found.append((donor, {day: events for day, events in days.items() if wanted is None or day in wanted}))
+    best = max(found, key=lambda one: len(one[1]), default=None)
+    return best if best is not None and best[1] else None
 
 
 def reusable_days(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from forebay.backfill.dates import EventsOfDates, SessionsOfDates
 from forebay.backfill.partitions import days
-from forebay.backfill.reuse import Donor, donor_of, reusable_days, tiles_from
+from forebay.backfill.reuse import reuse_of, tiles_from
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.errors import RequestError
@@ -64,8 +64,8 @@ def fold_dates(
     layout, archive = Layout.of(view), store.archive(view.source)
     watermark_us = archive.watermark_us()  # before the events: those below it less the lateness are then among them
     reader = EventsOfDates(archive, view) if view.sessions is None else SessionsOfDates(archive, view)
-    donor = donor_of(view, others)
-    taken = _taken_over(store, donor, reader.dates, watermark_us, start_us, end_us) if donor else {}
+    wanted = set(days(start_us, end_us))
+    donor, taken = reuse_of(store, view, others, reader.dates, watermark_us, wanted) or (None, dict[str, int]())
     entities = Entities()
     parts: list[Tiles] = []
     completed = 0
@@ -118,14 +118,6 @@ def joined(layout: Layout, parts: list[Tiles]) -> Tiles:
         return Tiles.empty(layout)
     together = Tiles.joined(parts)
     return together.take(np.argsort(together.code, kind="stable"))
-
-
-def _taken_over(
-    store: OfflineStore, donor: Donor, archived: Mapping[str, int], watermark_us: int | None, start_us: int, end_us: int
-) -> dict[str, int]:
-    wanted = set(days(start_us, end_us))
-    found = reusable_days(store, donor, archived, watermark_us)
-    return {day: events for day, events in found.items() if day in wanted}
 
 
 def _chunks(

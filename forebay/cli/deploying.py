@@ -113,15 +113,15 @@ def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:
         return None if found is None else ArchiveSize(*found)
 
     def reusable(view: WindowedView) -> Reused | None:
-        from forebay.backfill.reuse import donor_of, reusable_days
+        from forebay.backfill.reuse import reuse_of
 
-        donor = donor_of(view, (one for one in code.views.values() if isinstance(one, WindowedView)))
-        if donor is None:
-            return None
         archive = deployed.offline.archive(view.source)
-        days = reusable_days(deployed.offline, donor, archive.events_by_date(), archive.watermark_us())
-        lacking = tuple(partial.name for partial in donor.lacking)
-        return Reused(donor.view.key, len(days), lacking) if days else None
+        others = [one for one in code.views.values() if isinstance(one, WindowedView)]
+        found = reuse_of(deployed.offline, view, others, archive.events_by_date(), archive.watermark_us())
+        if found is None:
+            return None
+        donor, days = found
+        return Reused(donor.view.key, len(days), tuple(partial.name for partial in donor.lacking))
 
     return Registry.open(settings, deployed.redis), code, size, reusable, deployed
 

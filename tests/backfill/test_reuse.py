@@ -10,7 +10,7 @@ import pytest
 
 from forebay import Count, CountDistinct, Last, Max, Mean, Sum, WindowedView
 from forebay.backfill.publication import publish_view
-from forebay.backfill.reuse import donor_of
+from forebay.backfill.reuse import donors_of
 from forebay.backfill.tiles import fold_dates
 from forebay.instants import HOUR_US, MINUTE_US
 from forebay.offline.archive import Archive
@@ -93,6 +93,23 @@ def test_after_a_stream_has_run_a_day_is_taken_over_with_the_watermark_that_it_w
     assert world.store.tiles(wider).watermarks_us() == {"2024-01-01": day(3, 3), "2024-01-02": seen["2024-01-02"]}
 
 
+def test_of_versions_that_are_declared_together_each_takes_what_the_old_one_has(world: World, reads: list[Any]) -> None:
+    """
+    day      0   1   2
+    v1       ■   ■   ■
+    v2       →   →   →      v3 would serve as well, and has no tiles
+    v3       →   →   →      by now v2 serves best
+    """
+    world.load([sale(number, day(number, 1)) for number in range(3)])
+    fold_dates(world.store, user_sales, day(0), day(3))
+    second, third = version(2, features=WIDER), version(3, features=WIDER)
+    reads.clear()
+    for one in (second, third):
+        assert fold_dates(world.store, one, day(0), day(3), [user_sales, second, third]).reused == 3
+    assert reads == []
+    assert same(world, second, third)
+
+
 MORE = [
     *user_sales.features,
     Max("most", of="amount", windows=["7d", None], default=0),
@@ -111,8 +128,7 @@ def test_what_a_donor_lacks_is_folded_alone_and_laid_beside_what_it_has(
     world, more, folded = any_world, version(2, features=MORE), version(3, features=MORE)
     world.load(some_sales(600, 12))
     fold_dates(world.store, user_sales, day(0), day(12))
-    donor = donor_of(more, [counter_sales, user_sales])
-    assert donor is not None
+    (donor,) = donors_of(more, [counter_sales, user_sales])
     assert {partial.column for partial in donor.lacking} == {"amount", "shop"}
     columns: list[str] = []
     scan = Archive.scan
@@ -180,8 +196,8 @@ def cells(world: World, view: WindowedView) -> list[Any]:
     ],
 )
 def test_what_serves_is_of_the_same_events_and_holds_all_partials(fields: dict[str, Any], hop_us: int | None) -> None:
-    found = donor_of(version(2, **fields), [user_sales, version(2, **fields)])
-    assert (None if found is None else found.hop_us) == hop_us
+    found = donors_of(version(2, **fields), [user_sales, version(2, **fields)])
+    assert [donor.hop_us for donor in found] == ([] if hop_us is None else [hop_us])
 
 
 def same(world: World, one: WindowedView, other: WindowedView) -> bool:
