@@ -111,6 +111,13 @@ def offline_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "offline") if request.param == "folder" else str(request.getfixturevalue("s3_url"))
 
 
+@pytest.fixture
+def place(request: pytest.FixtureRequest, home: Path) -> str:
+    """Where the offline store of this test's world is: a folder, unless it is run `everywhere` (`tests.places`)."""
+    on_s3 = getattr(request, "param", "folder") == "s3"
+    return str(request.getfixturevalue("s3_url")) if on_s3 else str(home / "offline")
+
+
 @dataclass(frozen=True)
 class Deployment:
     """Where this test's stores are; the environment says the same to this process and to those that it starts."""

@@ -20,10 +20,10 @@ from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, place: str) -> Shop:
     monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
     monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
-    return Shop.at(home, online_url, namespace)
+    return Shop.at(home, online_url, namespace, place)
 
 
 def test_a_version_is_compared_with_the_one_before_it() -> None:

@@ -13,9 +13,9 @@ from tests.backfill.world import World
 
 
 @pytest.fixture
-def world(home: Path, online_url: str, namespace: str) -> World:
-    """A shop on a folder."""
-    settings = Settings(home, online_url, str(home / "offline"), namespace=namespace)
+def world(home: Path, online_url: str, namespace: str, place: str) -> World:
+    """A shop."""
+    settings = Settings(home, online_url, place, namespace=namespace)
     return World(OfflineStore(settings), connect_online(settings), namespace)
 
 

@@ -23,6 +23,7 @@ from forebay.language.view import BatchView
 from forebay.offline import numbered
 from tests.backfill.shop import sales, user, user_spending, user_tier
 from tests.backfill.world import World, day, sale
+from tests.places import everywhere
 
 TIERS = "user_id,since,tier\nu1,2024-01-01T06:30:00Z,1\nu1,2024-01-02T00:00:00Z,2\nu2,2024-01-02T05:00:00Z,9\n"
 LATER = day(400)
@@ -88,6 +89,7 @@ def test_a_partition_that_has_not_begun_is_not_computed(world: World, home: Path
     assert compute(world, home, user_spending, day(0), day(3), now=now, tick=day(1)).partitions == 1
 
 
+@everywhere
 def test_a_rerun_replaces_its_partitions_and_no_others(world: World, home: Path) -> None:
     compute(world, home, user_tier, day(0), day(2))
     before = rows(world, user_tier, "tier")
@@ -98,6 +100,7 @@ def test_a_rerun_replaces_its_partitions_and_no_others(world: World, home: Path)
     assert len(after) == len(before)
 
 
+@everywhere
 def test_a_failing_partition_leaves_what_was_there(world: World, home: Path) -> None:
     compute(world, home, user_tier, day(0), day(1))
     before = rows(world, user_tier, "tier")
@@ -116,6 +119,7 @@ def test_many_hours_are_one_quick_run_and_one_commit(world: World, home: Path) -
 
 
 @pytest.mark.parametrize("piece_rows", [numbered.PIECE_ROWS, 5])
+@everywhere
 def test_the_newest_row_of_every_entity_is_published(
     world: World, home: Path, monkeypatch: pytest.MonkeyPatch, piece_rows: int
 ) -> None:

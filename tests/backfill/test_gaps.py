@@ -14,6 +14,7 @@ from forebay.online.publish import publish_tiles
 from forebay.online.read import OnlineReader
 from tests.backfill.shop import user_sales
 from tests.backfill.world import World, day, plain, sale
+from tests.places import everywhere
 
 
 def found(world: World) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -22,6 +23,7 @@ def found(world: World) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return missing.unfolded, missing.unpublished
 
 
+@everywhere
 def test_loaded_days_are_missing_until_they_are_folded_and_published(world: World) -> None:
     assert found(world) == ((), ())
     world.load([sale(number, day(number, 1)) for number in range(4)])
@@ -60,6 +62,7 @@ def marked(world: World, keys: list[str], at_us: int) -> tuple[dict[str, list[st
     return {name: statuses for name, _, statuses in plain(view.columns)}, set(view.missing.tolist())
 
 
+@everywhere
 def test_a_read_says_of_which_values_loaded_events_are_missing(world: World) -> None:
     """
     day       0   1   2   3   4   5   6   7   8   9

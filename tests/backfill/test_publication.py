@@ -13,6 +13,7 @@ from forebay.online.keys import Keys
 from forebay.online.progress import PartitionProgress, Progress
 from tests.backfill.shop import user_sales
 from tests.backfill.world import World, day, sale
+from tests.places import everywhere
 
 KEYS = ["u1", "u2"]
 
@@ -36,6 +37,7 @@ def test_nothing_folded_is_nothing_published(world: World) -> None:
     assert read_cut(world.redis, world.namespace, user_sales) == NO_CUT
 
 
+@everywhere
 def test_the_cut_stops_at_a_gap_and_goes_on_when_it_is_filled(world: World) -> None:
     """
     day   0   1   2   3
@@ -91,6 +93,7 @@ def test_the_cut_never_goes_back(world: World) -> None:
     assert (cut, "stays" in remark) == (day(3), True)
 
 
+@everywhere
 def test_a_day_that_was_folded_too_early_stops_the_cut_until_it_is_folded_again(world: World) -> None:
     """
     day        0      1      2
@@ -136,6 +139,7 @@ def test_a_day_that_is_marked_for_repair_is_reported_and_does_not_stop_the_cut(w
     assert world.online(user_sales, KEYS, day(3)) == world.expected(user_sales, KEYS, day(3))
 
 
+@everywhere
 def test_days_before_the_cut_that_got_events_since_are_marked_for_repair_once(world: World) -> None:
     world.load([sale(number, day(number, 1)) for number in range(3)])
     fold_dates(world.store, user_sales, day(0), day(3))
@@ -147,6 +151,7 @@ def test_days_before_the_cut_that_got_events_since_are_marked_for_repair_once(wo
         assert world.store.repairs().scan("sales")["day"].to_pylist() == ["2024-01-02"]
 
 
+@everywhere
 def test_an_entity_that_a_repair_empties_is_deleted(world: World) -> None:
     world.load([sale(0, day(0, 1), "u1"), sale(1, day(0, 1), "u2")])
     fold_dates(world.store, user_sales, day(0), day(1))

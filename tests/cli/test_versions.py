@@ -19,11 +19,11 @@ from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop, version
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, place: str) -> Shop:
     """Two versions of a view and its service, streamed; the environment names it."""
     monkeypatch.setenv("FOREBAY_ONLINE_URL", online_url)
     monkeypatch.setenv("FOREBAY_NAMESPACE", namespace)
-    made = Shop.at(home, online_url, namespace)
+    made = Shop.at(home, online_url, namespace, place)
     made.apply(FIRST, SECOND)
     made.stream([*OLD, *NEW], V1, V2)
     return made

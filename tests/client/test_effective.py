@@ -21,6 +21,7 @@ from forebay.instants import DAY_US
 from forebay.offline import numbered
 from tests.client.deployed_world import PROFILE_SCHEMA, World, profile
 from tests.laws.world import MIDNIGHT_US
+from tests.places import everywhere
 
 DAYS, USERS, TTL_US = 6, 30, 2 * DAY_US
 NEVER = 2**62
@@ -66,9 +67,9 @@ def expected(rows: list[tuple[Row, int]], user: str | None, us: int, *, known: b
 
 
 @pytest.fixture
-def asked(tmp_path: Path, online_url: str, namespace: str) -> tuple[World, pa.Table, dict[str, list[Row]]]:
+def asked(tmp_path: Path, online_url: str, namespace: str, place: str) -> tuple[World, pa.Table, dict[str, list[Row]]]:
     """A table of some files, two partitions of which were computed twice; rows that ask, and what they get."""
-    world, chance = World(online_url, tmp_path, namespace), random.Random(7)
+    world, chance = World(online_url, tmp_path, namespace, place), random.Random(7)
     now: dict[int, list[Row]] = {}
     replaced: list[tuple[Row, int]] = []
     for day, created in (*((day, 0) for day in range(DAYS)), (2, DAY_US), (4, DAY_US // 2)):
@@ -95,6 +96,7 @@ def answered(world: World, spine: pa.Table, **how: Any) -> pa.Table:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("many", [True, False])
+@everywhere
 def test_the_rows_that_hold_are_those_of_a_loop(
     asked: tuple[World, pa.Table, dict[str, list[Row]]],
     monkeypatch: pytest.MonkeyPatch,

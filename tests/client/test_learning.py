@@ -53,6 +53,7 @@ from tests.backfill.shop import sales, user
 from tests.backfill.world import START, day, sale
 from tests.client.deployed_world import PROFILE_SCHEMA
 from tests.client.two_versions import Shop
+from tests.places import everywhere
 
 SPENT = WindowedView(
     "spent",
@@ -97,10 +98,10 @@ def people(rows: dict[str, tuple[int, str, str]]) -> pa.Table:
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(home: Path, online_url: str, namespace: str, place: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """Both views deployed and filled; clients look at each call whether something newer is deployed."""
     monkeypatch.setattr(deployed, "REREAD_AFTER_S", 0.0)
-    made = Shop.at(home, online_url, namespace)
+    made = Shop.at(home, online_url, namespace, place)
     made.apply(EVERYTHING)
     made.stream(SALES, SPENT)
     made.offline.rows(PROFILE).overwrite(
@@ -124,6 +125,7 @@ def same(shop: Shop) -> dict[str, list[Any]]:
     return online
 
 
+@everywhere
 def test_a_default_is_otherwise_until_it_is_learned_and_then_the_statistic_in_every_path(shop: Shop) -> None:
     before = same(shop)
     assert before["spent_24h"] == [Number("0.00")] * 4
@@ -141,6 +143,7 @@ def test_a_default_is_otherwise_until_it_is_learned_and_then_the_statistic_in_ev
     assert after["statuses"] == before["statuses"], "a default is a default still"
 
 
+@everywhere
 def test_what_is_learned_again_changes_every_path_at_once(shop: Shop) -> None:
     shop.registry.learn(PROFILE.key, values_of(learn(shop.offline, PROFILE, now_us=NOW)))
     client = FeatureStore(shop.settings)

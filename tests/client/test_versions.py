@@ -18,6 +18,7 @@ from forebay.online.scan import held, scan_view, some_entities
 from tests.backfill.shop import counter_sales
 from tests.backfill.world import day, sale
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop
+from tests.places import everywhere
 
 USERS = ["u1", "u2", "u3", "nobody"]
 OLD = [sale(0, day(0, 1), "u1", "10.00"), sale(1, day(0, 2), "u1", "-4.00"), sale(2, day(1, 20), "u2", "5.00")]
@@ -26,8 +27,8 @@ AT = day(2, 3)
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str) -> Shop:
-    return Shop.at(home, online_url, namespace)
+def shop(home: Path, online_url: str, namespace: str, place: str) -> Shop:
+    return Shop.at(home, online_url, namespace, place)
 
 
 def expect(shop: Shop, at_us: int = AT) -> None:
@@ -41,6 +42,7 @@ def expect(shop: Shop, at_us: int = AT) -> None:
     assert second["spent_lifetime"] == [Decimal(text) for text in ("12.50", "5.00", "0.00", "0.00")]
 
 
+@everywhere
 def test_two_versions_of_one_flow_stand_side_by_side_in_every_store(shop: Shop) -> None:
     shop.apply(FIRST, SECOND)
     shop.stream(OLD, V1, V2)
@@ -52,6 +54,7 @@ def test_two_versions_of_one_flow_stand_side_by_side_in_every_store(shop: Shop) 
     assert [list(table.folded()) for table in tiles] == [["2024-01-01", "2024-01-02"], ["2024-01-01"]]
 
 
+@everywhere
 def test_a_second_version_that_comes_later_is_backfilled_while_the_first_goes_on(shop: Shop) -> None:
     shop.apply(FIRST)
     old = shop.archive(OLD)
@@ -66,6 +69,7 @@ def test_a_second_version_that_comes_later_is_backfilled_while_the_first_goes_on
     expect(shop)
 
 
+@everywhere
 def test_a_comparison_counts_what_differs_and_shows_it(shop: Shop) -> None:
     shop.apply(FIRST, SECOND)
     shop.stream([*OLD, *NEW], V1, V2)

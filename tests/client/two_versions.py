@@ -59,9 +59,9 @@ class Shop:
         self.store = FeatureStore(self.settings)
 
     @classmethod
-    def at(cls, home: Path, online_url: str, namespace: str) -> Shop:
-        """A shop on a folder."""
-        return cls(Settings(home, online_url, str(home / "offline"), namespace=namespace))
+    def at(cls, home: Path, online_url: str, namespace: str, place: str) -> Shop:
+        """A shop whose offline store is at a place."""
+        return cls(Settings(home, online_url, place, namespace=namespace))
 
     @property
     def registry(self) -> Registry:

@@ -20,13 +20,15 @@ from forebay.online.keys import Keys
 from tests.backfill.world import day
 from tests.client.test_versions import AT, NEW, OLD, USERS
 from tests.client.two_versions import FIRST, SECOND, V1, V2, Shop
+from tests.places import everywhere
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str) -> Shop:
-    return Shop.at(home, online_url, namespace)
+def shop(home: Path, online_url: str, namespace: str, place: str) -> Shop:
+    return Shop.at(home, online_url, namespace, place)
 
 
+@everywhere
 def test_a_new_version_beside_the_first_changes_nothing_until_the_flip(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_client_looks_at_most_once_a_second_and_then_follows(shop: Shop, monke
     client.close()
 
 
+@everywhere
 def test_training_follows_the_active_version_too(shop: Shop) -> None:
     shop.apply(FIRST, SECOND)
     shop.archive([*OLD, *NEW])

@@ -34,9 +34,9 @@ MANY = [sale(100 + number, day(0, number / 100), f"m{number}") for number in ran
 
 
 @pytest.fixture
-def shop(home: Path, online_url: str, namespace: str) -> Shop:
+def shop(home: Path, online_url: str, namespace: str, place: str) -> Shop:
     """Two versions in both stores; the first is removed from what is deployed."""
-    return begun(Shop.at(home, online_url, namespace))
+    return begun(Shop.at(home, online_url, namespace, place))
 
 
 @pytest.fixture

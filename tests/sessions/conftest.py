@@ -11,6 +11,6 @@ from tests.sessions.world import World
 
 
 @pytest.fixture
-def world(home: Path, online_url: str, namespace: str) -> World:
+def world(home: Path, online_url: str, namespace: str, place: str) -> World:
     """A site with nothing in its stores."""
-    return World(Settings(home, online_url, str(home / "offline"), namespace=namespace))
+    return World(Settings(home, online_url, place, namespace=namespace))

@@ -10,6 +10,7 @@ from forebay.backfill import tiles as folding
 from forebay.backfill.publication import Reported, publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.language.view import WindowedView
+from tests.places import everywhere
 from tests.sessions.world import VIEWS, World, at, by_visitor, some_visits, visit
 
 LOADED = "load:" + "0" * 16
@@ -22,6 +23,7 @@ def publish(world: World, view: WindowedView = by_visitor) -> Reported:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("chunk", [folding.EVENTS_MAX, 60])
+@everywhere
 def test_published_sessions_are_the_oracles(
     world: World, seed: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_day_is_behind_once_something_came_to_what_it_was_folded_from(world: W
     world.check_online(world.archived, at(5), [by_visitor])
 
 
+@everywhere
 def test_a_late_event_before_midnight_stops_no_cut_and_is_repaired_on_both_days(world: World) -> None:
     """
     day        0                  1              2

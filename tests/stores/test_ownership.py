@@ -40,8 +40,8 @@ def test_another_namespace_is_refused_before_anything_is_read_or_written(
     assert len(mine.offline.archive(sales).scan(["user_id"])) == len(OLD)
 
 
-def test_whoever_makes_the_first_table_has_it(home: Path, online_url: str, namespace: str) -> None:
-    shop = Shop.at(home, online_url, namespace)
+def test_whoever_makes_the_first_table_has_it(home: Path, online_url: str, namespace: str, place: str) -> None:
+    shop = Shop.at(home, online_url, namespace, place)
     assert shop.offline.archive(sales).size() is None, "a look claims nothing"
     assert open_documents(shop.settings.offline_url).read(NAME) is None
     shop.archive([sale(0, day(0))])
