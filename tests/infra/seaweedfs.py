@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sysconfig
 import tempfile
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from typing import Self
@@ -18,13 +19,14 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.infra.server import Server, free_port, listens
+from tests.infra.server import Server, free_port, listens, shuffled
 
 BUCKET = "offline"
 ACCESS_KEY = "forebay-tests"
 SECRET_KEY = "forebay-tests-secret"
 START_TIMEOUT_S = 60.0
 GRPC_PORT_OFFSET = 10_000  # each of its servers also listens this far above its port
+PORTS = shuffled(range(10_000, 10_000 + GRPC_PORT_OFFSET))
 
 
 class SeaweedFs:
@@ -122,10 +124,6 @@ class SeaweedFs:
 
 
 def _free_ports(count: int) -> list[int]:
-    """So many ports whose gRPC twins are free too."""
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = free_port()
-        if port + GRPC_PORT_OFFSET < 65_536 and not listens(port + GRPC_PORT_OFFSET):
-            ports.add(port)
-    return sorted(ports)
+    """So many ports whose gRPC twins are free too; a twin is never a port that was asked for."""
+    ports = (free_port(PORTS) for _ in PORTS)
+    return list(islice((port for port in ports if not listens(port + GRPC_PORT_OFFSET)), count))

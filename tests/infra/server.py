@@ -7,22 +7,36 @@ kills the server and removes its folder.
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 POLL_INTERVAL_S = 0.01
 STOP_TIMEOUT_S = 10.0
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to clients (from 32,768 on), who would take a server's while it is down."""
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def shuffled(ports: range) -> Iterator[int]:
+    """These again and again, none twice before all were there; what runs beside this has another order."""
+    return cycle(random.SystemRandom().sample(ports, k=len(ports)))
+
+
+_SHUFFLED = shuffled(PORTS)
+
+
+def free_port(among: Iterator[int] = _SHUFFLED) -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago, another one each time."""
+    while True:
+        port = next(among)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:

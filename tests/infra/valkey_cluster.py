@@ -28,7 +28,7 @@ class Node(Valkey):
     """One node of a cluster, before it has met the others."""
 
     def __init__(self, *, durable: bool, announced: int | None = None) -> None:
-        self.bus_port = free_port()  # by default the port + 10000, which a port of the system's choice may not have
+        self.bus_port = free_port()  # by default the port + 10000, which a client may have been given
         settings = ["--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)]
         settings += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"]
         settings += ["--repl-diskless-sync-delay", "0"]
