@@ -16,7 +16,6 @@ The workers need Forebay, the `AWS_*` variables where the store is on S3, and th
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from forebay.core.values import FeatureColumn
 from forebay.errors import ConfigError
 from forebay.history.answers import table_of
 from forebay.history.buckets import KEY, ROW, SPINE_SCHEMA, SpineBuckets
+from forebay.history.java import check_java
 from forebay.history.rows_asked import RowsAsked
 from forebay.history.stored_buckets import Stored, answer_shard
 from forebay.language.view import AnyView
@@ -169,16 +169,15 @@ def answered_by_spark(
 
 
 def spark_session(master: str) -> Any:
-    """A Spark session. Raises `ConfigError` where PySpark or Java is not there."""
+    """A Spark session. Raises `ConfigError` where PySpark is not there, or no Java that it runs on."""
     try:
         from pyspark.sql import SparkSession
     except ImportError:
         raise ConfigError("engine='spark' needs PySpark: pip install 'forebay[spark]'") from None
-    home = os.environ.get("JAVA_HOME")
-    if not (shutil.which("java") or (home and (Path(home) / "bin" / "java").exists())):
-        raise ConfigError("engine='spark' needs Java 17: install it, or set JAVA_HOME")
+    check_java()
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # else it listens on an address of the network
     builder: Any = SparkSession.builder
     session = builder.master(master).appName("forebay").config("spark.ui.enabled", "false").getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

