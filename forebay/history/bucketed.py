@@ -31,12 +31,14 @@ from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError
 from forebay.history.answers import table_of
 from forebay.history.buckets import (
+    PIECE_SHARE,
     ROW,
     SPINE_SCHEMA,
     SpineBuckets,
     asked_row_bytes,
     buckets_needed,
     piece_rows,
+    tightly,
 )
 from forebay.history.outputs import write_out
 from forebay.history.rows_asked import RowsAsked
@@ -98,7 +100,7 @@ def write_training_set(
             for view in work.in_order()
         }
         stored.check_retained()
-        write_out(*work.merged(results), out)
+        write_out(*work.merged(results), out, (work.range_rows, left // PIECE_SHARE))
         titles = tuple(column.title for column in asked.columns)
         buckets = max(mine.spill.files for mine in work.buckets.values())
         spills = [one for one in results.values() if isinstance(one, Spill)]
@@ -185,7 +187,7 @@ class _Passes:
 
     def merged(self, results: Mapping[str, Results]) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """The last pass: the spine again, with the features of each row beside it."""
-        pieces = self._merged(results)
+        pieces = tightly(self._merged(results), self.left)
         first = next(pieces)
         return first.schema, chain([first], pieces)
 

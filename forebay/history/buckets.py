@@ -24,7 +24,7 @@ from forebay.calls.keyed import Keyed
 from forebay.core.identity import crc32_of, cut, entity_keys
 from forebay.language.entity import Entity
 from forebay.language.types import AnyType, StringType
-from forebay.offline.spill import FILES_MAX, Spill
+from forebay.offline.spill import FILES_MAX, Spill, give_back
 
 Ints = npt.NDArray[np.int64]
 ROW, INSTANT_US, KEY = "row", "instant_us", "key"
@@ -38,6 +38,9 @@ ROW_BYTES, VALUE_BYTES, LIST_BYTES = 250, 60, 500
 """What a row asked takes: its entity and its place, and each of its values on the way to the result."""
 PIECE_SHARE = 10
 """What is read or written together may take a tenth of the memory that is left."""
+
+TIGHT = 300_000_000
+"""With less, the freed memory that Arrow keeps counts (some 100 MB); taking it anew for each piece costs CPU time."""
 
 
 @dataclass
@@ -117,6 +120,15 @@ def in_pieces(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
             held = [whole.slice(size)] if count >= 2 * size else []
     if held:
         yield pa.concat_tables(held)
+
+
+def tightly(pieces: Iterator[pa.Table], left: int) -> Iterator[pa.Table]:
+    """The same pieces. Where little memory is left, what Arrow keeps of each is given back before the next is made."""
+    for piece in pieces:
+        yield piece
+        del piece
+        if left < TIGHT:
+            give_back()
 
 
 def columns_of(parts: Sequence[Sequence[str]]) -> list[str]:

@@ -33,8 +33,13 @@ def check_out(out: str | Path, what: str = "out") -> None:
         )
 
 
-def write_out(schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path) -> None:
-    """Write rows piece by piece; a Delta table that is there is replaced."""
+def write_out(
+    schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path, held: tuple[int, int] | None = None
+) -> None:
+    """Write rows piece by piece; a Delta table that is there is replaced.
+
+    Its writer keeps a row group and a file in memory: `held` says of how many rows and bytes at most.
+    """
     check_out(out)
     if Path(out).suffix in FILE_KINDS:
         write_pieces(schema, pieces, Path(out))
@@ -44,4 +49,4 @@ def write_out(schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path) ->
 
     batches = (batch for piece in pieces for batch in plain(piece).to_batches())
     rows = pa.RecordBatchReader.from_batches(plain(schema.empty_table()).schema, batches)
-    write_delta(Location.of(str(out)), "", rows)
+    write_delta(Location.of(str(out)), "", rows, held)

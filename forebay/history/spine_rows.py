@@ -18,6 +18,10 @@ from forebay.calls.files import check_file
 from forebay.errors import RequestError
 from forebay.history.spine import WHERE, Spine, to_table
 
+BUFFER_BYTES = 2**16
+"""What is read of a column at a time. Arrow would read a column's row group at once, and, of what it reads ahead, keep
+all of the file until it is read to its end."""
+
 
 class SpineRows:
     """The rows of `entity_df`, and how many there are."""
@@ -67,7 +71,7 @@ class SpineRows:
     def _file(self) -> pq.ParquetFile:
         assert self._path is not None
         try:
-            return pq.ParquetFile(self._path)
+            return pq.ParquetFile(self._path, pre_buffer=False, buffer_size=BUFFER_BYTES)
         except (pa.ArrowException, OSError) as error:
             raise RequestError(f"{WHERE} {str(self._path)!r} cannot be read: {error}") from None
 

@@ -22,7 +22,7 @@ from forebay.core.lookup import KeyLookup
 from forebay.core.rows import CREATED_TIMESTAMP, EVENT_TIMESTAMP
 from forebay.core.values import FeatureColumn
 from forebay.history.archived import LARGE_PIECE_ROWS, Made, Make, Selecting, first_counted
-from forebay.history.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes
+from forebay.history.buckets import SpineBuckets, columns_of, in_pieces, piece_rows, stored_row_bytes, tightly
 from forebay.history.effective import answer_stored
 from forebay.history.historical import answer_windowed
 from forebay.history.rows_asked import RowsAsked
@@ -209,7 +209,7 @@ class StoredBuckets:
                 shutil.rmtree(self.folder / other)
             schema = _fields(table, columns)
             size = piece_rows(stored_row_bytes(schema, {}), self.left, LARGE_PIECE_ROWS)
-            pieces = in_pieces(table.reading(columns, where, dates).row_groups(), size)
+            pieces = tightly(in_pieces(table.reading(columns, where, dates).row_groups(), size), self.left)
             self._spilled[name] = mine.spilled(self.folder / name, pieces, schema)
             self.spilled_bytes += self._spilled[name].bytes
         return self._spilled[name]

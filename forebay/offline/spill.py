@@ -31,6 +31,11 @@ PIECE_ROWS = 1_000_000
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
+def give_back() -> None:
+    """Give the system what Arrow has freed and keeps: of many pieces of many sizes that adds up to many pieces."""
+    pa.default_memory_pool().release_unused()
+
+
 class Spill:
     """Rows of one schema in up to `FILES_MAX` files."""
 
@@ -61,6 +66,7 @@ class Spill:
         """Finish the files; from now on they can be read."""
         for writer in self._writers.values():
             writer.close()
+        give_back()
 
     def file(self, number: int) -> SpilledRows:
         """The rows of one file."""

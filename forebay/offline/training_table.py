@@ -13,8 +13,8 @@ from forebay.language.service import FeatureService
 from forebay.offline.data_files import ROW_GROUP_ROWS
 from forebay.offline.location import Location
 
-FILE_BYTES = 32 * 2**20
-"""Size of its files: one is held in memory until it is written."""
+FILE_BYTES, FILE_BYTES_MIN = 32 * 2**20, 2**20
+"""Size of its files: one is held in memory until it is written, so that with little memory they are smaller."""
 
 
 class TrainingTable:
@@ -35,15 +35,21 @@ class TrainingTable:
             return snapshot.to_pyarrow_table()
 
 
-def write_delta(location: Location, path: str, rows: pa.Table | pa.RecordBatchReader) -> None:
-    """Replace a Delta table by rows (a reader is read piece by piece), in one commit."""
+def write_delta(
+    location: Location, path: str, rows: pa.Table | pa.RecordBatchReader, held: tuple[int, int] | None = None
+) -> None:
+    """Replace a Delta table by rows (a reader is read piece by piece), in one commit.
+
+    Its row groups and its files have about so many rows and bytes at most as may be `held`.
+    """
+    group_rows, file_bytes = held or (ROW_GROUP_ROWS, FILE_BYTES)
     with location.reached(f"writing {path or location.url}"):
         write_deltalake(
             location.at(path) if path else location.url,
             rows,
             mode="overwrite",
             schema_mode="overwrite",
-            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS),
-            target_file_size=FILE_BYTES,
+            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=min(ROW_GROUP_ROWS, group_rows)),
+            target_file_size=min(FILE_BYTES, max(FILE_BYTES_MIN, file_bytes)),
             storage_options=dict(location.options),
         )

@@ -1,7 +1,8 @@
-"""A training set in a process of its own, which says what it held: `python -m tests.client.memory_run HOME MEGABYTES`.
+"""Training sets in a process of its own, which says what it held: `python -m tests.client.memory_run HOME MEGABYTES`.
 
-The process is given `MEGABYTES` beyond what it holds with everything loaded. It prints, in bytes: what it was given in
-all, the most that it held, and how much the columns behind the features are as an Arrow table.
+Each call is given `MEGABYTES` beyond what the process holds with everything loaded. It prints, in bytes: what each call
+was given in all and the most that was held meanwhile, how much is stored behind the features and asked about as Arrow
+tables, and what a call takes that keeps no bound.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forebay import Count, Entity, EventSource, FeatureService, Last, Sum, WindowedView
+from forebay import BatchView, Count, Entity, EventSource, Feature, FeatureService, Last, Sum, TableSource, WindowedView
 from forebay.client.feature_store import FeatureStore
 from forebay.client.memory import MB, left_of, resident_bytes
 from forebay.instants import DAY_US
@@ -26,7 +28,8 @@ from forebay.offline.data_files import DataFiles
 from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
 
-EVENTS, USERS, SPINE, DAYS = 4_200_000, 200_000, 40_000, 12
+EVENTS, ROWS, USERS, DAYS = 4_200_000, 2_520_000, 200_000, 12
+SPINE, LONG_SPINE, LABEL_BYTES = 40_000, 160_000, 1_200
 START_US = 1_704_067_200_000_000
 INSTANT = pa.timestamp("us", "UTC")
 
@@ -37,10 +40,11 @@ SOURCE = EventSource(
     event_id="event_id",
     history_start="2024-01-01",
 )
+USER = Entity("user", keys={"user": String})
 VIEW = WindowedView(
     "letters_read",
     version=1,
-    entity=Entity("user", keys={"user": String}),
+    entity=USER,
     source=SOURCE,
     features=[
         Count("letters", windows=["24h", "7d"], default=0),
@@ -48,28 +52,63 @@ VIEW = WindowedView(
         Last("last_text", of="text", windows=[None], default="none"),
     ],
 )
+ADDRESSES = BatchView(
+    name="addresses",
+    version=1,
+    entity=USER,
+    sources=[TableSource("towns", schema={"user": String, "at": Timestamp}, effective="at", path="towns.csv")],
+    partitions="daily",
+    history_start="2024-01-01",
+    features=[
+        Feature("rooms", Int64, default=0),
+        Feature("street", String(max_bytes=64), default="none"),
+        Feature("town", String(max_bytes=64), default="none"),
+    ],
+)
+DEFINITIONS = Definitions.of(
+    FeatureService("mail", version=1, features=[VIEW]), FeatureService("post", version=1, features=[ADDRESSES])
+)
 NEEDED = ["event_id", "user", "ts", "pages", "text"]
+CALLS: dict[str, tuple[str, str, str, Any]] = {
+    "events": ("mail@1", "short", "set.parquet", "as_of"),
+    "events as known, to Delta": ("mail@1", "short", "mail", "as_known"),
+    "rows of a long spine": ("post@1", "long", "long.parquet", "as_of"),
+    "rows of a long spine as known, to Delta": ("post@1", "long", "post", "as_known"),
+}
+"""What is asked of which spine, where it is written to, and by which clock."""
+
+
+def texts_of(count: int, rng: np.random.Generator) -> pa.Array:
+    """Texts as long as their column allows."""
+    texts = [f"{'a letter of sixty-four bytes, as long as the column allows':<60}{i:04}" for i in range(5_000)]
+    return pa.array(texts).take(pa.array(rng.integers(0, 5_000, count)))
+
+
+def users_of(count: int, rng: np.random.Generator) -> pa.Array:
+    """Some of the users."""
+    return pa.array([f"u{i}" for i in range(USERS)]).take(pa.array(rng.integers(0, USERS, count)))
+
+
+def instants(us: Any) -> pa.Array:
+    """Instants as they are stored."""
+    return pa.array(us, INSTANT)
 
 
 def days() -> Iterator[pa.Table]:
     """The events of each day, as they lie in the archive."""
     rng = np.random.default_rng(3)
     size = EVENTS // DAYS
-    texts = pa.array(
-        [f"{'a letter of sixty-four bytes, as long as the column allows':<60}{i:04}" for i in range(5_000)]
-    )
-    users = pa.array([f"u{i}" for i in range(USERS)])
     for day in range(DAYS):
         start_us, first = START_US + day * DAY_US, day * size
         own = {
             "event_id": pa.array(np.arange(first, first + size)).cast(pa.string()),
-            "user": users.take(pa.array(rng.integers(0, USERS, size))),
-            "ts": pa.array(start_us + np.sort(rng.integers(0, DAY_US, size)), INSTANT),
+            "user": users_of(size, rng),
+            "ts": instants(start_us + np.sort(rng.integers(0, DAY_US, size))),
             "pages": pa.array(rng.integers(1, 90, size)),
-            "text": texts.take(pa.array(rng.integers(0, 5_000, size))),
+            "text": texts_of(size, rng),
             "source_partition": pa.repeat(pa.scalar("0"), size),
             "source_offset": pa.array(np.arange(first, first + size)),
-            "arrived_at": pa.array(np.full(size, start_us + DAY_US), INSTANT),
+            "arrived_at": instants(np.full(size, start_us + DAY_US)),
             "date": pa.repeat(pa.scalar(f"2024-01-{day + 1:02}"), size),
         }
         yield pa.table(own).select(archive_schema(SOURCE).names)
@@ -87,15 +126,46 @@ def archive(store: OfflineStore) -> int:
     return needed
 
 
-def spine() -> pa.Table:
-    """Rows of a few of the users."""
-    rng = np.random.default_rng(4)
-    return pa.table(
-        {
-            "user": pa.array([f"u{i}" for i in rng.integers(0, USERS, SPINE)]),
-            "event_timestamp": pa.array(START_US + rng.integers(DAY_US, DAYS * DAY_US, SPINE), INSTANT),
+def compute(store: OfflineStore) -> int:
+    """Write the rows of a batch view day by day, and two days once more; the bytes of what holds now."""
+    table, rng, needed = store.rows(ADDRESSES), np.random.default_rng(5), 0
+    size = ROWS // DAYS
+    for day, again in [*((day, 0) for day in range(DAYS)), (1, 1), (4, 1)]:
+        start_us = START_US + day * DAY_US
+        created_us = start_us + (1 + again) * DAY_US
+        rows = {
+            "user": users_of(size, rng),
+            "rooms": pa.array(rng.integers(1, 9, size)),
+            "street": texts_of(size, rng),
+            "town": texts_of(size, rng),
+            "event_timestamp": instants(start_us + np.sort(rng.integers(0, DAY_US, size))),
+            "created_timestamp": instants(np.full(size, created_us)),
+            "partition_start": instants(np.full(size, start_us)),
         }
-    )
+        table.overwrite(start_us, start_us + DAY_US, pa.table(rows), created_us)
+        needed += 0 if again else pa.table(rows).nbytes
+    return needed
+
+
+def spine(count: int, rng: np.random.Generator) -> pa.Table:
+    """Rows of a few of the users."""
+    us = START_US + rng.integers(DAY_US, DAYS * DAY_US, count)
+    return pa.table({"user": users_of(count, rng), "event_timestamp": instants(us)})
+
+
+def long_spine(path: Path) -> int:
+    """A file of rows with a label each, which no file makes smaller than half; their bytes."""
+    rng, held, size = np.random.default_rng(6), 0, 20_000
+    empty = spine(0, rng).append_column("label", pa.array([], pa.string()))
+    with pq.ParquetWriter(path, empty.schema) as file:
+        for _ in range(LONG_SPINE // size):
+            text = rng.bytes(size * LABEL_BYTES // 2).hex().encode()
+            edges = pa.py_buffer(np.arange(0, len(text) + 1, LABEL_BYTES, np.int32).tobytes())
+            labels = pa.Array.from_buffers(pa.string(), size, [None, edges, pa.py_buffer(text)])
+            rows = spine(size, rng).append_column("label", labels)
+            file.write_table(rows)
+            held += rows.nbytes
+    return held
 
 
 def peak_bytes() -> int:
@@ -109,24 +179,33 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def bounded(store: FeatureStore, name: str, megabytes: int, spines: dict[str, Any], home: str) -> dict[str, int]:
+    """What a call was given, and what it took."""
+    features, asked, out, clock = CALLS[name]
+    pa.default_memory_pool().release_unused()
+    given = resident_bytes() // MB + megabytes
+    ask = {"out": f"{home}/{out}", "memory": f"{given}MB", "features": features, "clock": clock}
+    forget_peak()
+    done = store.write_historical_features(spines[asked], **ask)
+    return {"given": given * MB, "peak": peak_bytes(), "buckets": done.buckets, "rows": done.rows}
+
+
 def main(home: str, megabytes: str) -> None:
-    """Write the set and print what it took."""
+    """Write the sets and print what they took."""
     settings = Settings(Path(home), "redis://127.0.0.1:1/0", f"{home}/offline")
-    definitions = Definitions.of(FeatureService("mail", version=1, features=[VIEW]))
-    needed = archive(OfflineStore(settings))
-    rows = spine()
-    with FeatureStore(settings, definitions) as store:
-        ask = {"features": "mail@1"}
-        store.write_historical_features(rows.slice(0, 10), out=f"{home}/ten.parquet", memory="8GB", **ask)
-        left_of("8GB")  # what the call loads is there
-        pa.default_memory_pool().release_unused()
-        given = resident_bytes() // MB + int(megabytes)
+    stored = archive(OfflineStore(settings)), compute(OfflineStore(settings))
+    held = {"events": stored[0], "rows": stored[1], "spine": long_spine(Path(f"{home}/spine.parquet"))}
+    spines = {"short": spine(SPINE, np.random.default_rng(4)), "long": f"{home}/spine.parquet"}
+    with FeatureStore(settings, DEFINITIONS) as store:
+        for place in ("ten.parquet", "ten"):
+            few = spines["short"].slice(0, 10)
+            store.write_historical_features(few, features="mail@1", out=f"{home}/{place}", memory="8GB")
+        left_of("8GB")  # what the calls load is there
+        calls = {name: bounded(store, name, int(megabytes), spines, home) for name in CALLS}
         forget_peak()
-        written = store.write_historical_features(rows, out=f"{home}/set.parquet", memory=f"{given}MB", **ask)
-        peak = peak_bytes()
-        same = store.get_historical_features(rows, **ask).to_arrow().equals(pq.read_table(f"{home}/set.parquet"))
-    found = {"given": given * MB, "peak": peak, "whole": peak_bytes(), "needed": needed, "same": same}
-    print(json.dumps(found | {"buckets": written.buckets}))
+        whole = store.get_historical_features(spines["short"], features="mail@1").to_arrow()
+        same = whole.equals(pq.read_table(f"{home}/set.parquet"))
+    print(json.dumps({"calls": calls, "held": held, "whole": peak_bytes(), "same": same}))
 
 
 if __name__ == "__main__":
