@@ -118,7 +118,8 @@ class TopicReader:
         self._asked: Future[Any] | None = None
         self._asked_s = self._looked_s = self._answered_s = time.monotonic()
         self._trouble_s: dict[str, float] = {}
-        self._take_up(topics.patience(self._cluster.partitions))
+        self._numbers: Sequence[int] = topics.patience(self._cluster.partitions)
+        self._take_up(self._numbers)
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -130,9 +131,18 @@ class TopicReader:
         """Whether all partitions were read to where they ended."""
         return all(part.at_end for part in self._parts.values())
 
+    @property
+    def names(self) -> Collection[str] | None:
+        """The partitions that the cluster named; `None` while it is away."""
+        return {partition_name(self._topic, number) for number in self._numbers} if self._answers else None
+
+    @property
+    def _answers(self) -> bool:
+        return time.monotonic() - self._answered_s <= ANSWERED_WITHIN_S
+
     def ends(self) -> Sequence[End]:
         """The partitions of which the cluster said that they ended where they were read to; none while it is away."""
-        if time.monotonic() - self._answered_s > ANSWERED_WITHIN_S:
+        if not self._answers:
             return []
         parts = self._parts.values()
         return [End(part.name, part.next_offset) for part in parts if part.eof == part.next_offset]
@@ -207,6 +217,7 @@ class TopicReader:
             return
         self._answered_s = self._asked_s
         self._trouble_s.pop("away", None)
+        self._numbers = numbers
         if not self._until_end:
             self._take_up(numbers)
         self._compare_ends()

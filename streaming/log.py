@@ -1,11 +1,11 @@
 """What a log is to a reader of the flow.
 
-Lives here: the protocol and nothing else. Files, topics, streams and the archive each have their own module.
+Lives here: the protocols and nothing else. Files, topics, streams and the archive each have their own module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from forebay.language.source import EventSource
@@ -39,3 +39,11 @@ class LogReader(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class NamedLog(LogReader, Protocol):
+    """A log that can tell which partitions there are."""
+
+    @property
+    def names(self) -> Collection[str] | None:
+        """All partitions of the log, whoever reads them; `None` while it cannot tell."""

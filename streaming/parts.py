@@ -207,6 +207,7 @@ def _parts(
         Topics(settings.kafka, patience, task.accepted),
         positions.replay,
         positions.archived_to,
+        positions.known,
         offline.store.revived(),
         task.until_end,
         patience,

@@ -21,7 +21,7 @@ from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.offline.archive import PartitionPosition
+from forebay.offline.archive import REVIVED, PartitionPosition
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut, Progress
@@ -67,6 +67,14 @@ class Positions:
     def archived_to(self, source: EventSource, partition: str) -> int:
         """How far a partition is in the archive: where its log is read on."""
         return self.found.archived.get((source.name, partition), PartitionPosition()).next_offset
+
+    def known(self, source: EventSource) -> dict[str, int]:
+        """The partitions that any store knows of a source's log, and how far each is in the archive."""
+        names = {name for of, name in self.found.archived if of == source.name}
+        for view in self.views:
+            if view.source.name == source.name:
+                names |= {name for slot in self.found.progress[view.key] for name in slot.partitions}
+        return {name: self.archived_to(source, name) for name in names - {REVIVED}}
 
     def replay(self, source: EventSource, mine: Callable[[str], bool], patience: Patience) -> Archived:
         """What some store lacks and the archive holds, of some partitions of a source."""

@@ -9,7 +9,7 @@ positions lie between entries. A stream that was trimmed beyond what was applied
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,12 @@ class StreamReader:
     def ends(self) -> Sequence[End]:
         """The streams of which the last reply held nothing."""
         return [End(name, self._next[name]) for name in sorted(self._at_end)]
+
+    @property
+    def names(self) -> Collection[str]:
+        """The partitions that are declared, whether their streams were begun or not."""
+        assert isinstance(self.source.stream, RedisStream)
+        return {partition_name(self.source.stream, number) for number in range(self.source.stream.partitions)}
 
     @property
     def unfinished(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,9 +27,10 @@ from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
 from streaming.chunk import EVENTS_MAX, Chunk, enough
 from streaming.file_log import LineFile, RowFile, files_of, open_file
+from streaming.gone import WithGone
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
 from streaming.kafka_log import Topics
-from streaming.log import LogReader, Resume
+from streaming.log import LogReader, NamedLog, Resume
 from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.retry import Patience
 from streaming.revived_log import With
@@ -55,6 +56,7 @@ class FileReader:
         self._files: dict[str, LineFile | RowFile] = {}
         self._turn: deque[LineFile | RowFile] = deque()
         self._at_end: list[LineFile | RowFile] = []
+        self._names: frozenset[str] = frozenset()
         self._looked_s = 0.0
         self._discover()
 
@@ -72,6 +74,11 @@ class FileReader:
     def unfinished(self) -> Sequence[str]:
         """Files that end in half a line, or have no footer yet."""
         return [name for name, file in self._files.items() if file.unfinished]
+
+    @property
+    def names(self) -> Collection[str] | None:
+        """The files that are there, or are still read; an empty folder tells nothing: a disk may be away."""
+        return self._names | self._files.keys() if self._names else None
 
     def poll(self) -> Sequence[Chunk]:
         """The next chunk of each file that has one now, of a few files a time, in turn."""
@@ -93,7 +100,9 @@ class FileReader:
 
     def _discover(self) -> None:
         self._looked_s = time.monotonic()
-        for path in files_of(self.source, self._path):
+        paths = files_of(self.source, self._path)
+        self._names = frozenset(path.name for path in paths)
+        for path in paths:
             if path.name not in self._files and self._mine(path.name):
                 offset = self._resume(self.source, path.name)
                 file = open_file(self.source, path, offset, until_end=self._until_end)
@@ -118,6 +127,8 @@ class Logs:
     """What is read from the archive, of some partitions of a source."""
     resume: Resume
     """Where the log is read on behind that."""
+    known: Callable[[EventSource], Mapping[str, int]]
+    """The partitions that the stores know, whether the log still has them, and how far they are archived."""
     revived: Revived
     until_end: bool
     patience: Patience
@@ -130,12 +141,13 @@ class Logs:
         def mine(partition: str) -> bool:
             return reader_of(source.name, partition, readers) == reader
 
-        log = self.patience(lambda: self._log(source, mine))
+        known = {name: end for name, end in self.known(source).items() if mine(name)}
+        log: LogReader = WithGone(self.patience(lambda: self._log(source, mine)), known)
         if mine(REVIVED):
             log = With(log, self.revived, self.resume(source, REVIVED))
         return Continued(self.patience(lambda: self.archived(source, mine, self.patience)), log)
 
-    def _log(self, source: EventSource, mine: Callable[[str], bool]) -> LogReader:
+    def _log(self, source: EventSource, mine: Callable[[str], bool]) -> NamedLog:
         stream = source.stream
         if isinstance(stream, FileStream):
             path = expand_path(stream.path, self.home, os.environ, f"Stream of {source.name!r}")
