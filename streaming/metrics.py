@@ -7,6 +7,7 @@ metric; the endpoint listens on 127.0.0.1 alone, because names of sources and pa
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -142,10 +143,8 @@ class Metrics:
     @contextmanager
     def served(self, port: int) -> Iterator[None]:
         """Within the block the metrics are at http://127.0.0.1:<port>/metrics. Raises `ConfigError`."""
-        try:
+        with _listening(port):
             server, thread = start_http_server(port, ADDRESS, self.registry)
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"--metrics-port {port} cannot be listened on ({error}); choose a free one") from None
         try:
             yield
         finally:
@@ -158,3 +157,22 @@ class Metrics:
 
     def _gauge(self, name: str, what: str, labels: list[str]) -> Gauge:
         return Gauge(PREFIX + name, what, labels, registry=self.registry)
+
+
+def port_of_worker(metrics_port: int, worker: int) -> int:
+    """Where a worker that is a process of its own serves its metrics."""
+    return metrics_port + 1 + worker
+
+
+def check_port(port: int) -> None:
+    """Raise `ConfigError` where metrics could not be served at a port now."""
+    with _listening(port):
+        socket.create_server((ADDRESS, port)).close()
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--metrics-port {port} cannot be listened on ({error}); choose a free one") from None

@@ -226,7 +226,7 @@ def _parts(
         summary,
         backlog,
         logs,
-        Decoder(limits, patience(lambda: positions.remembered(mine)), task.now_us, _codecs(task)),
+        Decoder(limits, patience(lambda: positions.remembered(mine)), task.now_us, codecs_of_task(task)),
         Splitter(task.views, task.workers, backlog),
         DeltaWriter(
             offline,
@@ -275,7 +275,7 @@ def _lost_cuts(cuts_us: Sequence[int]) -> bool:
     return min(cuts_us) == NO_CUT < max(cuts_us)
 
 
-def _codecs(task: Task) -> Mapping[str, Codec]:
+def codecs_of_task(task: Task) -> Mapping[str, Codec]:
     """What makes rows of messages that are not JSON."""
     streams = [source.stream for source in task.sources]
     if all(not isinstance(stream, KafkaTopic) or stream.format == "json" for stream in streams):

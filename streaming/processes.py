@@ -31,6 +31,7 @@ from streaming.board import Board
 from streaming.engine import Place, drive
 from streaming.interpreter import prepare_process
 from streaming.logs import configure
+from streaming.metrics import port_of_worker
 from streaming.parts import Taken, Task, worker_parts
 from streaming.retry import Patience
 from streaming.seal import Seal, new_key
@@ -56,7 +57,7 @@ class Orders:
     key: bytes = field(repr=False)
     """Of the seal on what the workers send each other."""
     metrics_port: int = 0
-    """Worker `n` serves what it counts at this port + 1 + n; 0 where nobody wants it."""
+    """Each worker serves what it counts at one behind this (`port_of_worker`); 0 where nobody wants it."""
     log_format: str | None = None
 
 
@@ -190,7 +191,7 @@ def _run(orders: Orders, stop: Stop, summary: Summary) -> None:
     parts = worker_parts(task, orders.taken, orders.worker, online, stop, summary, orders.board)
     with contextlib.ExitStack() as stack:
         if orders.metrics_port:
-            stack.enter_context(summary.metrics.served(orders.metrics_port + 1 + orders.worker))
+            stack.enter_context(summary.metrics.served(port_of_worker(orders.metrics_port, orders.worker)))
         drive(parts, Place(orders.worker, orders.addresses))
 
 

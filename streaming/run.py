@@ -3,7 +3,7 @@
 Lives here: what is streamed (the deployed definitions), how a flow ends, and what is said. The order is what makes it
 exactly once:
 
-    begin   streaming/parts.py
+    begin   see that it can run ─▶ take over: streaming/parts.py
     end     readers stop ─▶ writers commit what was read ─▶ the background writer makes it durable ─▶ say so
 
 Exit codes: 0 all that was read is durable (at the end, or after SIGTERM), 2 the flow failed, in one line on stderr.
@@ -31,6 +31,7 @@ from streaming.begun import Begun, begin
 from streaming.interpreter import prepare_process
 from streaming.logs import FORMATS, LOG, configure
 from streaming.parts import Task
+from streaming.ready import check_ready
 from streaming.refilling import replay
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
@@ -89,6 +90,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
         options.accept_loss,
         linger_s=options.linger,
     )
+    check_ready(task, options.metrics_port)
     replaced = patience(lambda: running_flows(task, online))
     begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
     stop.has_begun = True
