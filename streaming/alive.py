@@ -56,6 +56,9 @@ def alive(
             signs.write(source, replace(sign, seen_us=last_us, ended_us=ended_us, why=why))
 
     try:
+        with contextlib.suppress(ForebayError):
+            for source in sources:
+                signs.forget_before(source, begun.number)
         with taken_every(SIGN_INTERVAL_S, "alive", say):
             yield
     finally:

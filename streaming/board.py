@@ -65,9 +65,8 @@ class Board:
         self._cells[_first(worker) + _POLLED] = now_us
 
     def polled_us(self) -> int | None:
-        """When the slowest reader was at work last; `None` if none ever was."""
-        seen = [self._cells[_first(worker) + _POLLED] for worker in range(self.workers)]
-        return min((us for us in seen if us), default=None)
+        """When the slowest reader was at work last; `None` while one has never been."""
+        return min(self._cells[_first(worker) + _POLLED] for worker in range(self.workers)) or None
 
 
 def shared_board(workers: int) -> Board:

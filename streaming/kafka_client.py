@@ -92,6 +92,7 @@ class Cluster:
 
     def partitions(self) -> list[int]:
         """The topic's partitions, now. Raises `StoreUnavailableError`; `ConfigError` where waiting mends nothing."""
+        self._noted = None  # what was wrong when it was asked before may be mended
         asked = self.ask()
         while not asked.done():
             self._admin.poll(0.02)

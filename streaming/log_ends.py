@@ -24,6 +24,8 @@ from forebay.online.connection import translated
 from forebay.settings import Settings
 from streaming.chunk import BYTES_MAX
 from streaming.file_log import PARQUET, files_of
+from streaming.kafka_client import Cluster
+from streaming.kafka_log import partition_name as topic_partition
 from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name, url_of
 
 COUNTED_MAX = 100_000
@@ -37,7 +39,7 @@ KAFKA_ANSWER_S = 5.0
 class LogEnd:
     """Where a partition ends, and how many events wait behind an offset (`None`: it cannot tell)."""
 
-    end_offset: int
+    end_offset: int | None
     waiting: int | None
 
 
@@ -49,6 +51,8 @@ class LogEnds:
     online: Callable[[], redis.Redis]
     _lines: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """Of each file the lines counted, and the bytes that they take."""
+    _clusters: dict[str, Cluster] = field(default_factory=dict)
+    """By source: a client of Kafka has threads and connections, and is collected late."""
 
     def __call__(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
         """The ends of the partitions that a source's log has, and what waits in each behind its `applied` offset.
@@ -100,10 +104,9 @@ class LogEnds:
         return None if stream.chunked else _entries(client, key, first)
 
     def _topic(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
-        from streaming.kafka_client import Cluster
-        from streaming.kafka_log import partition_name as topic_partition
-
-        cluster = Cluster(source, self.settings.kafka, KAFKA_ANSWER_S)
+        if source.name not in self._clusters:
+            self._clusters[source.name] = Cluster(source, self.settings.kafka, KAFKA_ANSWER_S)
+        cluster = self._clusters[source.name]
         assert isinstance(source.stream, KafkaTopic)
         ends = {}
         for number in cluster.partitions():

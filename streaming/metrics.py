@@ -78,11 +78,15 @@ class Metrics:
         self._retries = self._counter("retries", "Tries again of a store that could not be reached", [])
         self._lag_events = self._gauge("lag_events", "Events that wait in a partition's log", ["source", "partition"])
         self._lag_s = self._gauge(
-            "lag_seconds", "How far the newest applied event is behind, while any waits", ["source", "partition"]
+            "lag_seconds",
+            "How far the newest applied event is behind the wall clock, while any waits",
+            ["source", "partition"],
         )
         self._watermark = self._gauge(
             "watermark_timestamp_seconds", "Up to where a partition is applied online", ["source", "partition"]
         )
+        self._told: dict[str, set[str]] = {}
+        """The partitions of each source of which something is told."""
         self._backlog = self._gauge("backlog_events", "Events that were read and wait for a store", ["store"])
         self._bound = self._gauge("backlog_limit_events", "From here on readers wait", [])
         self._writes = Histogram(
@@ -131,14 +135,21 @@ class Metrics:
         self._bound.set(backlog.events_max)
 
     def lagging(self, source: str, partitions: Iterable[PartitionStatus]) -> None:
-        """How far the partitions of a source are."""
-        for one in partitions:
-            if one.lag_events is not None:
-                self._lag_events.labels(source, one.partition).set(one.lag_events)
-            if one.lag_s is not None:
-                self._lag_s.labels(source, one.partition).set(one.lag_s)
-            if one.watermark_us is not None:
-                self._watermark.labels(source, one.partition).set(one.watermark_us / SECOND_US)
+        """How far the partitions of a source are. What is not known any more is not told."""
+        told = {one.partition: one for one in partitions}
+        for name in self._told.get(source, set()) - told.keys():
+            self._tell(source, name, None, None, None)
+        self._told[source] = {*told}
+        for name, one in told.items():
+            watermark_s = None if one.watermark_us is None else one.watermark_us / SECOND_US
+            self._tell(source, name, one.lag_events, one.lag_s, watermark_s)
+
+    def _tell(self, source: str, partition: str, *values: float | None) -> None:
+        for gauge, value in zip((self._lag_events, self._lag_s, self._watermark), values, strict=True):
+            if value is None:
+                gauge.remove(source, partition)
+            else:
+                gauge.labels(source, partition).set(value)
 
     @contextmanager
     def served(self, port: int) -> Iterator[None]:

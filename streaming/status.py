@@ -35,7 +35,6 @@ from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.online.seam import is_overdue
 from forebay.online.signs import Sign, Signs
-from forebay.online.source_clock import clock_us
 from streaming.log_ends import LogEnd, LogEnds
 from streaming.losses import losses_of
 from streaming.positions import cuts_of
@@ -46,7 +45,7 @@ QUIET, BEHIND, STOPPED, DEAD = "quiet", "behind", "stopped", "dead"
 @dataclass(frozen=True)
 class PartitionStatus:
     """One partition of a source: offsets, what waits (events, and seconds that the newest applied event is behind the
-    clock of the source while something waits; `None`: unknown), its watermark, and what it is.
+    wall clock unless nothing waits; `None`: unknown), its watermark, and what it is.
     """
 
     partition: str
@@ -116,12 +115,10 @@ class Status:
         archived = self._archive(source).positions()
         applied = _applied(progress) if views else {name: one.next_offset for name, one in archived.items()}
         ends, error = self._ends(source, applied)
-        newest_us = max((one.newest_us for slot in progress for one in slot.partitions.values()), default=NO_CUT)
-        newest_us = max([newest_us, *(one.watermark_us for one in archived.values() if one.watermark_us is not None)])
         read_by, names = state_of(signs, now_us), sorted(archived.keys() | applied.keys() | ends.keys())
-        clock = clock_us(newest_us, now_us)
+        without = LogEnd(None, None if error else 0)  # the log has nothing of it any more, or could not be asked
         return [
-            _partition(name, archived.get(name), applied.get(name), ends.get(name), progress, clock, read_by)
+            _partition(name, archived.get(name), applied.get(name), ends.get(name, without), progress, now_us, read_by)
             for name in names
         ], error
 
@@ -207,22 +204,21 @@ def _partition(
     name: str,
     position: PartitionPosition | None,
     applied: int | None,
-    end: LogEnd | None,
+    end: LogEnd,
     progress: Sequence[Progress],
-    clock: int,
+    now_us: int,
     read_by: str,
 ) -> PartitionStatus:
     known = [slot.partitions[name].newest_us for slot in progress if name in slot.partitions]
     watermark_us = _known(min(known, default=NO_CUT)) if progress else position and position.watermark_us
-    waiting = None if end is None else end.waiting
     lag_s = None
-    if waiting == 0:
+    if end.waiting == 0:
         lag_s = 0.0
     elif watermark_us is not None:
-        lag_s = max(0, clock - watermark_us) / SECOND_US
-    state = read_by if read_by != QUIET or not waiting else BEHIND
+        lag_s = max(0, now_us - watermark_us) / SECOND_US
+    state = read_by if read_by != QUIET or not end.waiting else BEHIND
     archived = position.next_offset if position else 0
-    return PartitionStatus(name, end and end.end_offset, archived, applied, waiting, lag_s, watermark_us or None, state)
+    return PartitionStatus(name, end.end_offset, archived, applied, end.waiting, lag_s, watermark_us or None, state)
 
 
 def _worst(flow: str, partitions: Sequence[PartitionStatus]) -> str:

@@ -1,7 +1,8 @@
 """Signs of life: what a running flow says of itself in the online store, for whoever asks how it is.
 
-    <ns>:alive:<source>     a hash: number of a process of the flow ──▶ JSON, rewritten every few seconds
+    <ns>:alive:<source>     a hash: flow/process, by their numbers ──▶ JSON, rewritten every few seconds
 
+A flow that was replaced may write once more when another writes already, so each has fields of its own.
 They are for people and alarms. Nothing that is computed depends on them: a flow that cannot write its sign goes on.
 """
 
@@ -48,9 +49,18 @@ class Signs:
         """Say that a process of a flow of this source is there. Raises `StoreUnavailableError`."""
         name, said = self._keys.alive(source), msgspec.json.encode(sign)
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:
-            pipe.hset(name, str(sign.process), said)
+            pipe.hset(name, f"{sign.flow}/{sign.process}", said)
             pipe.expire(name, KEPT_S)
             pipe.execute()
+
+    def forget_before(self, source: str, flow: int) -> None:
+        """Remove the signs of flows that a flow has replaced. Raises `StoreUnavailableError`."""
+        name = self._keys.alive(source)
+        with translated(self._client):
+            found: Any = self._client.hkeys(name)
+            older = [field for field in found if int(field.partition(b"/")[0]) < flow]
+            if older:
+                self._client.hdel(name, *older)
 
     def read(self, source: str) -> list[Sign]:
         """The signs of the newest flow of a source, by process; none where there was no flow."""

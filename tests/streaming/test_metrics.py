@@ -9,6 +9,7 @@ import signal
 import socket
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from forebay.errors import ConfigError
 from forebay.instants import SECOND_US
 from streaming.backlog import EVENTS_MAX
 from streaming.metrics import AGES_S, Ages, Metrics
+from streaming.status import PartitionStatus
 from tests.docs.pages import ROOT, table
-from tests.infra.server import free_port
+from tests.infra.server import free_port, listens
+from tests.infra.valkey import Valkey
 from tests.streaming.world import VIEWS, World, await_that, end, lines
 
 Samples = dict[tuple[str, ...], float]
@@ -70,6 +73,34 @@ def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
         scrape(port)
 
 
+def test_what_waits_is_told_and_each_worker_tells_its_own(home: Path, own_valkey: Valkey, namespace: str) -> None:
+    world, port = World.make(home, own_valkey.url, namespace), ports_in_a_row(3)
+    names = ("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")
+    for n, name in enumerate(names):
+        world.append(name, lines(n, 100, first=100 * n))
+    with world.flow("--metrics-port", str(port), "--workers", "2") as flow:
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
+        own_valkey.connect().execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+        for n, name in enumerate(names):
+            world.append(name, lines(n, 100, first=1000 + 100 * n))
+        await_that(lambda: scrape(port).get(("lag_seconds", "a.ndjson", "orders"), 0) > 0, flow)
+        found = scrape(port)
+        assert {name: found["lag_events", name, "orders"] for name in names} == {
+            name: len(some) - len(lines(n, 100)) for n, (name, some) in enumerate(world.log.items())
+        }
+        assert found["lag_seconds", "a.ndjson", "orders"] > 86_400, "the events are of a year ago"
+        assert 0 < found["backlog_events", "online"] <= found["backlog_limit_events",] == 2 * EVENTS_MAX
+        own_valkey.connect().execute_command("CLIENT", "UNPAUSE")
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
+        mine = [scrape(port + 1 + worker) for worker in range(2)]
+        await_that(lambda: scrape(port)["lag_seconds", "a.ndjson", "orders"] == 0, flow)
+        assert scrape(port)["lag_events", "a.ndjson", "orders"] == scrape(port)["backlog_events", "online"] == 0
+        assert end(flow)[0] == 0
+    events = [found["events_total", "orders"] for found in mine]
+    assert min(events) > 0
+    assert sum(events) == len(world.valid())
+
+
 def test_without_the_option_nothing_listens_and_a_taken_port_is_refused(
     home: Path, online_url: str, namespace: str
 ) -> None:
@@ -98,6 +129,29 @@ def listening(pid: int) -> list[str]:
     mine = {name for link in links for name in re.findall(r"socket:.(\d+)", link)}
     rows = [line.split() for name in ("tcp", "tcp6") for line in (folder / "net" / name).read_text().splitlines()[1:]]
     return [row[1] for row in rows if row[3] == "0A" and row[9] in mine]
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of some ports on which nobody listens."""
+    while True:
+        first = free_port()
+        if not any(listens(first + n) for n in range(count)):
+            return first
+
+
+def test_what_is_not_known_any_more_is_not_told() -> None:
+    metrics = Metrics()
+    known = PartitionStatus("a", 9, 5, 5, 4, 60.0, 10 * SECOND_US, "behind")
+    metrics.lagging("s", [known, replace(known, partition="b")])
+    metrics.lagging("t", [known])
+    metrics.lagging("s", [replace(known, lag_events=None, lag_s=None)])
+    found = samples(generate_latest(metrics.registry).decode())
+    told = {key: value for key, value in found.items() if len(key) == 3 and key[1] in ("a", "b")}
+    watermark = "watermark_timestamp_seconds"
+    assert told == {
+        (watermark, "a", "s"): 10,
+        **{(name, "a", "t"): value for name, value in (("lag_events", 4), ("lag_seconds", 60), (watermark, 10))},
+    }
 
 
 def test_ages_are_counted_a_column_at_a_time() -> None:

@@ -14,14 +14,15 @@ import pytest
 import redis
 
 from forebay import RedisStream
-from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text
+from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
-from forebay.online.signs import Sign
+from forebay.online.signs import Sign, Signs
 from forebay.settings import Settings
+from streaming.board import Board
 from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
 from streaming.redis_log import offset_of
-from streaming.status import SILENT_AFTER_US, Status, state_of, to_dict
+from streaming.status import QUIET, SILENT_AFTER_US, Status, state_of, to_dict
 from tests.infra.valkey import Valkey
 from tests.streaming.test_flow import publish
 from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, end, lines, orders
@@ -125,6 +126,44 @@ def test_a_cut_that_is_longer_ago_than_retention_is_overdue(world: World) -> Non
     publish(world, view, START_US + DAY_US)
     assert not overdue(START_US + 3 * DAY_US)
     assert overdue(START_US + 3 * DAY_US + 1)
+
+
+@pytest.mark.parametrize("days", [0, 2, 900])
+def test_what_waits_is_as_late_as_the_wall_clock_says(world: World, days: int) -> None:
+    """However old: a stream that is a week behind is not one whose log is of last week."""
+    world.append("a.ndjson", lines(1, 100))
+    world.run()
+    newest_us = max(instant_us(event["ts"]) for event in world.valid().values())
+    look = Status(world.online, world.settings.namespace, world.offline, LogEnds(world.settings, lambda: world.online))
+    definitions = Definitions.of(*VIEWS)
+
+    def lag() -> tuple[int | None, float | None]:
+        (one,) = look.partitions(orders, definitions.windowed_views(orders), newest_us + days * DAY_US + SECOND_US)[0]
+        return one.lag_events, one.lag_s
+
+    assert lag() == (0, 0)
+    world.append("a.ndjson", [b"one more"])
+    assert lag() == (1, days * 86_400 + 1)
+    (world.home / "orders" / "a.ndjson").unlink()
+    assert lag() == (0, 0), "nothing of it waits"
+
+
+def test_the_sign_of_a_flow_that_was_replaced_does_not_hide_its_successors(world: World) -> None:
+    signs = Signs(world.online, world.settings.namespace)
+    signs.write("orders", Sign(1, NOW_US, NOW_US))
+    signs.write("orders", Sign(2, NOW_US, NOW_US))
+    signs.write("orders", Sign(1, NOW_US, NOW_US, ended_us=NOW_US, why="Another writer took over"))
+    assert state_of(signs.read("orders"), NOW_US) == QUIET
+    signs.forget_before("orders", 3)
+    assert signs.read("orders") == []
+
+
+def test_a_worker_that_was_never_at_work_is_the_slowest() -> None:
+    board = Board(2)
+    board.polled(0, 5)
+    assert board.polled_us() is None
+    board.polled(1, 3)
+    assert board.polled_us() == 3
 
 
 def test_without_json_it_is_tables(world: World) -> None:
