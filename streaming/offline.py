@@ -23,7 +23,7 @@ from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.offline.archive import SOURCE_PARTITION, Appended, Archive, PartitionPosition
+from forebay.offline.archive import SOURCE_PARTITION, Archive, PartitionPosition
 from forebay.offline.dead_letters import DeadLetters
 from forebay.offline.replay import Stretches
 from forebay.offline.tables import OfflineStore
@@ -163,16 +163,17 @@ class Offline:
         self.store.repairs().append(sorted({*late, *before}), now_us)
         letters = [letter for chunk in chunks for letter in chunk.dead]
         self._letters.append(letters, now_us)
-        appended = self._archive(source).append([chunk.batch for chunk in chunks], now_us)
+        self._archive(source).append([chunk.batch for chunk in chunks], now_us)
         moved_us = self.cut_us(source)
         after = {*self._marks_before(moved_us, chunks)} - {*before} if moved_us > cut_us else set()
         self.store.repairs().append(sorted(after), now_us)
+        since = {name: one.next_offset for (of, name), one in self._known.items() if of == source.name}
         for chunk in chunks:
             self._note(chunk)
         if any(letter.reason == FUTURE for letter in letters):
             self._forget_refused(source)
         marked = {day for _, day, _ in (*late, *before, *after)}
-        return _added(chunks, appended, sum(int(late.sum()) for late in lates), marked)
+        return _added(chunks, since, sum(int(late.sum()) for late in lates), marked)
 
     def beat(self, heartbeat: Heartbeat) -> bool:
         """Move the partitions that were quiet for IDLE_AFTER, and of which all is archived, on with their source.
@@ -283,11 +284,11 @@ class Offline:
         return marks
 
 
-def _added(chunks: Sequence[Decoded], appended: Appended, late: int, marked: set[str]) -> Added:
+def _added(chunks: Sequence[Decoded], since: Mapping[str, int], late: int, marked: set[str]) -> Added:
+    """What is new behind the offsets that were archived before: also where a first try had added it unheard."""
+    new = [np.asarray(chunk.batch.table[SOURCE_OFFSET]) >= since.get(chunk.batch.partition, 0) for chunk in chunks]
     dead = [
-        letter.reason
-        for chunk in chunks
-        for letter in chunk.dead
-        if letter.offset >= appended.since.get(letter.partition, 0)
+        letter.reason for chunk in chunks for letter in chunk.dead if letter.offset >= since.get(letter.partition, 0)
     ]
-    return Added(appended.rows, late, sum(chunk.duplicates for chunk in chunks), dead, marked)
+    events = sum(int(some.sum()) for some in new)
+    return Added(events, late, sum(chunk.duplicates for chunk in chunks), dead, marked)

@@ -68,14 +68,6 @@ class PartitionPosition:
         return max(self.newest_us, self.heartbeat_us)
 
 
-@dataclass(frozen=True)
-class Appended:
-    """What an append added: rows, and per partition the offset from which on its events were new."""
-
-    rows: int
-    since: Mapping[str, int]
-
-
 class Archive:
     """The archive of one source; get it from `OfflineStore.archive`. `limits` bounds columns of loaded files."""
 
@@ -90,27 +82,27 @@ class Archive:
             names={name: names for name in source.schema if len(names := source.names_of(name)) > 1},
         )
 
-    def append(self, batches: Sequence[EventBatch], arrived_at_us: int) -> Appended:
-        """Append what the archive lacks of some batches, in one commit with their positions."""
-        appended = Appended(0, {})
+    def append(self, batches: Sequence[EventBatch], arrived_at_us: int) -> int:
+        """Append what the archive lacks of some batches, in one commit with their positions; how many rows it was."""
+        added = 0
 
         def prepare(position: Position) -> Commit | None:
-            nonlocal appended
+            nonlocal added
+            added = 0
             ends: dict[str, int] = {}
             for batch in batches:
                 ends[batch.partition] = max(batch.next_offset, ends.get(batch.partition, 0))
             since = {name: position(name) or 0 for name in sorted(ends)}
             positions = {name: end for name, end in ends.items() if end > since[name]}
-            appended = Appended(0, since)
             if not positions:
                 return None
             parts = [_lacking(batch, since[batch.partition]) for batch in batches]
             rows = archived(self.source, parts, arrived_at_us)
-            appended = Appended(len(rows), since)
+            added = len(rows)
             return Commit(rows, positions | self._watermarks(parts, position))
 
         self.table.append(prepare)
-        return appended
+        return added
 
     def flow(self) -> int:
         """The number of the flow that took it last; 0 if none has."""

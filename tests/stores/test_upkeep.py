@@ -308,7 +308,7 @@ def test_positions_survive_a_checkpoint_and_the_removal_of_the_log_before_it(tmp
     assert len(list(log.glob("*.json"))) < commits
     again = OfflineStore(str(tmp_path)).archive(SOURCE)
     assert (again.positions(), again.watermark_us()) == (known, watermark_us)
-    assert again.append([batch(20, 45)], NOW_US).rows == 5
+    assert again.append([batch(20, 45)], NOW_US) == 5
     assert items(store) == list(range(45))
 
 
@@ -339,7 +339,7 @@ def test_streams_that_took_the_archive_go_on_after_upkeep(offline_url: str) -> N
     archive.take(3)
     archive.append([batch(0, 10)], NOW_US)
     keep_all(store)
-    assert archive.append([batch(10, 20)], NOW_US).rows == 10
+    assert archive.append([batch(10, 20)], NOW_US) == 10
     assert archive.flow() == 3
     assert archive.events_by_date() == {"2024-01-01": 20}
     assert archive.watermark_us() == START_US + 19 * HOUR_US + 123_456

@@ -16,7 +16,7 @@ from forebay.deploy.registry import Registry
 from forebay.errors import StoreError, StoreUnavailableError
 from forebay.ingest.batch import EventBatch
 from forebay.language.definitions import Definitions
-from forebay.offline.archive import Appended, Archive
+from forebay.offline.archive import Archive
 from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from streaming.chunk import EVENTS_MAX
@@ -267,7 +267,7 @@ def test_a_stream_that_cannot_be_trimmed_now_stops_nothing(namespace: str) -> No
 def test_nothing_is_trimmed_that_the_archive_could_not_take(
     home: Path, valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: Archive, batches: Sequence[EventBatch], arrived_at_us: int) -> Appended:
+    def away(self: Archive, batches: Sequence[EventBatch], arrived_at_us: int) -> int:
         raise StoreUnavailableError("The offline store is away")
 
     one = Streamed.make(home, valkey.url, namespace, trim=True)

@@ -6,6 +6,7 @@ log, `┆` the instant of a read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -18,8 +19,11 @@ from forebay import Count, Entity, EventSource, FileStream, String, Timestamp, W
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.core.values import Status
+from forebay.errors import StoreUnavailableError
+from forebay.ingest.batch import EventBatch
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, day_us, floor_us, instant_text
 from forebay.language.definitions import Definitions
+from forebay.offline.archive import Archive
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.read import OnlineReader
@@ -341,3 +345,23 @@ def test_a_pulse_beats_at_its_interval_and_not_in_the_middle_of_a_burst() -> Non
     assert later is not None
     assert (later.ends["a"].since_us, later.ends["b"].since_us) == (NOON_US, NOON_US + HOUR_US)
     assert pulse.beat(clicks, [], NOON_US) is None
+
+
+def test_what_the_archive_took_unheard_is_counted(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, tries = Archive.append, itertools.count()
+
+    def lost(self: Archive, batches: Sequence[EventBatch], arrived_at_us: int) -> int:
+        added = append(self, batches, arrived_at_us)
+        if next(tries) == 0:
+            raise StoreUnavailableError("the reply was lost")
+        return added
+
+    monkeypatch.setattr(Archive, "append", lost)
+    driven.write("a", "ann", NOON_US - SECOND_US, NOON_US)
+    with (driven.folder / "a.ndjson").open("a") as file:
+        file.write("no event\n")
+    driven.start()
+    driven.step()
+    assert driven.offline.archive(clicks).next_offset("a.ndjson") == 3
+    assert next(tries) == 2
+    assert (dict(driven.summary.events), sum(driven.summary.dead.values())) == ({"clicks": 2}, 1)
