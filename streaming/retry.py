@@ -9,7 +9,6 @@ bound does not run: the flow waits, and with it its readers.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,11 +58,10 @@ class Patience:
 
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
-        return self._retrying(call)
+        return self._retrying()(call)
 
-    @functools.cached_property
     def _retrying(self) -> Retrying:
-        """What holds of each call: nothing of one is kept for the next, or for another thread's."""
+        """What holds of one call: nothing of it is kept for the next, or for another thread's."""
         return Retrying(
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
@@ -80,7 +78,7 @@ class Patience:
 
 @dataclass
 class _Bound:
-    """Ends the waiting once a store has been away for so long; what is on its way is not away."""
+    """Ends the waiting of one call once a store has been away for so long; what is on its way is not away."""
 
     give_up_after_s: float
     _since_s: float = 0.0

@@ -8,6 +8,16 @@ values compared before, so that it is written whole while the token is there and
 
 The guard of the next transaction travels behind the present one, so a commit costs one round trip. EXEC clears all
 WATCHes of the connection: exactly one transaction per send.
+
+A connection may break with a transaction on its way, which the network may deliver when its writer has long written on
+another one, under the same token:
+
+    one         WATCH k     MULTI … EXEC ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ▶ nil: k was touched
+    the next                × no reply    WATCH k; MULTI, SET k to the same, EXEC   what is there?   MULTI … EXEC
+                                          └─ void ────────────────────────────┘
+
+A SET touches what is watched, also one to the same value. So whoever may not write twice sends `touch` first, and then
+looks at what is there: what had arrived by then is seen, what had not never runs (docs/adr/0250).
 """
 
 from __future__ import annotations
@@ -18,7 +28,7 @@ from typing import Any
 
 import hiredis
 
-from forebay.errors import FencedError, StoreError
+from forebay.errors import FencedError, StoreError, StoreUnavailableError
 from forebay.online.connection import address, is_unwritable
 from forebay.online.resp import OK, Chunk
 from forebay.online.wire import ELSEWHERE, Wire, pack
@@ -60,9 +70,16 @@ class Fence:
         """What taking it is: this token in all keys, whoever's was there."""
         return dict.fromkeys(self._keys, self.token)
 
+    @property
+    def touch(self) -> bytes:
+        """A packed command for a transaction of its own, after which none runs any more that was sent before it, on
+        any connection. The token must be one that does not expire.
+        """
+        return pack(("MSET", *(part for pair in self.tokens.items() for part in pair)))
+
     def take(self) -> None:
         """Put the token into all keys, and arm."""
-        self._wire.call("MSET", *(part for pair in self.tokens.items() for part in pair))
+        self._wire.checked(self._wire.ask([self.touch], 1)[0])
         self.arm()
 
     def another(self, wire: Wire) -> Fence:
@@ -97,8 +114,8 @@ class Fence:
     def commit(self, commands: Sequence[bytes | Chunk]) -> list[Any]:
         """Run packed commands, and chunks of them, as one transaction and return the reply of each command.
 
-        Raises `FencedError`, and has written nothing, where another writer took over; `StoreError` for a command that
-        was refused.
+        Raises `FencedError`, and has written nothing, where another writer took over; `StoreUnavailableError`, and has
+        written nothing, where the tokens were touched only; `StoreError` for a command that was refused.
         """
         self.send(commands)
         return self.receive(commands)
@@ -132,7 +149,8 @@ class Fence:
         outcome = replies[count + 1]
         if outcome is None:
             self._wire.close()
-            raise self._fenced()
+            self.check()
+            raise self._touched()
         if isinstance(outcome, hiredis.ReplyError):
             why = next((reply for reply in replies[: count + 1] if isinstance(reply, hiredis.ReplyError)), outcome)
             if str(why).startswith(ELSEWHERE):
@@ -154,6 +172,12 @@ class Fence:
         lost = [token for token, expected in zip(replies[1], self._expected, strict=True) if token != expected]
         self._lost = lost or None
         self._is_armed = True
+
+    def _touched(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"Whoever writes {self._what}, or the flow beside it, has reconnected to Redis at "
+            f"{address(self._wire.client)} meanwhile. Nothing of this commit was written{self._where}. Try again."
+        )
 
     def _fenced(self) -> FencedError:
         if self._lost is not None and all(token is None for token in self._lost):

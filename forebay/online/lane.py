@@ -83,8 +83,8 @@ class Lane:
     `beside` are the tokens of a flow of the same source beside which it writes views that this flow doesn't know: it
     takes the slots of these views alone, and ends when another flow takes over those tokens.
 
-    After `StoreUnavailableError` call the same `commit` again: it reconnects, and drops what had arrived. After
-    `FencedError` stop.
+    After `StoreUnavailableError` call the same `commit` again: it reconnects, voids what may still be on its way, and
+    drops what had arrived. After `FencedError` stop.
     """
 
     def __init__(
@@ -147,6 +147,7 @@ class Lane:
         """Read how far its slots are, once it is their writer. Raises `FencedError` where it is not."""
         self._open()
         self._shares.arm()
+        self._shares.void()
         self._remember(self._read_progress())
 
     def take_over(self) -> None:
@@ -346,6 +347,7 @@ class Lane:
         self._shares.open()
         try:
             self._shares.arm()
+            self._shares.void()
             found = self._read_progress()
             for view, slots in self._progress.items():
                 if any(found[view].get(slot, Progress()).lacks(known) for slot, known in slots.items()):

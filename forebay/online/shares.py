@@ -108,6 +108,13 @@ class Shares:
             lambda place, _: self._fences[place].receive_guard(),
         )
 
+    def void(self) -> None:
+        """See that nothing runs any more that was sent under this token before, on any connection; they are armed.
+
+        Raises as `commit` does.
+        """
+        self.commit({place: [fence.touch] for place, fence in enumerate(self._fences)})
+
     def fence(self, slot: int) -> Fence:
         """The fence of a slot's share."""
         return self._fences[int(self._places[slot])]

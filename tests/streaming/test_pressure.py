@@ -235,3 +235,23 @@ def test_what_is_on_its_way_between_two_nodes_uses_no_patience_up() -> None:
     tries = iter([StoreMovingError("on its way"), StoreUnavailableError("its node died")])
     with pytest.raises(StoreUnavailableError, match="its node died"):
         Patience(0.0)(moving)
+
+
+def test_what_was_waited_for_once_is_no_patience_for_the_next_call() -> None:
+    """The same patience is that of every call of a flow, and of all of its threads."""
+    patience, tries = Patience(0.0), iter([StoreMovingError("on its way")] * 3)
+
+    def moving() -> None:
+        for error in tries:
+            raise error
+
+    patience(moving)
+    told: list[str] = []
+
+    def away() -> None:
+        told.append("tried")
+        raise StoreUnavailableError("its node died")
+
+    with pytest.raises(StoreUnavailableError):
+        patience(away)
+    assert told == ["tried"], "the bound is reached at once, however long the first call took"

@@ -1,0 +1,151 @@
+"""What was under way on a connection that broke, and arrives late: never when its writer has gone on without it.
+
+lane     commit ─ ─ ✕ no reply     reconnects ── the same commit ── more
+network         └────────── holds it ──────────┴──────┴───────────┴──▶ delivers it, at any moment
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from forebay.errors import FencedError, StoreUnavailableError
+from forebay.instants import MINUTE_US
+from forebay.online import long_blobs
+from forebay.online import pending as pending_module
+from forebay.online.connection import connect_online
+from forebay.online.keys import Keys
+from forebay.online.lane import Lane, Piece
+from forebay.online.progress import Progress
+from forebay.online.takeover import beside, take_over
+from forebay.settings import Settings
+from tests.infra.network import Network
+from tests.infra.server import free_port
+from tests.infra.valkey import Valkey
+from tests.stores.conftest import Steps
+from tests.stores.online_world import (
+    ALL_SLOTS,
+    MIDNIGHT_US,
+    VIEWS,
+    Order,
+    as_events,
+    assert_law,
+    ever,
+    lane_of,
+    piece,
+    recent,
+    shop,
+)
+
+ORDERS = [Order(f"u{i % 7}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(40)]
+
+
+@pytest.fixture
+def network(valkey: Valkey) -> Iterator[Network]:
+    """What the client of these tests speaks through."""
+    with Network({free_port(): valkey.port}) as one:
+        yield one
+
+
+@pytest.fixture
+def client(network: Network) -> Iterator[redis.Redis]:
+    """A client whose connections may break with something on its way."""
+    url = f"redis://127.0.0.1:{network.ports[0]}/0"
+    with connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": url})) as one:
+        yield one
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit rolls up."""
+    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
+    monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)
+
+
+def stored(client: redis.Redis, namespace: str, view: str) -> dict[int, Progress]:
+    """How far the slots of a view are, in the store."""
+    found = client.mget(Keys(namespace).slots("progress", view, ALL_SLOTS))
+    return {slot: Progress.decode(blob) for slot, blob in zip(ALL_SLOTS, found, strict=True) if blob is not None}
+
+
+def assert_as_known(client: redis.Redis, namespace: str, lane: Lane) -> None:
+    """The store is as far as the lane that writes it takes it to be."""
+    for view in VIEWS:
+        assert stored(client, namespace, view) == lane.progress[view]
+
+
+CALLS: dict[str, Callable[[Lane], object]] = {
+    "APPEND": lambda lane: lane.commit([piece(ORDERS[:20])]),
+    "DEL": lambda lane: lane.commit([piece(ORDERS[:20])]),
+    "MSET": lambda lane: lane.beat(shop.name, {"0": 10}, ORDERS[10].ts),
+}
+"""By what is held: what is appended, a roll-up (which deletes pending blobs), a heartbeat."""
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 99])
+@pytest.mark.parametrize("held", CALLS)
+def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
+    client: redis.Redis, namespace: str, network: Network, steps: Steps, eager: None, held: str, step: int
+) -> None:
+    """It is delivered before each send of its repetition: arm, void, look (of two views), commit …; or at the end."""
+    lane, call = lane_of(client, namespace), CALLS[held]
+    lane.commit([piece(ORDERS[:10])])
+    network.hold(b"MULTI", held.encode())
+    with pytest.raises(StoreUnavailableError, match="closed the connection"):
+        call(lane)
+
+    def deliver(number: int) -> None:
+        if number == step:
+            assert network.deliver() == 1
+
+    steps.clear()
+    steps.before = deliver
+    call(lane)
+    lane.commit([piece(ORDERS)])
+    assert steps.count >= 5
+    steps.clear()
+    assert network.deliver() == (step == 99)
+    assert_as_known(client, namespace, lane)
+    assert_law(client, namespace, ORDERS)
+    lane.close()
+
+
+def test_what_a_process_that_died_has_sent_is_not_run_after_another_has_begun_under_its_token(
+    client: redis.Redis, namespace: str, network: Network
+) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS[:10])])
+    network.hold(b"APPEND")
+    with pytest.raises(StoreUnavailableError):
+        lane.commit([piece(ORDERS[:20])])
+    heir = Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS, token=lane.token)
+    heir.begin()
+    heir.commit([piece(ORDERS)])
+    assert network.deliver() == 1
+    assert_as_known(client, namespace, heir)
+    assert_law(client, namespace, ORDERS)
+    heir.close()
+
+
+def test_who_was_touched_by_one_that_reconnected_tries_again(client: redis.Redis, namespace: str) -> None:
+    """The flow reconnects: whoever fills a view beside it watches its tokens, which are what they were."""
+    flow = Lane(client, namespace, [recent], ALL_SLOTS)
+    take_over(client, namespace, [flow], 0)
+    filling = Lane(client, namespace, [ever], ALL_SLOTS, beside=beside(client, namespace, shop.name)[0])
+    filling.take_over()
+    filling.commit([Piece("0", 10, MIDNIGHT_US, {ever.key: as_events(ORDERS[:10])})])
+    flow.close()
+    flow.commit([Piece("0", 40, MIDNIGHT_US, {recent.key: as_events(ORDERS)})])
+    all_of_it = Piece("0", 40, MIDNIGHT_US, {ever.key: as_events(ORDERS)})
+    with pytest.raises(StoreUnavailableError, match=r"has reconnected .* Nothing of this commit was written"):
+        filling.commit([all_of_it])
+    filling.commit([all_of_it])
+    assert_law(client, namespace, ORDERS)
+    take_over(client, namespace, [Lane(client, namespace, [recent], ALL_SLOTS)], 0)
+    with pytest.raises(FencedError):
+        filling.commit([all_of_it])
+    flow.close()
+    filling.close()
