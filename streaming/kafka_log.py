@@ -28,6 +28,7 @@ from forebay.language.source import EventSource, KafkaTopic
 from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.kafka_client import Cluster, fatal
+from streaming.losses import say_lost
 from streaming.retry import Patience
 
 LOOK_INTERVAL_S = 1.0
@@ -243,10 +244,10 @@ class TopicReader:
         self._consumer.incremental_assign([where])
 
     def _check_lost(self, part: _Part, first: int) -> None:
-        """Refuse to pass over events that were there."""
+        """Refuse to pass over events that were there, or say which are passed over."""
         if self.source.name in self._topics.accepted:
-            return
-        if part.next_offset > 0:
+            say_lost(self.source, part.name, part.next_offset, first)
+        elif part.next_offset > 0:
             raise StoreError(
                 f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}, but offset "
                 f"{part.next_offset} is the next that the archive needs: the events between were deleted before they "

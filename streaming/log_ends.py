@@ -23,10 +23,11 @@ from forebay.offline.table_source import expand_path
 from forebay.online.connection import translated
 from forebay.settings import Settings
 from streaming.chunk import BYTES_MAX
+from streaming.entries import id_before, layout_of
 from streaming.file_log import PARQUET, files_of
 from streaming.kafka_client import Cluster
 from streaming.kafka_log import partition_name as topic_partition
-from streaming.redis_log import connect, id_before, layout_of, partition_name, stream_name, url_of
+from streaming.redis_log import connect, partition_name, stream_name, url_of
 
 COUNTED_MAX = 100_000
 """Entries of a Redis Stream that are counted one by one; of more it is not known how many wait."""

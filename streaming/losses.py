@@ -6,6 +6,8 @@
 Lives here: finding that out when a flow begins, and giving a view back what was published of it when everything is
 gone. Filling in the events is no business of this module: the flow resumes at the least of all positions. What Redis
 lost before any of it reached `streamed/` (about a second) cannot be told from a flow that died before it was written.
+Beside them are events that a log lost before they were read, which nobody can fill in: they are said where that was
+accepted.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.progress import Progress
+from streaming.logs import LOG
 from streaming.partials import app_id
 from streaming.routing import LANES
 
@@ -37,6 +41,12 @@ class Loss:
     def to_dict(self) -> dict[str, str | int | bool]:
         """For JSON."""
         return dict(vars(self))
+
+
+def say_lost(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
+    """Say that what a log had at offsets of `[first, end)` was deleted unread, as was accepted."""
+    offsets = {"first_offset": first_offset, "end_offset": end_offset}
+    LOG.warning("lost_unread", source=source.name, partition=partition, **offsets)
 
 
 def losses_of(view: WindowedView, streamed: Mapping[str, int], progress: Sequence[Progress]) -> list[Loss]:

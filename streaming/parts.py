@@ -211,6 +211,7 @@ def _parts(
         offline.store.revived(),
         task.until_end,
         patience,
+        task.accepted,
     )
     summary.metrics.watch(backlog)
     limits = {source.name: task.definitions.limits(source) for source in task.sources}

@@ -4,71 +4,38 @@ Lives here: reading streams from an offset on. The offset of an entry is its id 
 sequence`: it grows as ids do, leaves gaps, and gives the id back, so that a stream is resumed by XREAD after the id
 of the offset before. Where entries hold chunks (`chunked=True`), each of their events has an offset of its own,
 `milliseconds << 21 | sequence << 10 | index` (docs/adr/0106). Invariant: no `Chunk` holds a part of an entry, so
-positions lie between entries. A stream that was trimmed beyond what was applied is an error.
+positions lie between entries; what one read holds is bounded by what entries were like before, in events and in bytes.
+A stream that was trimmed beyond what was read is an error (`trimmed.py`), unless that was accepted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from forebay.errors import ConfigError, StoreError
+from forebay.errors import ConfigError
 from forebay.language.source import EventSource, RedisStream
 from forebay.online.connection import ONLINE_URL, is_clustered, shown, translated
-from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.chunk import BYTES_MAX, CHUNKS_MAX, EVENTS_MAX, Chunk
+from streaming.entries import EVENTS_PER_ENTRY_MAX, Entry, layout_of
 from streaming.heartbeat import End
 from streaming.retry import Forbearance, Patience
+from streaming.trimmed import Trimmed
 
-SEQUENCE_BITS = 20
-"""A million entries of one millisecond; milliseconds then fit until the year 2248."""
-EVENTS_PER_ENTRY_MAX = 1024
-"""Of a chunked entry; one with more is a dead letter."""
 CHUNKED_ENTRIES = 64
-"""Chunked entries that are read at a time: at most 65,536 events a stream."""
+"""Chunked entries that are read at a time, at most: 65,536 events a stream."""
+ENTRIES_FIRST, GROWTH = 16, 8
+"""Entries of the first read, whose size nobody knows, and by how much a read may be larger than the one before."""
+WEIGHED = 32
+"""Entries of a reply that are weighed; the rest are alike, or the next reply tells."""
+HANGS_AFTER_S = 1.0
+"""A server that hangs holds its worker up for so long at each try; one that is well answers in milliseconds."""
 FIELD, CHUNK_FIELD = b"event", b"events"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the 63 bits of an offset are: milliseconds, the entry's sequence number, the event's index in it."""
-
-    sequence_bits: int
-    index_bits: int
-
-    def last_id(self, offset: int) -> str:
-        """The last entry of which all events lie before an offset, whether the stream has it or not."""
-        last = max(0, (offset >> self.index_bits) - 1)
-        return f"{last >> self.sequence_bits}-{last & ((1 << self.sequence_bits) - 1)}"
-
-    def offset(self, entry_id: bytes) -> int:
-        """The offset of an entry's first event."""
-        milliseconds, _, sequence = entry_id.partition(b"-")
-        bits = self.sequence_bits + self.index_bits
-        if int(sequence) >> self.sequence_bits or int(milliseconds) >> (63 - bits):
-            raise StoreError(
-                f"Stream entry {entry_id.decode()} has no offset of 64 bits; "
-                f"expected less than 2^{self.sequence_bits} entries in a millisecond"
-            )
-        return int(milliseconds) << bits | int(sequence) << self.index_bits
-
-    def end(self, entry_id: bytes) -> int:
-        """The offset behind an entry, however many events it holds."""
-        return self.offset(entry_id) + (1 << self.index_bits)
-
-
-SINGLE = Layout(SEQUENCE_BITS, 0)
-CHUNKED = Layout(11, EVENTS_PER_ENTRY_MAX.bit_length() - 1)
-"""Two thousand entries of one millisecond, a thousand events of one entry; milliseconds then fit until the year
-2109."""
-
-
-def layout_of(stream: RedisStream) -> Layout:
-    """How the offsets of a stream are made."""
-    return CHUNKED if stream.chunked else SINGLE
 
 
 def partition_name(stream: RedisStream, number: int) -> str:
@@ -96,7 +63,7 @@ def connect(stream: RedisStream, online: Callable[[], redis.Redis]) -> redis.Red
     """
     if not stream.url:
         return online()
-    client: redis.Redis = redis.Redis.from_url(stream.url)
+    client: redis.Redis = redis.Redis.from_url(stream.url, **_options())
     with translated(client, url_of(stream)):
         clustered = is_clustered(client)
     if clustered:
@@ -118,32 +85,17 @@ def url_of(stream: RedisStream) -> str:
     return f"the url of RedisStream({stream.key!r})" if stream.url else ONLINE_URL
 
 
-def offset_of(entry_id: bytes) -> int:
-    """The offset of an entry that is one event.
-
-    >>> offset_of(b"5-2") == (5 << 20) + 2
-    True
-    """
-    return SINGLE.offset(entry_id)
-
-
-def id_before(offset: int) -> str:
-    """The id after which XREAD finds the entry at `offset` or the next one.
-
-    >>> id_before(offset_of(b"5-2"))
-    '5-1'
-    """
-    return SINGLE.last_id(offset)
-
-
-_Entry = tuple[bytes, Mapping[bytes, bytes]]
-
-
 class StreamReader:
     """Some partitions of one source (maybe none), read together: one XREAD for all of them."""
 
     def __init__(
-        self, source: EventSource, client: redis.Redis, offsets: Mapping[str, int], patience: Patience
+        self,
+        source: EventSource,
+        client: redis.Redis,
+        offsets: Mapping[str, int],
+        patience: Patience,
+        *,
+        accepted: bool = False,
     ) -> None:
         assert isinstance(source.stream, RedisStream)
         self._forbearance = Forbearance(patience)
@@ -153,7 +105,9 @@ class StreamReader:
         self._partitions = {stream: name for name, stream in self._streams.items()}
         self._next = dict(offsets)
         self._at_end: set[str] = set()
-        self._check_whole()
+        self._count, self._bytes = ENTRIES_FIRST, dict[str, int]()
+        self._trimmed = Trimmed(source, client, self._layout, self._streams, accepted=accepted)
+        self._begin()
 
     @property
     def ended(self) -> bool:
@@ -182,18 +136,32 @@ class StreamReader:
 
     def _read(self) -> list[Chunk]:
         if self._forbearance.away:
-            self._check_whole()
+            self._begin()
         after = {self._streams[name]: self._layout.last_id(offset) for name, offset in self._next.items()}
         asked: dict[Any, Any] = after
         with translated(self._client, self._url):
-            reply: Any = self._client.xread(asked, count=CHUNKED_ENTRIES if self._chunked else EVENTS_MAX) or []
-        found = reply.items() if isinstance(reply, dict) else reply
-        streams = [(self._partitions[_text(name)], entries) for name, entries in found]
-        self._at_end = self._next.keys() - {partition for partition, _ in streams}
-        return [chunk for partition, entries in streams for chunk in self._chunks(partition, entries)]
+            reply: Any = self._client.xread(asked, count=self._count) or []
+            replied = reply.items() if isinstance(reply, dict) else reply
+            found = {self._partitions[_text(name)]: entries for name, entries in replied}
+            self._trimmed.check(self._next, found)
+        self._at_end = self._next.keys() - found.keys()
+        if found:
+            self._weigh(found)
+        return [chunk for partition, entries in found.items() for chunk in self._chunks(partition, entries)]
 
-    def _chunks(self, partition: str, entries: Sequence[_Entry]) -> Iterator[Chunk]:
+    def _weigh(self, found: Mapping[str, Sequence[Entry]]) -> None:
+        """Take as many entries of each stream at a time from now on as their size allows."""
+        for partition, entries in found.items():
+            some = entries[:: -(-len(entries) // WEIGHED)]
+            self._bytes[partition] = sum(len(value) for _, fields in some for value in fields.values()) // len(some)
+        room = BYTES_MAX * min(CHUNKS_MAX, len(self._next)) // len(self._next)
+        fitting = room // max(1, *self._bytes.values())
+        most = CHUNKED_ENTRIES if self._chunked else EVENTS_MAX
+        self._count = max(1, min(fitting, self._count * GROWTH, most))
+
+    def _chunks(self, partition: str, entries: Sequence[Entry]) -> Iterator[Chunk]:
         """Whole entries, some EVENTS_MAX events at a time."""
+        self._trimmed.read(partition, entries)
         lines: list[bytes] = []
         offsets: list[int] = []
         for n, (entry_id, fields) in enumerate(entries, 1):
@@ -211,28 +179,11 @@ class StreamReader:
         first, self._next[partition] = self._next[partition], end
         return Chunk(self.source, partition, first, end, lines=lines[new:], offsets=known[new:])
 
-    def _check_whole(self) -> None:
+    def _begin(self) -> None:
         """Refuse to begin, or to go on with a server that was away, where entries may be gone."""
-        for partition, offset in self._next.items():
-            self._check_trimmed(partition, offset)
-
-    def _check_trimmed(self, partition: str, offset: int) -> None:
-        """Refuse to resume where an entry at or after `offset` may be gone: trimming takes the oldest first."""
-        stream = self._streams[partition]
         with translated(self._client, self._url):
-            if not offset or (self._client.exists(stream) and self._oldest(stream) <= offset):
-                return
-        where = f"Stream {stream!r} of {self.source.name!r}"
-        raise StoreError(
-            f"{where} no longer holds entry {self._layout.last_id(offset)}, the last that is archived, so events after "
-            "it may be lost. Restore the stream, and trim it only before that entry"
-        )
-
-    def _oldest(self, stream: str) -> int:
-        """The offset of the oldest entry; of an empty stream, behind the last that it ever held."""
-        info: Any = self._client.xinfo_stream(stream)
-        first = info["first-entry"]
-        return self._layout.offset(first[0]) if first else self._layout.end(info["last-generated-id"])
+            for partition, offset in self._next.items():
+                self._trimmed.begin(partition, offset)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -244,6 +195,12 @@ def _events(fields: Mapping[bytes, bytes]) -> list[bytes]:
     value = fields.get(CHUNK_FIELD, b"")
     lines = value.removesuffix(b"\n").split(b"\n")
     return lines if len(lines) <= EVENTS_PER_ENTRY_MAX else [value]
+
+
+def _options() -> dict[str, Any]:
+    """What a connection has to a server of its own; its URL may say otherwise."""
+    again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
+    return {"socket_timeout": HANGS_AFTER_S, "socket_connect_timeout": HANGS_AFTER_S, "retry": again}
 
 
 def _text(value: bytes | str) -> str:

@@ -132,6 +132,8 @@ class Logs:
     revived: Revived
     until_end: bool
     patience: Patience
+    accepted: Collection[str]
+    """Sources of which events may be lost."""
 
     def open(self, reader: int, readers: int) -> list[LogReader]:
         """The partitions that fall to a reader, ready to be polled."""
@@ -157,7 +159,9 @@ class Logs:
         assert isinstance(stream, RedisStream)
         names = [name for i in range(stream.partitions) if mine(name := partition_name(stream, i))]
         offsets = {name: self.resume(source, name) for name in names}
-        return StreamReader(source, connect(stream, self.online), offsets, self.patience)
+        return StreamReader(
+            source, connect(stream, self.online), offsets, self.patience, accepted=source.name in self.accepted
+        )
 
 
 class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):

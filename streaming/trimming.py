@@ -16,7 +16,8 @@ import redis
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource, RedisStream
 from forebay.online.connection import translated
-from streaming.redis_log import connect, layout_of, partition_name, stream_name, url_of
+from streaming.entries import layout_of
+from streaming.redis_log import connect, partition_name, stream_name, url_of
 
 
 class Trimming:

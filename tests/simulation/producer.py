@@ -10,7 +10,8 @@ import redis
 
 from forebay import RedisStream
 from forebay.offline.archive import Archive
-from streaming.redis_log import CHUNKED, SEQUENCE_BITS, id_before, layout_of, partition_name, stream_name
+from streaming.entries import CHUNKED, SEQUENCE_BITS, id_before, layout_of
+from streaming.redis_log import partition_name, stream_name
 from tests.simulation.shop import Event, Line, Log
 
 

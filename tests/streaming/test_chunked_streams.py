@@ -20,8 +20,9 @@ from forebay.offline.archive import Archive
 from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from streaming.chunk import EVENTS_MAX
+from streaming.entries import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, layout_of
 from streaming.log_ends import LogEnd, LogEnds
-from streaming.redis_log import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, StreamReader, connect, layout_of, partition_name
+from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.retry import Patience
 from streaming.trimming import Trimming
 from tests.infra.server import free_port

@@ -14,8 +14,9 @@ from forebay import EventSource, FileStream, Int64, RedisStream, String, Timesta
 from forebay.errors import ConfigError, StoreError
 from streaming import chunk as chunks
 from streaming.chunk import EVENTS_MAX
+from streaming.entries import id_before, offset_of
 from streaming.file_log import LineFile, files_of, open_file
-from streaming.redis_log import StreamReader, id_before, offset_of
+from streaming.redis_log import StreamReader
 from streaming.retry import Patience
 from streaming.sources import FileReader
 from tests.infra.valkey import Valkey

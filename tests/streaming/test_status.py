@@ -20,8 +20,8 @@ from forebay.offline.tables import OfflineStore
 from forebay.online.signs import Sign, Signs
 from forebay.settings import Settings
 from streaming.board import Board
+from streaming.entries import offset_of
 from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
-from streaming.redis_log import offset_of
 from streaming.status import QUIET, SILENT_AFTER_US, Status, state_of, to_dict
 from tests.infra.valkey import Valkey
 from tests.streaming.test_flow import publish

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from forebay.ingest.batch import MALFORMED
-from streaming.redis_log import CHUNKED
+from streaming.entries import CHUNKED
 from tests.simulation.shop import Customers, Line, Log
 from tests.torture.ground import STREAM, STREAMS, Ground
 from tests.torture.producer import BUYERS, SHOPS
