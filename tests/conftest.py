@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from forebay.settings import Settings
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
 from tests.infra.valkey_cluster import ValkeyCluster
+from tests.reads import counted
 
 # Deadlines measure the machine. On CI the examples are the same in every run, so that a red run can be repeated.
 hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
@@ -116,6 +118,12 @@ def place(request: pytest.FixtureRequest, home: Path) -> str:
     """Where the offline store of this test's world is: a folder, unless it is run `everywhere` (`tests.places`)."""
     on_s3 = getattr(request, "param", "folder") == "s3"
     return str(request.getfixturevalue("s3_url")) if on_s3 else str(home / "offline")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The bytes that are read of each file of the offline store's tables."""
+    return counted(monkeypatch)
 
 
 @dataclass(frozen=True)

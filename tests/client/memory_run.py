@@ -1,4 +1,5 @@
-"""Training sets in a process of its own, which says what it held: `python -m tests.client.memory_run HOME MEGABYTES`.
+"""Training sets in a process of its own, which says what it held:
+`python -m tests.client.memory_run HOME MEGABYTES [S3]`, with half of the events where the offline store is on S3.
 
 Each call is given `MEGABYTES` beyond what the process holds with everything loaded. It prints, in bytes: what each call
 was given in all and the most that was held meanwhile, how much is stored behind the features and asked about as Arrow
@@ -76,6 +77,7 @@ CALLS: dict[str, tuple[str, str, str, Any]] = {
     "rows of a long spine as known, to Delta": ("post@1", "long", "post", "as_known"),
 }
 """What is asked of which spine, where it is written to, and by which clock."""
+ON_S3 = ["events as known, to Delta"]
 
 
 def texts_of(count: int, rng: np.random.Generator) -> pa.Array:
@@ -94,10 +96,10 @@ def instants(us: Any) -> pa.Array:
     return pa.array(us, INSTANT)
 
 
-def days() -> Iterator[pa.Table]:
+def days(events: int) -> Iterator[pa.Table]:
     """The events of each day, as they lie in the archive."""
     rng = np.random.default_rng(3)
-    size = EVENTS // DAYS
+    size = events // DAYS
     for day in range(DAYS):
         start_us, first = START_US + day * DAY_US, day * size
         own = {
@@ -114,11 +116,11 @@ def days() -> Iterator[pa.Table]:
         yield pa.table(own).select(archive_schema(SOURCE).names)
 
 
-def archive(store: OfflineStore) -> int:
+def archive(store: OfflineStore, events: int) -> int:
     """Archive the events; the bytes of the columns behind the features."""
     table, needed = store.archive(SOURCE).table, 0
     files: DataFiles = table.files("ts")
-    for rows in days():
+    for rows in days(events):
         files.write(rows)
         files.flush()
         needed += rows.select(NEEDED).nbytes
@@ -179,33 +181,38 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def bounded(store: FeatureStore, name: str, megabytes: int, spines: dict[str, Any], home: str) -> dict[str, int]:
+def bounded(store: FeatureStore, name: str, megabytes: int, spines: dict[str, Any], place: str) -> dict[str, int]:
     """What a call was given, and what it took."""
     features, asked, out, clock = CALLS[name]
     pa.default_memory_pool().release_unused()
     given = resident_bytes() // MB + megabytes
-    ask = {"out": f"{home}/{out}", "memory": f"{given}MB", "features": features, "clock": clock}
+    ask = {"out": f"{place}/{out}", "memory": f"{given}MB", "features": features, "clock": clock}
     forget_peak()
     done = store.write_historical_features(spines[asked], **ask)
     return {"given": given * MB, "peak": peak_bytes(), "buckets": done.buckets, "rows": done.rows}
 
 
-def main(home: str, megabytes: str) -> None:
+def main(home: str, megabytes: str, url: str = "") -> None:
     """Write the sets and print what they took."""
-    settings = Settings(Path(home), "redis://127.0.0.1:1/0", f"{home}/offline")
-    stored = archive(OfflineStore(settings)), compute(OfflineStore(settings))
-    held = {"events": stored[0], "rows": stored[1], "spine": long_spine(Path(f"{home}/spine.parquet"))}
+    settings = Settings(Path(home), "redis://127.0.0.1:1/0", url or f"{home}/offline")
+    stored, held = OfflineStore(settings), dict[str, int]()
+    held["events"] = archive(stored, EVENTS // 2 if url else EVENTS)
+    if not url:
+        held |= {"rows": compute(stored), "spine": long_spine(Path(f"{home}/spine.parquet"))}
     spines = {"short": spine(SPINE, np.random.default_rng(4)), "long": f"{home}/spine.parquet"}
     with FeatureStore(settings, DEFINITIONS) as store:
         for place in ("ten.parquet", "ten"):
             few = spines["short"].slice(0, 10)
             store.write_historical_features(few, features="mail@1", out=f"{home}/{place}", memory="8GB")
         left_of("8GB")  # what the calls load is there
-        calls = {name: bounded(store, name, int(megabytes), spines, home) for name in CALLS}
-        forget_peak()
-        whole = store.get_historical_features(spines["short"], features="mail@1").to_arrow()
-        same = whole.equals(pq.read_table(f"{home}/set.parquet"))
-    print(json.dumps({"calls": calls, "held": held, "whole": peak_bytes(), "same": same}))
+        found: dict[str, Any] = {"held": held}
+        names = ON_S3 if url else CALLS
+        found["calls"] = {name: bounded(store, name, int(megabytes), spines, url or home) for name in names}
+        if not url:
+            forget_peak()
+            whole = store.get_historical_features(spines["short"], features="mail@1").to_arrow()
+            found |= {"same": whole.equals(pq.read_table(f"{home}/set.parquet")), "whole": peak_bytes()}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

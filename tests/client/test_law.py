@@ -22,8 +22,11 @@ from forebay.core.rows import stored
 from forebay.core.values import FeatureColumn, Status
 from forebay.instants import DAY_US
 from tests.client.deployed_world import PROFILE_SCHEMA, World
+from tests.client.test_bucketed import events as some_events
+from tests.client.test_bucketed import profiles as some_profiles
 from tests.infra.valkey import Valkey
 from tests.laws.world import EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, check
+from tests.places import everywhere
 
 ENTITIES = ["eve", None, "ann", "nobody", "bob", "ann"]
 NUMBER = st.none() | st.integers(-(10**6), 10**6)
@@ -62,6 +65,31 @@ def test_online_is_training(
         newest = max([MIDNIGHT_US + 2 * DAY_US, *(event.ts for event in events)])
         compare(world, newest + after)
         world.close()
+
+
+@everywhere
+def test_online_is_training_wherever_the_offline_store_is(
+    place: str, tmp_path: Path, online_url: str, namespace: str
+) -> None:
+    """
+    day       -1        0        1
+    batch     ├─────────┤
+    stream    ├───────────────────┤  T
+    """
+    world, drawn = World(online_url, tmp_path, namespace, place), some_events(80)
+    world.stream(world.archive(drawn))
+    world.publish(drawn, MIDNIGHT_US)
+    world.publish_profile(some_profiles())
+    compare(world, max(MIDNIGHT_US + 2 * DAY_US, *(event.ts for event in drawn)) + 1)
+    asked = [(user, MIDNIGHT_US + at * DAY_US // 2) for user in ("ann", "eve", "nobody") for at in range(-1, 5)]
+    names = [f"{VIEW.key}:{name}" for name in VIEW.outputs()]
+    spine = {
+        "user": [user for user, _ in asked],
+        "event_timestamp": pa.array([at for _, at in asked], pa.timestamp("us", "UTC")),
+    }
+    training = world.store.get_historical_features(spine, features=names, with_statuses=True).to_arrow()
+    world.close()
+    check(as_columns(training), drawn, asked)
 
 
 def compare(world: World, at_us: int) -> None:

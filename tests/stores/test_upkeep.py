@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -13,20 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
 
 from forebay import Count, Entity, Int64, String, WindowedView
+from forebay.backfill.tiles import fold_dates
 from forebay.core.identity import buckets_of
+from forebay.core.layout import Layout
 from forebay.errors import StoreError
 from forebay.ingest.arrow import conform
 from forebay.ingest.batch import INSTANT
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.definitions import Definitions
-from forebay.offline import clustering, lake_table, shards, upkeep
+from forebay.offline import lake_table, shards, upkeep
 from forebay.offline.archive import Archive
 from forebay.offline.clustering import Clustering, Hashes, dataset_of, near
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_columns import HOP_US, START
 from tests.stores.test_offline_archive import NOW_US, SOURCE, START_US, batch, items
 
 VIEW = WindowedView(
@@ -65,12 +66,12 @@ def archive_of_many(store: OfflineStore, users: int, events: int) -> Archive:
     return archive
 
 
-def row_groups(table: LakeTable, hashes: Hashes) -> tuple[int, int]:
+def row_groups(table: LakeTable, hashes: Hashes, where: pc.Expression | None = None) -> tuple[int, int]:
     """The row groups that a read of some hashes touches, and all there are."""
     snapshot = table.snapshot()
     assert snapshot is not None
     dataset = dataset_of(snapshot)
-    where = near(dataset, None, hashes)
+    where = near(dataset, where, hashes)
     assert where is not None
     read = [part.subset(where, schema=dataset.schema).row_groups for part in dataset.get_fragments()]
     return sum(map(len, read)), sum(len(part.row_groups) for part in dataset.get_fragments())
@@ -86,32 +87,6 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lake_table, "CLUSTERED_FILE_BYTES", 64 * 1024)
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Bytes that were read of each file of a table; also of a folder by deltalake's files, whose reads can be seen."""
-    found: Counter[str] = Counter()
-
-    class Counted:
-        def __init__(self, path: str, file: pa.NativeFile) -> None:
-            self.path, self.file = path, file
-            self.closed = False
-
-        def read(self, size: int) -> bytes:
-            data: bytes = self.file.read(size)
-            found[self.path] += len(data)
-            return data
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.file, name)
-
-    def open_counted(handler: DeltaStorageHandler, path: str) -> pa.PythonFile:
-        return pa.PythonFile(Counted(path, handler._handler.open_input_file(path)), mode="r")
-
-    monkeypatch.setattr(DeltaStorageHandler, "open_input_file", open_counted)
-    monkeypatch.setattr(clustering, "_files_here", lambda snapshot: None)
-    return found
 
 
 def by_ts(rows: pa.Table) -> pa.Table:
@@ -142,6 +117,37 @@ def test_a_look_up_reads_one_row_group_of_each_date_once_they_are_in_order(
     assert bytes_after < bytes_before / 2, "of which most are the footers of files"
     assert archive.positions().keys() == {"p0", "p1"}
     assert keep_all(store)["events/shop"].ordered == (), "what is in order is left alone"
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_look_up_of_tiles_reads_two_row_groups_of_each_date_once_they_are_in_order(
+    offline_url: str, reads: dict[str, int]
+) -> None:
+    store = OfflineStore(offline_url)
+    user = Entity("user", keys={"user": String})
+    view = WindowedView("by_user", 1, user, SOURCE, features=[Count("n", windows=["1h", "7d"], default=0)])
+    archive_of_many(store, users=500, events=20_000)
+    fold_dates(store, view, START_US, START_US + 2 * DAY_US)
+    table = store.tiles(view).table
+    hop_us = Layout.of(view).hops_us[0]
+    (by,) = (by for one, by in upkeep.tables(store, Definitions.of(view)) if one.path == table.path and by)
+    hashes, where = by.of({"user": pa.array(["u00042"])}), pc.field(HOP_US) == hop_us
+
+    def look_up() -> tuple[pa.Table, int]:
+        reads.clear()
+        rows = table.reading(table.schema.names, where, None, hashes).table()
+        mine = rows.filter(pc.equal(rows["user"], "u00042"))
+        return mine.sort_by(START), sum(reads.values())
+
+    before, bytes_before = look_up()
+    upkeep.keep_up(table, by)
+    after, bytes_after = look_up()
+    assert after.equals(before)
+    assert len(after) > 50
+    read, there = row_groups(table, hashes, where)
+    assert there > 40
+    assert read == 4, "one of each date, and one in which the next hop begins"
+    assert bytes_after < bytes_before / 2, "of which most are the footers of files"
 
 
 @pytest.mark.usefixtures("small_groups", "small_files")
