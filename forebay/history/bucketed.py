@@ -100,7 +100,7 @@ def write_training_set(
             for view in work.in_order()
         }
         stored.check_retained()
-        write_out(*work.merged(results), out, (work.range_rows, left // PIECE_SHARE))
+        write_out(*work.merged(results), out, left // PIECE_SHARE)
         titles = tuple(column.title for column in asked.columns)
         buckets = max(mine.spill.files for mine in work.buckets.values())
         spills = [one for one in results.values() if isinstance(one, Spill)]

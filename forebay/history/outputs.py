@@ -33,20 +33,14 @@ def check_out(out: str | Path, what: str = "out") -> None:
         )
 
 
-def write_out(
-    schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path, held: tuple[int, int] | None = None
-) -> None:
-    """Write rows piece by piece; a Delta table that is there is replaced.
-
-    Its writer keeps a row group and a file in memory: `held` says of how many rows and bytes at most.
-    """
+def write_out(schema: pa.Schema, pieces: Iterable[pa.Table], out: str | Path, file_bytes: int | None = None) -> None:
+    """Write rows piece by piece; a Delta table that is there is replaced, by files of some `file_bytes` at most."""
     check_out(out)
     if Path(out).suffix in FILE_KINDS:
         write_pieces(schema, pieces, Path(out))
         return
     from forebay.offline.location import Location
-    from forebay.offline.training_table import write_delta
+    from forebay.offline.training_table import FILE_BYTES, write_delta
 
-    batches = (batch for piece in pieces for batch in plain(piece).to_batches())
-    rows = pa.RecordBatchReader.from_batches(plain(schema.empty_table()).schema, batches)
-    write_delta(Location.of(str(out)), "", rows, held)
+    rows, plain_schema = (plain(piece) for piece in pieces), plain(schema.empty_table()).schema
+    write_delta(Location.of(str(out)), plain_schema, rows, FILE_BYTES if file_bytes is None else file_bytes)
