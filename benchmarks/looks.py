@@ -78,7 +78,7 @@ def _progress(deployment: Deployment, workers: int) -> list[Progress]:
     """How far each worker is: all of its slots are equally far."""
     keys = Keys(deployment.settings.namespace)
     first = [slots_of_worker(worker, workers)[0] for worker in range(workers)]
-    blobs = deployment.redis.mget([keys.progress(user_spend.key, slot) for slot in first])
+    blobs = deployment.redis.mget(keys.progress(user_spend.key, first))
     return [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
 
 

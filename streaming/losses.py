@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from forebay.core.identity import LANES
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.progress import Progress
 from streaming.logs import LOG
 from streaming.partials import app_id
-from streaming.routing import LANES
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS
+from forebay.core.identity import LANES, SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
@@ -31,7 +31,6 @@ from streaming.offline import Offline
 from streaming.partials import app_id
 from streaming.remembered import Remembered, Settled
 from streaming.retry import Patience
-from streaming.routing import LANES
 
 
 @dataclass(frozen=True)
@@ -167,13 +166,13 @@ def read_positions(
     online: redis.Redis, namespace: str, offline: Offline, sources: Sequence[EventSource], views: Sequence[WindowedView]
 ) -> Positions:
     """Ask the stores. Call it after the lanes took over: nobody else moves a slot's progress from then on."""
-    keys = Keys(namespace)
+    keys = Keys.of(online, namespace)
     archived = {(source.name, name): one for source in sources for name, one in offline.archived(source).items()}
     streamed = {view.key: offline.streamed(view) for view in views}
     progress, cuts = {}, {}
     for view in views:
         with translated(online):
-            blobs: list[Any] = online.mget(keys.slots("progress", view.key, range(SLOTS)))
+            blobs: list[Any] = online.mget(keys.progress(view.key, range(SLOTS)))
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
         cuts[view.key] = min(cuts_of(online, keys, view))
     refused = {source.name: offline.refused(source) for source in sources}

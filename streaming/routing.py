@@ -20,10 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.events import Events
-from forebay.core.identity import SLOTS
+from forebay.core.identity import LANES, SLOTS
 
-LANES = 8
-"""Groups of slots that have one writer at a time: the most workers that a flow can use."""
 WORKERS_MAX = LANES
 
 _NUMBERED = re.compile(r".*:(\d+)")

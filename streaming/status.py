@@ -176,7 +176,7 @@ class Status:
 
     def _progress(self, view: WindowedView) -> list[Progress]:
         with translated(self.online):
-            blobs: Any = self.online.mget(Keys(self.namespace).slots("progress", view.key, range(SLOTS)))
+            blobs: Any = self.online.mget(Keys.of(self.online, self.namespace).progress(view.key, range(SLOTS)))
         return [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
 
     def _archive(self, source: EventSource) -> Any:

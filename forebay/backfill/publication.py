@@ -91,7 +91,7 @@ def publish_view(
 
 def begun_online(client: redis.Redis, namespace: str, view: WindowedView) -> set[str]:
     """The source partitions of which the stream has applied an event of any entity."""
-    names = Keys(namespace).slots("progress", view.key, range(SLOTS))
+    names = Keys.of(client, namespace).progress(view.key, range(SLOTS))
     with translated(client):
         blobs = cast("list[bytes | None]", client.mget(names))
     known = [Progress.decode(blob).partitions.items() for blob in blobs if blob is not None]

@@ -24,6 +24,8 @@ from forebay.language.types import Int64Type
 
 SLOTS = 64
 """Slots of a deployment: a constant, because it is part of every online key."""
+LANES = 8
+"""Groups of slots (slot modulo LANES) that have one writer at a time: the most workers that a flow can use."""
 KEY_BYTES_MAX = 512
 """Nothing is stored of a longer key, which would stand in several Redis keys: its entity has defaults everywhere."""
 

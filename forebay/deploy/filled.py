@@ -22,7 +22,7 @@ from forebay.online.progress import Cut, Progress
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
     """The keys of the views of which nothing was ever streamed or published."""
-    return [view.key for view in views if not _filled(client, Keys(namespace), view)]
+    return [view.key for view in views if not _filled(client, Keys.of(client, namespace), view)]
 
 
 def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, service: str) -> None:
@@ -42,7 +42,7 @@ def _filled(client: redis.Redis, keys: Keys, view: AnyView) -> bool:
             return True
         if isinstance(view, BatchView):
             return False
-        progress: Any = client.mget(keys.slots("progress", view.key, range(SLOTS)))
+        progress: Any = client.mget(keys.progress(view.key, range(SLOTS)))
         cuts: Any = client.mget(keys.slots("cut", view.key, range(SLOTS)))
     streamed = any(Progress.decode(blob).partitions for blob in progress if blob is not None)
     return streamed or any(Cut.decode(blob).cut_us != NO_CUT for blob in cuts)

@@ -38,7 +38,7 @@ def mark_unstreamed(client: redis.Redis, namespace: str, store: OfflineStore, vi
     for view in views:
         targets = _archived(store, view)
         if targets:
-            _mark(client, Keys(namespace), view.key, Progress(0, {}, targets).encode())
+            _mark(client, Keys.of(client, namespace), view.key, Progress(0, {}, targets).encode())
             waiting.append(view.key)
     return waiting
 
@@ -70,6 +70,6 @@ def _mark(client: redis.Redis, keys: Keys, view: str, blob: bytes) -> None:
     """All slots at once; on a cluster, where no transaction holds them, one after another."""
     at_once = not isinstance(client, Cluster)
     with translated(client), client.pipeline(transaction=at_once) as transaction:
-        for name in keys.slots("progress", view, range(SLOTS)):
+        for name in dict.fromkeys(keys.progress(view, range(SLOTS))):
             transaction.set(name, blob, nx=True)
         transaction.execute()

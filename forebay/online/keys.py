@@ -4,7 +4,7 @@
     <ns>:{17}:<entity key>:<view>@<v>:p    stream tiles, pending       appended by the lane of slot 17
     <ns>:{17}:<entity key>:<view>@<v>:b    batch tiles and their cut   written by the publisher of the view
     <ns>:{17}:<entity key>:<view>@<v>:r    batch row                   written by the publisher of the view
-    <ns>:{17}:progress:<view>@<v>          how far the stream is applied
+    <ns>:{01}:progress:<view>@<v>          how far the stream is applied to the slots of lane 1; on a cluster to slot 1
     <ns>:{17}:cut:<view>@<v>               the cut of the last finished publication
     <ns>:{17}:published:<view>@<v>         the entities that may have a :b or :r
     <ns>:{17}:fence:<source>               the token of the lane that may write the slot's tiles of views of a source
@@ -20,25 +20,38 @@
     <ns>:manifest                          the deployed definitions
     <ns>:active                            which version of each service is active
 
-`17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: an entity's keys and its
-slot's progress live on one node. An entity key has no colon (`forebay.core.identity`), so no two names can meet.
+`17` is the slot of the entity, in braces because that makes it a Redis Cluster hash tag: there an entity's keys and its
+slot's progress live on one node. On one server the slots of a lane go on together, and their progress is written once
+(docs/adr/0261). An entity key has no colon (`forebay.core.identity`), so no two names can meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from forebay.core.identity import SLOTS, slot_of
+import numpy as np
+import numpy.typing as npt
+import redis
+
+from forebay.core.identity import LANES, SLOTS, slot_of
+from forebay.online.cluster import Cluster
 
 STREAM, PENDING, BATCH, ROW = "s", "p", "b", "r"
 
+Ints = npt.NDArray[np.int64]
+
 
 class Keys:
-    """Names within one namespace."""
+    """Names within one namespace. `apart`: on a cluster, where each slot says for itself how far it is."""
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: str, *, apart: bool = False) -> None:
+        self._namespace, self._apart = namespace, apart
         self._heads = [f"{namespace}:{{{slot:02d}}}:" for slot in range(SLOTS)]
+
+    @staticmethod
+    def of(client: redis.Redis, namespace: str) -> Keys:
+        """The names in the store that a client is of."""
+        return Keys(namespace, apart=isinstance(client, Cluster))
 
     def stream(self, view: str, entity: str) -> str:
         """The rolled-up stream tiles of an entity."""
@@ -65,9 +78,17 @@ class Keys:
         """What stands before an entity in the names of one `kind`, by slot, and what stands behind it."""
         return list(self._heads), f":{view}:{kind}"
 
-    def progress(self, view: str, slot: int) -> str:
-        """How far the stream is applied to a slot of a view."""
-        return f"{self._heads[slot]}progress:{view}"
+    def tellers(self, slots: Ints) -> Ints:
+        """Under which slot it stands how far each of some slots is: those of a lane are written together.
+
+        >>> Keys("shop").tellers(np.array([1, 9, 63])).tolist()
+        [1, 1, 7]
+        """
+        return slots if self._apart else slots % LANES
+
+    def progress(self, view: str, slots: Sequence[int]) -> list[str]:
+        """Where it stands how far the stream is applied to each of some slots of a view; of several in one place."""
+        return self.slots("progress", view, self.tellers(np.array(slots, np.int64)).tolist())
 
     def cut(self, view: str, slot: int) -> str:
         """The cut of the last finished publication of a view."""
@@ -122,7 +143,7 @@ class Keys:
         return f"{self._namespace}:active"
 
     def slots(self, name: str, view: str, slots: Sequence[int]) -> list[str]:
-        """The names of `progress`, `cut` or `published` for many slots."""
+        """The names of `cut` or `published` for many slots."""
         return [f"{self._heads[slot]}{name}:{view}" for slot in slots]
 
     def _of(self, view: str, entity: str, kind: str) -> str:

@@ -103,7 +103,7 @@ class Lane:
         self._pending = {view.key: pending_of(view) for view in views}
         self._slots, self._clock_us = sorted(slots), clock_us
         self._mine = np.isin(np.arange(SLOTS), self._slots)
-        self._keys = keys = Keys(namespace)
+        self._keys = keys = Keys.of(client, namespace)
         sources = sorted({view.source.name for view in views})
         owners = sources if beside is None else list(self._views)
         watched = dict(beside or {})
@@ -115,6 +115,8 @@ class Lane:
         )
         self._shares = Shares(client, self._slots, owned, token)
         self._progress: dict[str, _Slots] = {}
+        self._tellers = [np.unique(keys.tellers(np.array(some, np.int64))).tolist() for some in self._shares.slots]
+        self._check_whole()
         self._names_of_progress = {view: keys.slots("progress", view, range(SLOTS)) for view in self._views}
         self._expiries = Expiries()
         self.long = LongBlobs(self._shares, keys, self._expiries, clock_us, settled_us, self.next_offset)
@@ -295,11 +297,11 @@ class Lane:
         """What says how far each slot is, by share."""
         encoded: dict[int, bytes] = {}
         commands: dict[int, list[bytes | Chunk]] = {}
-        for place, mine in enumerate(self._shares.slots):
+        for place, tellers in enumerate(self._tellers):
             parts: list[str | bytes] = ["MSET"]
             for view, slots in progress.items():
                 names = self._names_of_progress[view]
-                for slot in slots if len(mine) > 1 else (mine[0],):
+                for slot in tellers:
                     known = slots.get(slot)
                     if known is not None:
                         blob = encoded.get(id(known)) or encoded.setdefault(id(known), known.encode())
@@ -326,6 +328,12 @@ class Lane:
                 new = events.offset >= applied[events.slots][events.code]
                 events = events if new.all() else events.take(np.flatnonzero(new))
             yield events
+
+    def _check_whole(self) -> None:
+        """Raise `ValueError` where slots are told of together and it has some of them only."""
+        told = self._keys.tellers(np.arange(SLOTS))
+        if (np.isin(told, [slot for some in self._tellers for slot in some]) != self._mine).any():
+            raise ValueError(f"Slots {self._slots} are not whole lanes, which one server's writers have")
 
     def _check_mine(self, view: str, events: Events) -> None:
         mine = self._mine[events.slots]
@@ -368,7 +376,7 @@ class Lane:
     def _read_progress(self) -> dict[str, _Slots]:
         progress: dict[str, _Slots] = {}
         for view in self._views:
-            asked = {place: self._keys.slots("progress", view, some) for place, some in enumerate(self._shares.slots)}
+            asked = {place: self._keys.progress(view, some) for place, some in enumerate(self._shares.slots)}
             found = self._shares.mget(asked)
             blobs = [blob for place in asked for blob in found[place]]
             pairs = zip(self._slots, blobs, strict=True)

@@ -77,7 +77,7 @@ class OnlineReader:
     """Reads features from the online store of a namespace; safe to share between threads, as its client is."""
 
     def __init__(self, client: redis.Redis, namespace: str) -> None:
-        self._client, self._keys = client, Keys(namespace)
+        self._client, self._keys = client, Keys.of(client, namespace)
         self._sessionizers = Sessionizers()
 
     def read(
@@ -92,7 +92,7 @@ class OnlineReader:
 
         Raises `InstantTooEarlyError` for an `at_us` that only history can answer, and `StoreUnavailableError`.
         """
-        asked = [_asked(self._keys, view, _Entities(keys[view.key]), self._sessionizers) for view in views]
+        asked = [_asked(self._keys, view, _Entities(keys[view.key], self._keys), self._sessionizers) for view in views]
         found = self._get([name for one in asked for name in one.names])
         edges = np.cumsum([0, *(len(one.names) for one in asked)]).tolist()
         for one, low, high in zip(asked, edges, edges[1:], strict=False):
@@ -119,7 +119,7 @@ class OnlineReader:
 class _Entities:
     """The distinct entities of a request's rows; rows without a key are one entity more, of which nothing is stored."""
 
-    def __init__(self, keys: Sequence[str | None]) -> None:
+    def __init__(self, keys: Sequence[str | None], names: Keys) -> None:
         codes: dict[str, int] = {}
         for key in keys:
             if key is not None:
@@ -131,6 +131,7 @@ class _Entities:
         slots = slots_of(self.keys)
         self.slots = slots.tolist()
         self.distinct, self.of_slot = np.unique(slots, return_inverse=True)
+        self.tellers, self.of_teller = np.unique(names.tellers(slots), return_inverse=True)
 
     def per_row(self, of_entities: Ints, blank: int) -> Ints:
         """A value per row from one per keyed entity."""
@@ -148,25 +149,25 @@ class _AskedTiles:
     def __init__(self, keys: Keys, view: WindowedView, entities: _Entities, sessionizers: Sessionizers) -> None:
         self.view, self._entities, self._layout = view, entities, Layout.of(view)
         self._sessionizers = sessionizers
-        distinct = entities.distinct.tolist()
         self.names = [
             name
             for kind in (STREAM, PENDING, BATCH)
             for name in keys.many(view.key, entities.keys, entities.slots, kind)
         ]
-        self.names += keys.slots("progress", view.key, distinct) + keys.slots("cut", view.key, distinct)
+        self.names += keys.slots("progress", view.key, entities.tellers.tolist())
+        self.names += keys.slots("cut", view.key, entities.distinct.tolist())
 
     def load(self, blobs: Blobs) -> None:
         """Take what was found under `names`."""
-        count, slots = len(self._entities.keys), len(self._entities.distinct)
+        count, tellers = len(self._entities.keys), len(self._entities.tellers)
         progress = [
-            Progress() if blob is None else Progress.decode(blob) for blob in blobs[3 * count : 3 * count + slots]
+            Progress() if blob is None else Progress.decode(blob) for blob in blobs[3 * count : 3 * count + tellers]
         ]
-        cuts = [Cut.decode(blob) for blob in blobs[3 * count + slots :]]
-        of_slot = self._entities.of_slot
-        self._commits = np.array([known.commit for known in progress], np.int64)[of_slot]
-        self._watermarks = np.array([known.watermark_us for known in progress], np.int64)[of_slot]
-        self._filling = np.array([bool(known.targets) for known in progress], np.bool_)[of_slot]
+        cuts = [Cut.decode(blob) for blob in blobs[3 * count + tellers :]]
+        of_slot, of_teller = self._entities.of_slot, self._entities.of_teller
+        self._commits = np.array([known.commit for known in progress], np.int64)[of_teller]
+        self._watermarks = np.array([known.watermark_us for known in progress], np.int64)[of_teller]
+        self._filling = np.array([bool(known.targets) for known in progress], np.bool_)[of_teller]
         self._joined = join(
             self._layout,
             blobs[:count],

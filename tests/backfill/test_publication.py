@@ -77,7 +77,7 @@ def test_the_cut_waits_for_the_archive_of_a_partition_that_the_stream_has_begun(
     world.load([sale(number, day(number, 1)) for number in range(3)])
     fold_dates(world.store, user_sales, day(0), day(3))
     begun = Progress(1, {"a": PartitionProgress(4, NO_CUT), "0": PartitionProgress(7, day(2, 5))})
-    world.redis.set(Keys(world.namespace).progress(user_sales.key, 5), begun.encode())
+    world.redis.set(Keys(world.namespace).progress(user_sales.key, [5])[0], begun.encode())
     cut, remark = publish(world)
     assert (cut, "partition '0'" in remark) == (None, True)
     world.stream([sale(100, day(4, 5))])

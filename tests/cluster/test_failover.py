@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from forebay.core.identity import SLOTS
+from forebay.core.identity import LANES, SLOTS
 from forebay.online.cluster import hash_slot
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from streaming.partials import app_id
-from streaming.routing import LANES
 from tests.infra.valkey_cluster import Node, ValkeyCluster, await_so
 from tests.streaming.world import VIEWS, WAIT_S, World, await_that, check, lines
 
@@ -39,10 +38,10 @@ def world(home: Path, replicated: ValkeyCluster, namespace: str) -> Iterator[Wor
 
 def applied_at(node: Node, world: World, slot: int) -> int:
     """How far a node itself has applied the log in one of its slots, whoever serves that slot."""
-    keys = Keys(world.settings.namespace)
+    keys = Keys(world.settings.namespace, apart=True)
     with node.connect() as client:
         client.execute_command("READONLY")
-        blob = client.get(keys.slots("progress", VIEWS[0].key, range(SLOTS))[slot])
+        blob = client.get(keys.progress(VIEWS[0].key, [slot])[0])
     return sum(one.next_offset for one in Progress.decode(blob).partitions.values()) if isinstance(blob, bytes) else 0
 
 

@@ -87,7 +87,7 @@ def test_a_slot_whose_keys_are_on_two_nodes_is_written_once_they_are_on_one(
     lane = patiently(lambda: lane_of(client, namespace))
     lane.commit([piece(ORDERS[:40])])
     valkey_cluster.begin_move(*moving)
-    valkey_cluster.move_keys(*moving, [Keys(namespace).progress(recent.key, slot_of("u1"))])
+    valkey_cluster.move_keys(*moving, [*Keys(namespace, apart=True).progress(recent.key, [slot_of("u1")])])
     try:
         for _ in range(2):
             with pytest.raises(StoreMovingError, match=r"does not serve a slot at the moment .* are on two nodes"):
@@ -106,7 +106,7 @@ def test_a_slot_that_is_moved_for_long_ends_no_flow(
     lane = patiently(lambda: lane_of(client, namespace))
     lane.commit([piece(ORDERS[:40])])
     valkey_cluster.begin_move(*moving)
-    valkey_cluster.move_keys(*moving, [Keys(namespace).progress(recent.key, slot_of("u1"))])
+    valkey_cluster.move_keys(*moving, [*Keys(namespace, apart=True).progress(recent.key, [slot_of("u1")])])
     told: list[BaseException] = []
 
     def retried(error: BaseException) -> None:

@@ -95,7 +95,7 @@ def test_a_slot_that_was_moved_is_read_where_it_is(
     assert_law(client, namespace, ORDERS)
     valkey_cluster.move_whole(*moving)
     assert_law(client, namespace, ORDERS)
-    assert client.get(Keys(namespace).progress("recent@1", slot_of("u1"))) is not None
+    assert client.get(*Keys(namespace, apart=True).progress("recent@1", [slot_of("u1")])) is not None
 
 
 def test_keys_that_are_on_two_nodes_are_waited_for_and_then_it_is_said(
@@ -108,7 +108,7 @@ def test_keys_that_are_on_two_nodes_are_waited_for_and_then_it_is_said(
     """An MGET of a slot is of one instant, so it is not answered from two nodes."""
     lane_of(client, namespace).commit([piece(ORDERS)])
     valkey_cluster.begin_move(*moving)
-    valkey_cluster.move_keys(*moving, [Keys(namespace).progress("recent@1", slot_of("u1"))])
+    valkey_cluster.move_keys(*moving, Keys(namespace, apart=True).progress("recent@1", [slot_of("u1")]))
     with monkeypatch.context() as patch:
         patch.setattr(cluster_module, "TRIES", 2)
         with pytest.raises(StoreUnavailableError, match=r"does not serve a slot at the moment .* are on two nodes"):
@@ -149,13 +149,13 @@ def test_every_node_is_asked_under_the_same_password(own_cluster: ValkeyCluster,
 
 
 def test_slots_are_spread_over_the_nodes_by_their_tag(valkey_cluster: ValkeyCluster, namespace: str) -> None:
-    keys = Keys(namespace)
+    keys = Keys(namespace, apart=True)
 
     def tags(names: Sequence[str]) -> set[int]:
         return {hash_slot(name) for name in names}
 
     for slot in range(SLOTS):
-        names = [*keys.slots("progress", "v@1", [slot]), keys.publisher("v@1", slot), keys.fence(slot, "shop")]
+        names = [*keys.progress("v@1", [slot]), keys.publisher("v@1", slot), keys.fence(slot, "shop")]
         assert tags(names) == {hash_slot(f"{{{slot:02d}}}")}
     owners = Counter(valkey_cluster.owner(hash_slot(f"{{{slot:02d}}}")).port for slot in range(SLOTS))
     assert min(owners.values()) > SLOTS // 6

@@ -54,7 +54,7 @@ def refuse(steps: Steps, step: int, *, arrived: bool) -> None:
 
 
 def progress_of(client: Cluster, namespace: str, view: str) -> list[Progress]:
-    found = client.mget(Keys(namespace).slots("progress", view, ALL_SLOTS))
+    found = client.mget(Keys(namespace, apart=True).progress(view, ALL_SLOTS))
     return [Progress() if blob is None else Progress.decode(blob) for blob in found]
 
 

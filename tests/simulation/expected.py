@@ -95,7 +95,7 @@ class Expected:
     checks: int = 0
 
     def __post_init__(self) -> None:
-        self._keys = Keys(self.namespace)
+        self._keys = Keys.of(self.online, self.namespace)
 
     def excuse(self, view: WindowedView, partition: str, cut_us: int) -> None:
         """A publication is made before the archive holds anything of a partition."""
@@ -108,7 +108,7 @@ class Expected:
     def look(self, view: WindowedView, entity: str) -> Seen:
         """What stands beside the tiles of an entity, and what of the log it has been given."""
         slot, batch = self._slot(view, entity), self.memory.batches.get((view.key, entity))
-        names = [self._keys.progress(view.key, slot), self._keys.cut(view.key, slot)]
+        names = [*self._keys.progress(view.key, [slot]), self._keys.cut(view.key, slot)]
         found: Any = self.online.mget(names)
         progress = Progress() if found[0] is None else Progress.decode(found[0])
         cut_us, before = Cut.decode(found[1]).cut_us, Counter[str]()
@@ -143,7 +143,7 @@ class Expected:
     def _passed(self, place: Place) -> bool:
         """Whether some slot has passed a place."""
         for view in self.shop.views:
-            blobs: Any = self.online.mget(self._keys.slots("progress", view.key, range(64)))
+            blobs: Any = self.online.mget(self._keys.progress(view.key, range(64)))
             if any(Progress.decode(blob).next_offset(place[0]) > place[1] for blob in blobs if blob is not None):
                 return True
         return False

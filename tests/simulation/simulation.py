@@ -27,7 +27,7 @@ from forebay import FeatureStore
 from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import choose_cut
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS
+from forebay.core.identity import LANES, SLOTS
 from forebay.errors import ForebayError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, floor_us
 from forebay.language.definitions import Definitions
@@ -40,7 +40,6 @@ from forebay.online.progress import Progress
 from forebay.settings import Settings
 from streaming.partials import app_id
 from streaming.parts import Task
-from streaming.routing import LANES
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
@@ -332,7 +331,7 @@ class Simulation:
         """What is in `streamed/` and not online."""
         lost = set()
         for view in self.definitions.windowed_views():
-            names: Any = [Keys(self.namespace).progress(view.key, slot) for slot in range(SLOTS)]
+            names: Any = Keys.of(self.online, self.namespace).progress(view.key, range(SLOTS))
             blobs: Any = self.online.mget(names)
             for app, end in self.store.streamed(view).positions().items():
                 lane, _, partition = app.partition("/")

@@ -24,7 +24,11 @@ KEYS = Keys("forebay")
         (KEYS.pending("recent@1", "u1"), "forebay:{54}:u1:recent@1:p"),
         (KEYS.batch("recent@2", "DL|4%3A2"), "forebay:{14}:DL|4%3A2:recent@2:b"),
         (KEYS.row("weather@1", "JFK"), "forebay:{31}:JFK:weather@1:r"),
-        (KEYS.progress("recent@1", 3), "forebay:{03}:progress:recent@1"),
+        (
+            KEYS.progress("recent@1", [3, 11, 60]),
+            [f"forebay:{{{lane}}}:progress:recent@1" for lane in ("03", "03", "04")],
+        ),
+        (Keys("forebay", apart=True).progress("recent@1", [11]), ["forebay:{11}:progress:recent@1"]),
         (KEYS.cut("recent@1", 63), "forebay:{63}:cut:recent@1"),
         (KEYS.published("recent@1", 0), "forebay:{00}:published:recent@1"),
         (KEYS.fence(17, "shop"), "forebay:{17}:fence:shop"),
@@ -34,7 +38,7 @@ KEYS = Keys("forebay")
         (KEYS.manifest(), "forebay:manifest"),
     ],
 )
-def test_a_name_is_what_it_was(name: str, golden: str) -> None:
+def test_a_name_is_what_it_was(name: str | list[str], golden: str | list[str]) -> None:
     assert name == golden
 
 

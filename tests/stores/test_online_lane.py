@@ -121,6 +121,14 @@ def test_lanes_of_other_slots_do_not_meet(client: redis.Redis, namespace: str) -
         lanes[0].commit([piece([foreign])])
 
 
+def test_slots_of_a_lane_share_one_progress_and_are_written_by_one_writer(client: redis.Redis, namespace: str) -> None:
+    lane_of(client, namespace, range(1, 64, 2)).commit([piece([])])
+    names = sorted(name.decode() for name in client.scan_iter(f"{namespace}:*:progress:*", 1000))
+    assert names == sorted(name for view in VIEWS for name in Keys(namespace).progress(view, [1, 3, 5, 7]))
+    with pytest.raises(ValueError, match="are not whole lanes"):
+        lane_of(client, namespace, range(32))
+
+
 def test_a_lane_that_was_replaced_writes_nothing(client: redis.Redis, namespace: str) -> None:
     first = lane_of(client, namespace)
     first.commit([piece(ORDERS[:10])])

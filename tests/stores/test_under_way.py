@@ -67,7 +67,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stored(client: redis.Redis, namespace: str, view: str) -> dict[int, Progress]:
     """How far the slots of a view are, in the store."""
-    found = client.mget(Keys(namespace).slots("progress", view, ALL_SLOTS))
+    found = client.mget(Keys.of(client, namespace).progress(view, ALL_SLOTS))
     return {slot: Progress.decode(blob) for slot, blob in zip(ALL_SLOTS, found, strict=True) if blob is not None}
 
 

@@ -35,7 +35,7 @@ __all__ = ["driven"]
 
 def watermarks(world: World, view: WindowedView) -> tuple[int, int | None]:
     """How far a view is, and the archive."""
-    blobs = world.online.mget(Keys(world.settings.namespace).slots("progress", view.key, range(SLOTS)))
+    blobs = world.online.mget(Keys(world.settings.namespace).progress(view.key, range(SLOTS)))
     online = min(Progress.decode(bytes(blob)).watermark_us for blob in blobs if blob)
     return online, world.offline.archive(view.source).watermark_us()
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from forebay import Count, Entity, EventSource, Int64, Last, String, Sum, Timestamp, WindowedView
 from forebay.core.events import Column, Events
-from forebay.core.identity import SLOTS
+from forebay.core.identity import LANES, SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, merge
 from forebay.instants import MINUTE_US, day_us
 from streaming.lateness import INT64_MIN, dates_of, late_rows
 from streaming.partials import Partials, app_id, ends, missing
-from streaming.routing import LANES, lane_of_events, lanes_of, reader_of, slots_of_worker, split
+from streaming.routing import lane_of_events, lanes_of, reader_of, slots_of_worker, split
 
 SOURCE = EventSource(
     "clicks",

@@ -205,7 +205,7 @@ class World:
 
     def applied(self) -> int:
         """How many lines some slot has applied online, over all partitions."""
-        blob = self.online.get(Keys(self.settings.namespace).progress(merchant_orders.key, 0))
+        blob = self.online.get(Keys(self.settings.namespace).progress(merchant_orders.key, [0])[0])
         progress = Progress() if blob is None else Progress.decode(bytes(blob))
         return sum(partition.next_offset for partition in progress.partitions.values())
 

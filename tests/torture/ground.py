@@ -102,9 +102,9 @@ class Ground:
 
     def applied(self) -> dict[str, int]:
         """How far each partition is online: the least over views and slots."""
-        keys, found = Keys(self.settings.namespace), dict[str, int]()
+        keys, found = Keys.of(self.online, self.settings.namespace), dict[str, int]()
         for shop in self.shops:
-            names = [name for view in shop.all_views for name in keys.slots("progress", view.key, range(SLOTS))]
+            names = [name for view in shop.all_views for name in keys.progress(view.key, range(SLOTS))]
             blobs: list[bytes | None] = list(self.online.mget(names))
             progress = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
             for name in self.partitions[shop.source.name]:
