@@ -66,11 +66,21 @@ class Batch:
         """Whatever an actor was publishing, it is done with."""
         self._attempts.pop(id(actor), None)
 
+    def looking(self, actor: object) -> Callable[[], None]:
+        """A look at what an operation of an actor on the online store does, even if it has ended when it arrives."""
+        attempt = self._attempts.get(id(actor))
+
+        def look() -> None:
+            if attempt is not None:
+                with self._faults.none():
+                    self._expected.note_blobs(attempt)
+
+        return look
+
     def saw(self, what: str, actor: object) -> None:
         """An operation of an actor has arrived."""
-        if what == "online" and id(actor) in self._attempts:
-            with self._faults.none():
-                self._expected.note_blobs(self._attempts[id(actor)])
+        if what == "online":
+            self.looking(actor)()
         elif what.startswith("tiles/"):
             self._folds[what.removeprefix("tiles/")].update(self._folding[id(actor)])
 

@@ -25,6 +25,15 @@ def stream_of(seed: int, namespace: str, partitions: int) -> RedisStream:
     return RedisStream(f"{namespace}log", partitions=partitions, chunked=chunked, trim=trim)
 
 
+def network_of(seed: int) -> tuple[random.Random, float, float]:
+    """A chance for the network, how often it holds something up, and how often something of that arrives.
+
+    One run in two has one that holds nothing up.
+    """
+    chance = random.Random(f"{seed}: network")
+    return chance, chance.choice([0, 0, 0.02, 0.06]), chance.choice([0.01, 0.05, 0.2])
+
+
 def roll_up_early(seed: int, patch: pytest.MonkeyPatch) -> None:
     """Three runs in four roll up early: a shop is too small to get to what a deployment rolls up at."""
     chance = random.Random(f"{seed}: roll-ups")

@@ -31,7 +31,7 @@ SPINE_ROWS = 12
 def finish(run: Simulation) -> None:
     """Heal, drain, repair, compare."""
     faults = run.faults
-    faults.kill = faults.lose = faults.others = 0.0
+    faults.kill = faults.lose = faults.others = faults.hold = 0.0
     faults.away = 0
     _drain(run)
     while run.zombies:
@@ -40,6 +40,7 @@ def finish(run: Simulation) -> None:
             run._as(zombie, lambda zombie=zombie, n=n: zombie.write(n))
         run._as(zombie, zombie.flush)
         run._dies(zombie)
+    faults.deliver_all()
     store, source, memory = run.store, run.shop.source, run.expected.memory
     refused = check_dead_letters(store, source, run.log)
     online = {place for place, is_refused in memory.refused.items() if is_refused}

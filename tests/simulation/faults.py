@@ -4,17 +4,22 @@
              │                   │                  after:  dies, or never gets the reply: all of it has arrived
              └ others act        └ others act       others: a reader, a writer, a publisher takes its turn in between
 
+    held ────── gives up, reconnects, goes on ──────── delivered: it arrives at any later operation of anybody, on the
+                                                       connection on which it was sent, with what that watches
+
 Lives here: the hooks around the real sends (`Wire.send`, `Wire.receive`) and the real commits (`LakeTable._write`).
-Only operations of an actor of the simulation are touched; checks and preparations are not.
+Only operations of an actor of the simulation are touched; checks and preparations are not. What the network holds and
+delivers is drawn from a chance of its own.
 """
 
 from __future__ import annotations
 
 import random
 import select
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +29,10 @@ from forebay.errors import StoreUnavailableError
 from forebay.offline.commit import Commit
 from forebay.offline.lake_table import LakeTable
 from forebay.online import bulk
-from forebay.online.wire import Wire
+from forebay.online.wire import Wire, pack
 
 REPLY_MS = 10_000
+MULTI = pack(("MULTI",))
 DEPTH_MAX = 3
 """How many actors may stand in the middle of something."""
 
@@ -51,6 +57,31 @@ class AtOnce(Executor):
         return done
 
 
+@dataclass(frozen=True)
+class Held:
+    """What was sent on a connection and has not arrived; `saw` looks at what it does when it does."""
+
+    wire: Wire
+    connection: Any
+    sent: bytes
+    saw: Callable[[], None]
+
+    def arrive(self) -> None:
+        """Have the server get it, and return once it has dealt with it; then the connection ends."""
+        there = self.connection._sock
+        with suppress(OSError):
+            there.sendall(self.sent)
+            there.shutdown(socket.SHUT_WR)
+            while there.recv(1 << 16):
+                pass
+        self.close()
+
+    def close(self) -> None:
+        """It never arrives."""
+        self.connection.disconnect()
+        self.wire.client.connection_pool.release(self.connection)
+
+
 @dataclass
 class Faults:
     """The hooks, and how often what happens at them."""
@@ -67,6 +98,14 @@ class Faults:
     """Let somebody else take a turn."""
     saw: Callable[[str], None] = lambda what: None
     """Look at what an operation of an actor has done."""
+    network: random.Random = field(default_factory=random.Random)
+    hold: float = 0.0
+    """How often the network holds a transaction up."""
+    deliver: float = 0.0
+    """How often, at an operation, something of that arrives."""
+    looking: Callable[[], Callable[[], None]] = lambda: lambda: None
+    """A look at what the operation under way does, whenever it arrives."""
+    held: list[Held] = field(default_factory=list)
     acting: list[object] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -94,12 +133,17 @@ class Faults:
 
         def before(wire: Wire, commands: Iterable[bytes]) -> None:
             self._before("online", wire.close)
-            send(wire, commands)
+            self._deliver_some()
+            sent = b"".join(commands)
+            if self.acting and self.hold and wire.is_open and _writes(sent) and self.network.random() < self.hold:
+                self._hold(wire, sent)
+            send(wire, [sent])
             if self.apart and self.acting:
                 self._arrived(wire)
 
         def after(wire: Wire, count: int, expected: bytes | None = None) -> list[Any] | None:
             replies = receive(wire, count, expected)
+            self._deliver_some()
             self._after("online", wire.close)
             return replies
 
@@ -112,6 +156,28 @@ class Faults:
         patch.setattr(Wire, "receive", after)
         patch.setattr(bulk, "ThreadPoolExecutor", AtOnce)
         patch.setattr(LakeTable, "_write", commit)
+
+    def deliver_all(self) -> None:
+        """What is held up arrives now."""
+        while self.held:
+            self._deliver()
+
+    def _hold(self, wire: Wire, sent: bytes) -> None:
+        """The sender gives it up, and its connection; the server knows nothing of that."""
+        self._count("held")
+        connection, wire._connection = wire._connection, None
+        self.held.append(Held(wire, connection, sent, self.looking()))
+        raise StoreUnavailableError("online: no reply yet")
+
+    def _deliver_some(self) -> None:
+        if self.acting and self.held and self.network.random() < self.deliver:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        self._count("delivered")
+        one = self.held.pop(self.network.randrange(len(self.held)))
+        one.arrive()
+        one.saw()
 
     def _before(self, what: str, forget: Callable[[], None]) -> None:
         if not self.acting:
@@ -153,3 +219,8 @@ class Faults:
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _writes(sent: bytes) -> bool:
+    """Whether it is a transaction: it matters little when a question arrives that nobody asks any more."""
+    return sent.startswith(MULTI)

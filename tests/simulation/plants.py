@@ -18,6 +18,7 @@ from forebay.online.fence import Fence
 from forebay.online.lane import Lane
 from forebay.online.pending import PendingTiles, RolledUp
 from forebay.online.progress import Progress
+from forebay.online.shares import Shares
 from streaming.offline import Offline
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -49,7 +50,12 @@ def unfenced_tables(patch: pytest.MonkeyPatch) -> None:
 
 def applied_twice(patch: pytest.MonkeyPatch) -> None:
     """What a slot has applied is not dropped when it is replayed."""
-    patch.setattr(Lane, "_unapplied", lambda lane, view, progress, piece, events: events)
+    patch.setattr(Lane, "_unapplied", lambda lane, view, progress, pieces: (piece.events[view] for piece in pieces))
+
+
+def nothing_voided(patch: pytest.MonkeyPatch) -> None:
+    """A lane that reconnects does not see to what is still on its way."""
+    patch.setattr(Shares, "void", lambda shares: None)
 
 
 def nothing_given_back(patch: pytest.MonkeyPatch) -> None:
@@ -88,6 +94,7 @@ PLANTS: tuple[Plant, ...] = (
     an_unfenced_lane,
     unfenced_tables,
     applied_twice,
+    nothing_voided,
     nothing_given_back,
     losses_unseen,
     late_unmarked,

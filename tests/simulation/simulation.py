@@ -2,7 +2,8 @@
 
     turn    append · read · write · flush · fold and publish · check · kill · drain · take over · zombie ·
             copy, restore, fail over or wipe Redis · the offline store goes away · trim the log
-    within  every send and every commit of a turn may die, lose its reply, or let others take turns in between
+    within  every send and every commit of a turn may die, lose its reply, or let others take turns in between; a send
+            may be held up, and arrive after its sender has given it up
 
 Lives here: the turns. What is drawn before the first is in `drawn.py`, who writes the log in `producer.py`, folds and
 publications in `batch.py`, what must be so in `expected.py` and `ending.py`. A seed decides everything; which faults a
@@ -14,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ from streaming.parts import Task
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
-from tests.simulation.drawn import expressions, roll_up_early, stream_of
+from tests.simulation.drawn import expressions, network_of, roll_up_early, stream_of
 from tests.simulation.expected import Expected
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
@@ -73,7 +75,7 @@ class Simulation:
         delta: bool,
         cluster: ValkeyCluster | None = None,
     ) -> None:
-        self.chance = chance = random.Random(seed)
+        self.seed, self.chance = seed, (chance := random.Random(seed))
         self.namespace, self.home = f"sim{seed}", home
         self.settings = Settings(home, online_url, str(home / "offline"), namespace=self.namespace, publish_rate=0)
         self.online, self.cluster = connect_online(self.settings), cluster
@@ -85,7 +87,7 @@ class Simulation:
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
             MemoryLake().install(patch)
-        self.faults = Faults(chance, saw=self._saw, act=self._others, apart=cluster is not None)
+        self.faults = Faults(chance, saw=self._saw, act=self._others, apart=cluster is not None, looking=self._looking)
         self.faults.install(patch)
         patch.setattr(forebay.ingest.select, "expressions_of", expressions)
         self._choose_faults()
@@ -113,7 +115,7 @@ class Simulation:
         """All turns; after each the stores are as the reference says."""
         if self.chance.random() < 0.5:
             self._load_history()
-        self.faults.kill, self.faults.lose, self.faults.others = self.chosen
+        self.faults.kill, self.faults.lose, self.faults.others, self.faults.hold = self.chosen
         for _ in range(self.chance.choice(TURNS)):
             self.turn()
             self.check_somebody()
@@ -246,9 +248,10 @@ class Simulation:
     @contextmanager
     def _unseen(self) -> Iterator[None]:
         """The reference cannot look at a slot that is on its way; nobody else acts meanwhile."""
-        self.is_seen, others, self.faults.others = False, self.faults.others, 0.0
+        self.is_seen, others, deliver = False, self.faults.others, self.faults.deliver
+        self.faults.others = self.faults.deliver = 0.0
         yield
-        self.is_seen, self.faults.others = True, others
+        self.is_seen, self.faults.others, self.faults.deliver = True, others, deliver
 
     def move_whole(self) -> None:
         """A slot is moved to another node at once."""
@@ -402,10 +405,18 @@ class Simulation:
         if not self.is_seen:
             return
         if isinstance(actor, Process):
-            with self.faults.none():
-                self.expected.note_verdicts(actor.refused)
+            self._note_verdicts(actor)
         else:
             self.batch.saw(what, actor)
+
+    def _looking(self) -> Callable[[], None]:
+        """A look at what an operation on the online store does, whenever it arrives."""
+        actor = self.faults.acting[-1]
+        return partial(self._note_verdicts, actor) if isinstance(actor, Process) else self.batch.looking(actor)
+
+    def _note_verdicts(self, process: Process) -> None:
+        with self.faults.none():
+            self.expected.note_verdicts(process.refused)
 
     # ---- history, and what a run draws ---------------------------------------------------------------------------
 
@@ -427,7 +438,8 @@ class Simulation:
         turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
         turns += [(self.fail_over, 2), (self.overtake, 2)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
-        chosen = (chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]))
+        self.faults.network, hold, self.faults.deliver = network_of(self.seed)
+        chosen = chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]), hold
         self.chosen = tuple(share / (1 if self.cluster is None else CLUSTER_SENDS) for share in chosen)
         if self.cluster is not None:
             places = [*map(hash_slot, TAGS)]
@@ -438,6 +450,8 @@ class Simulation:
         """Leave nothing behind."""
         for process in [*self.zombies, *([self.process] if self.process else [])]:
             process.end()
+        for held in self.faults.held:
+            held.close()
         self.expected.features.close()
         if self.cluster is not None:
             for (place, home), owner in zip(self.homes.items(), self.cluster.owners([*self.homes]), strict=True):
