@@ -78,8 +78,14 @@ class Fence:
         return pack(("MSET", *(part for pair in self.tokens.items() for part in pair)))
 
     def take(self) -> None:
-        """Put the token into all keys, and arm."""
-        self._wire.checked(self._wire.ask([self.touch], 1)[0])
+        """Put the token into all keys, whoever's was there, and arm; a take that arrives late replaces nobody's since.
+
+        Raises `StoreUnavailableError` where somebody else put theirs there at the same moment.
+        """
+        self._wire.call("WATCH", *self._keys)
+        if self._wire.checked(self._wire.ask([_MULTI, self.touch, _EXEC], 3)[-1]) is None:
+            self._wire.close()
+            raise StoreUnavailableError(f"Another writer took over {self._what} at the same moment. Try again.")
         self.arm()
 
     def another(self, wire: Wire) -> Fence:

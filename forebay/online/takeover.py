@@ -1,8 +1,9 @@
 """Taking over: one instant at which a flow becomes the only writer of the slots of all its lanes.
 
-    MULTI   MSET fence token … streams views …   INCRBY <ns>:flows 1   EXEC
+    WATCH fence …   MULTI   MSET fence token … streams views …   INCRBY <ns>:flows 1   EXEC
 
-All slots change hands in one transaction, so of two flows that start at the same moment one has them all. Each
+All slots change hands in one transaction, so of two flows that start at the same moment one has them all. What it
+replaces is watched, so one that the network delivers late takes nothing from who came since (docs/adr/0250). Each
 take-over has a number, greater than any before it; the tables of the offline store are taken by that number
 (`LakeTable.take`), so the same flow wins in both stores. A Redis that lost its count is told what the tables have seen.
 
@@ -20,8 +21,9 @@ import msgspec
 import redis
 
 from forebay.core.identity import SLOTS
+from forebay.errors import StoreUnavailableError
 from forebay.online.cluster import Cluster
-from forebay.online.connection import translated
+from forebay.online.connection import address, translated
 from forebay.online.keys import Keys
 from forebay.online.lane import Lane
 
@@ -77,7 +79,14 @@ def _take(client: redis.Redis, keys: Keys, lanes: Sequence[Lane], step: int) -> 
         keys.streams(source): msgspec.json.encode(views) for lane in lanes for source, views in lane.streams.items()
     }
     with translated(client), client.pipeline(transaction=True) as transaction:
-        if tokens:
-            transaction.mset(tokens)
-        transaction.incrby(keys.flows(), step)
-        return int(transaction.execute()[-1])
+        try:
+            if tokens:
+                transaction.watch(*tokens)  # type: ignore[no-untyped-call]  # as redis-py has it
+                transaction.multi()
+                transaction.mset(tokens)
+            transaction.incrby(keys.flows(), step)
+            return int(transaction.execute()[-1])
+        except redis.WatchError:
+            raise StoreUnavailableError(
+                f"Another flow took over at the same moment, or Redis at {address(client)} did not answer. Try again."
+            ) from None

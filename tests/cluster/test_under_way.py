@@ -9,12 +9,13 @@ import pytest
 from forebay.core.identity import SLOTS, slot_of
 from forebay.errors import StoreUnavailableError
 from forebay.online.cluster import Cluster
+from forebay.online.progress import Cut
 from tests.cluster.conftest import Steps, connected
 from tests.infra.network import Network
 from tests.infra.server import free_port
 from tests.infra.valkey_cluster import NODES, ValkeyCluster
-from tests.stores.online_world import assert_law, lane_of, piece
-from tests.stores.test_under_way import CALLS, ORDERS, assert_as_known
+from tests.stores.online_world import assert_law, lane_of, piece, publish
+from tests.stores.test_under_way import CALLS, CUTS, ORDERS, WRITTEN, ZOE, assert_as_known, assert_published
 
 HELD = slot_of("u1")
 
@@ -73,4 +74,23 @@ def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
     assert network.deliver() == (step == 9999)
     assert_as_known(client, namespace, lane)
     assert_law(client, namespace, ORDERS)
+    lane.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("held", WRITTEN)
+def test_what_a_publication_has_written_again_changes_nothing_when_it_arrives(
+    client: Cluster, namespace: str, network: Network, eager: None, held: bytes, late: bool
+) -> None:
+    """At the end of the publication, which went on without it, or late: after another one."""
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS)])
+    publish(client, namespace, [ZOE], CUTS[0])
+    network.hold(b"MULTI", held)
+    publish(client, namespace, ORDERS, CUTS[1])
+    assert_published(client, namespace, Cut(CUTS[1], 2))
+    if late:
+        publish(client, namespace, ORDERS, CUTS[2])
+    assert network.deliver() == 1
+    assert_published(client, namespace, Cut(CUTS[1 + late], 2 + late))
     lane.close()

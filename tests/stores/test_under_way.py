@@ -12,13 +12,13 @@ import pytest
 import redis
 
 from forebay.errors import FencedError, StoreUnavailableError
-from forebay.instants import MINUTE_US
+from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.online import long_blobs
 from forebay.online import pending as pending_module
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.lane import Lane, Piece
-from forebay.online.progress import Progress
+from forebay.online.progress import Cut, Progress
 from forebay.online.takeover import beside, take_over
 from forebay.settings import Settings
 from tests.infra.network import Network
@@ -35,6 +35,7 @@ from tests.stores.online_world import (
     ever,
     lane_of,
     piece,
+    publish,
     recent,
     shop,
 )
@@ -149,3 +150,67 @@ def test_who_was_touched_by_one_that_reconnected_tries_again(client: redis.Redis
         filling.commit([all_of_it])
     flow.close()
     filling.close()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_take_over_that_arrives_late_takes_nothing_from_who_came_since(
+    client: redis.Redis, namespace: str, network: Network, alone: bool
+) -> None:
+    """The take-over of a flow, or that of a lane on its own."""
+
+    def take(lane: Lane) -> None:
+        lane.take_over() if alone else take_over(client, namespace, [lane], 0)
+
+    first, second = (Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS) for _ in range(2))
+    network.hold(b"MSET")
+    with pytest.raises(StoreUnavailableError):
+        take(first)
+    take(first)
+    take(second)
+    second.commit([piece(ORDERS[:10])])
+    assert network.deliver() == 1
+    second.commit([piece(ORDERS)])
+    with pytest.raises(FencedError):
+        first.commit([piece(ORDERS)])
+    assert_as_known(client, namespace, second)
+    assert_law(client, namespace, ORDERS)
+    first.close()
+    second.close()
+
+
+ZOE = Order("zoe", MIDNIGHT_US - 2 * DAY_US, 0, partition="1")
+"""In the first publication, and expired by the next."""
+CUTS = [MIDNIGHT_US - DAY_US, MIDNIGHT_US + HOUR_US, MIDNIGHT_US + 2 * HOUR_US]
+WRITTEN = [b":published:", b"recent@1:b\r\n", b":cut:", b"\r\nDEL\r\n"]
+"""What a publication writes: the lists, the blobs, the cuts, and what it deletes."""
+
+
+def assert_published(client: redis.Redis, namespace: str, cut: Cut) -> None:
+    """A publication is the last one, values are right, and what it emptied is gone."""
+    found = client.mget(Keys(namespace).slots("cut", recent.key, ALL_SLOTS))
+    assert {Cut.decode(blob) for blob in found} == {cut}
+    assert client.exists(Keys(namespace).batch(recent.key, "zoe")) == 0
+    assert_law(client, namespace, ORDERS)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("held", WRITTEN)
+def test_what_a_publication_that_failed_has_sent_arrives_before_the_next_one_or_never(
+    client: redis.Redis, namespace: str, network: Network, eager: None, held: bytes, late: bool
+) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece(ORDERS[:20])])
+    publish(client, namespace, [ZOE], CUTS[0])
+    network.hold(b"MULTI", held)
+    with pytest.raises(StoreUnavailableError):
+        publish(client, namespace, ORDERS, CUTS[1])
+    if not late:
+        assert network.deliver() == 1
+        assert_law(client, namespace, ORDERS[:20])
+    client.delete(Keys(namespace).lease(recent.key))  # it ran out
+    publish(client, namespace, ORDERS, CUTS[2])
+    lane.commit([piece(ORDERS)])
+    assert network.deliver() == late
+    found = Cut.decode(client.get(Keys(namespace).cut(recent.key, 0)))
+    assert_published(client, namespace, Cut(CUTS[2], found.publication))
+    lane.close()
