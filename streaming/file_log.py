@@ -7,11 +7,15 @@ Lives here: following NDJSON (`.ndjson`, `.jsonl`) and Parquet files that only e
   unfinished line waits for the rest of itself; it is reported, never guessed.
 - A Parquet file counts when its footer is there; until then it is being written, and it is reported as unfinished.
 - A file that holds fewer lines than were read from it before was replaced: an error, because its offsets mean other
-  events now.
+  events now. One that is followed has to go on as it began, too: what comes next is preceded by the bytes that were
+  read last, and once a second it is seen that the name is still that file's. Where it is not, it is opened anew, as a
+  restart would: a copy that has grown is read on (docs/adr/0257).
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +33,14 @@ LINES = (".ndjson", ".jsonl")
 PARQUET = (".parquet",)
 LINE_BYTES_MAX = 64 << 20
 """A line is held whole until its newline; one longer than this has lost its newlines and stops the flow."""
+REMEMBERED = 64
+"""Bytes before a place in a file that are remembered, to see that it is still that place: most of an event."""
+
+
+GROW = (
+    "Files of a stream only ever grow: put the file back as it was, and new events into a new file. A log that is "
+    "rotated has to begin files of new names: a file may go once it is archived, its name may not come back"
+)
 
 
 def files_of(source: EventSource, path: str) -> list[Path]:
@@ -52,10 +64,18 @@ class LineFile:
         self._source, self._path, self._until_end = source, path, until_end
         self._next = offset
         self._lines: list[bytes] = []
-        self._tail = b""
         self._file: BinaryIO = path.open("rb")
-        self._inside = _skip_lines(self._file, path, offset)
+        self._begin(self._file, inside=_skip_lines(self._file, path, offset))
+
+    def _begin(self, file: BinaryIO, *, inside: bool) -> None:
+        """Read on where a file is."""
+        self._tail, self._inside = b"", inside
         """Whether the line that counts already is still without its newline: the rest of it is nobody's."""
+        self._at = file.tell()
+        self._before = _before(file, self._at)
+        """The bytes before it, that were read last."""
+        self._counted = b"" if inside else self._before
+        """The bytes before the first line that does not count yet."""
 
     @property
     def unfinished(self) -> bool:
@@ -74,15 +94,33 @@ class LineFile:
         """Where it ends, if it had no more lines at the last poll."""
         return End(self._path.name, self._next, _written_us(self._path))
 
+    def check(self) -> None:
+        """Raise `StoreError` where the file was truncated, or another one has its name that does not begin as it did.
+
+        One that is gone stays open; where another took its name, it is read to its end first.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            named, mine = self._path.stat(), os.fstat(self._file.fileno())
+            if os.path.samestat(named, mine):
+                changed = _before(self._file, self._at) != self._before
+            else:
+                changed = mine.st_size <= self._at
+            if changed:
+                self._open_again()
+
     def _read(self) -> bool:
         """Whether there are lines now, after reading on to the next newline or to the end."""
-        while data := self._file.read(BYTES_MAX):
+        while block := self._next_block():
+            data, before = block, self._before
+            self._at, self._before = self._at + len(block), (before + block[-REMEMBERED:])[-REMEMBERED:]
             if self._inside:
                 _, newline, data = data.partition(b"\n")
                 self._inside = not newline
             head, newline, tail = data.rpartition(b"\n")
             if newline:
                 self._lines, self._tail = (self._tail + head).split(b"\n"), tail
+                end = len(block) - len(tail)
+                self._counted = (before + block[max(0, end - REMEMBERED) : end])[-REMEMBERED:]
                 return True
             self._tail += tail
             if len(self._tail) > LINE_BYTES_MAX:
@@ -90,10 +128,40 @@ class LineFile:
                 raise StoreError(f"{where} is longer than {LINE_BYTES_MAX >> 20} MiB; expected one JSON object a line")
         return self._take_last_line()
 
+    def _next_block(self) -> bytes:
+        """What there is next, if the file still has before it what was read before."""
+        block = self._file.read(BYTES_MAX)
+        if block and _before(self._file, self._at) != self._before:
+            self._open_again()
+            block = self._file.read(BYTES_MAX)
+        return block
+
+    def _open_again(self) -> None:
+        """Go on where it was, or, as a restart would, behind the lines that were read, if it still begins with them."""
+        file = self._path.open("rb")
+        try:
+            if _before(file, self._at) == self._before:
+                file.seek(self._at)
+            else:
+                self._begin_again(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file.close()
+        self._file = file
+
+    def _begin_again(self, file: BinaryIO) -> None:
+        """Find the lines that were read in a file that may be another one; what was half a line may be gone."""
+        read = self._next + len(self._lines)
+        inside = _skip_lines(file, self._path, read)
+        if not _before(file, file.tell()).endswith(self._counted):
+            raise _replaced(self._path, read)
+        self._begin(file, inside=inside)
+
     def _take_last_line(self) -> bool:
         if not (self._until_end and _is_object(self._tail)):
             return False
-        self._lines, self._tail, self._inside = [self._tail], b"", True
+        self._lines, self._tail, self._inside, self._counted = [self._tail], b"", True, b""
         return True
 
     def close(self) -> None:
@@ -127,6 +195,9 @@ class RowFile:
     def end(self) -> End | None:
         """Where it ends, if it had no more rows at the last poll; `None` while it is being written."""
         return None if self._file is None else End(self._path.name, self._next, _written_us(self._path))
+
+    def check(self) -> None:
+        """Nothing: a file with a footer is whole, and it is read as it was when it was opened."""
 
     def _open(self) -> bool:
         try:
@@ -198,11 +269,18 @@ def _skip_lines(file: BinaryIO, path: Path, count: int) -> bool:
     return False
 
 
+def _before(file: BinaryIO, at: int) -> bytes:
+    """The bytes before a place in a file, up to REMEMBERED of them."""
+    count = min(at, REMEMBERED)
+    return os.pread(file.fileno(), count, at - count)
+
+
 def _shrunk(path: Path, found: int, what: str, read: int) -> StoreError:
-    return StoreError(
-        f"{path} holds {found} {what}, but {read} were read from it before. Files of a stream only ever grow: "
-        "put the file back as it was, and new events into a new file"
-    )
+    return StoreError(f"{path} holds {found} {what}, but {read} were read from it before. {GROW}")
+
+
+def _replaced(path: Path, read: int) -> StoreError:
+    return StoreError(f"{path} no longer has the {read} lines that were read from it before at its beginning. {GROW}")
 
 
 def _is_object(text: bytes) -> bool:

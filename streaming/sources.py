@@ -103,7 +103,9 @@ class FileReader:
         paths = files_of(self.source, self._path)
         self._names = frozenset(path.name for path in paths)
         for path in paths:
-            if path.name not in self._files and self._mine(path.name):
+            if path.name in self._files:
+                self._files[path.name].check()
+            elif self._mine(path.name):
                 offset = self._resume(self.source, path.name)
                 file = open_file(self.source, path, offset, until_end=self._until_end)
                 self._files[path.name] = file
