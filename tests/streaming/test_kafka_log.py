@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import pytest
 from confluent_kafka import Producer
+from structlog.testing import capture_logs
 
 from forebay import EventSource, Int64, KafkaTopic, String, Timestamp
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
@@ -219,8 +220,11 @@ def test_events_that_were_deleted_unread_are_refused_unless_their_loss_is_accept
         StoreError, match=r"begins at offset 30, but offset 20 is the next that the archive needs.*accept"
     ):
         following.read(1)
-    accepted = Following(noida.brokers, own_topic, at, accepted=["clicks"], until_end=True)
-    assert accepted.read_to_the_end() == {f"{own_topic}:0": numbers(30, 100)}
+    with capture_logs() as said:
+        accepted = Following(noida.brokers, own_topic, at, accepted=["clicks"], until_end=True)
+        assert accepted.read_to_the_end() == {f"{own_topic}:0": numbers(30, 100)}
+    (lost,) = [one for one in said if one["event"] == "lost_unread"]
+    assert (lost["partition"], lost["first_offset"], lost["end_offset"]) == (f"{own_topic}:0", 20, 30)
     assert accepted.chunks[0].first_offset == 20, "positions pass what is lost"
 
 
