@@ -245,7 +245,7 @@ class TopicReader:
 
     def _check_lost(self, part: _Part, first: int) -> None:
         """Refuse to pass over events that were there, or say which are passed over."""
-        if self.source.name in self._topics.accepted:
+        if part.next_offset > 0 and self.source.name in self._topics.accepted:
             say_lost(self.source, part.name, part.next_offset, first)
         elif part.next_offset > 0:
             raise StoreError(

@@ -231,6 +231,10 @@ def test_events_that_were_deleted_unread_are_refused_unless_their_loss_is_accept
 def test_a_truncated_topic_of_which_nothing_is_archived_is_begun_where_it_begins(noida: Broker, own_topic: str) -> None:
     noida.truncate(own_topic, 0, 30)
     name = f"{own_topic}:0"
+    with capture_logs() as said:
+        first = Following(noida.brokers, own_topic, until_end=True, accepted=["clicks"])
+        assert first.read_to_the_end() == {name: numbers(30, 100)}
+    assert said == []
     first = Following(noida.brokers, own_topic, until_end=True)
     assert first.read_to_the_end() == {name: numbers(30, 100)}
     assert first.chunks[0].first_offset == 0
