@@ -206,7 +206,7 @@ def main(home: str, megabytes: str, url: str = "") -> None:
             store.write_historical_features(few, features="mail@1", out=f"{home}/{place}", memory="8GB")
         left_of("8GB")  # what the calls load is there
         found: dict[str, Any] = {"held": held}
-        names = ON_S3 if url else CALLS
+        names = [name for name in CALLS if (name in ON_S3) == bool(url)]
         found["calls"] = {name: bounded(store, name, int(megabytes), spines, url or home) for name in names}
         if not url:
             forget_peak()
