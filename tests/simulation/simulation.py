@@ -438,7 +438,8 @@ class Simulation:
         turns = [(self.kill, 3), (self.zombie, 8), (self.away, 3), (self.copy, 4), (self.lose, 2), (self.trim, 3)]
         turns += [(self.fail_over, 2), (self.overtake, 2)]
         self.faulty: list[tuple[Callable[[], None], int]] = [one for one in turns if chance.random() < 0.6]
-        self.faults.network, hold, self.faults.deliver = network_of(self.seed)
+        self.faults.network, hold, deliver = network_of(self.seed)
+        self.faults.deliver = deliver / (1 if self.cluster is None else CLUSTER_SENDS)
         chosen = chance.choice([0, 0.004, 0.02]), chance.choice([0, 0.01, 0.03]), chance.choice([0, 0.02, 0.08]), hold
         self.chosen = tuple(share / (1 if self.cluster is None else CLUSTER_SENDS) for share in chosen)
         if self.cluster is not None:
