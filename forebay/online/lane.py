@@ -6,7 +6,7 @@ one for each slot, `forebay.online.shares`),
     APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once); of a
                        view of sessions the instants of the events
     EXPIRE  …:p        because APPEND doesn't prolong what it grows; of keys that are not known to live long enough
-    MSET    progress   of every slot of the views concerned: commit number, next offsets, newest instants
+    MSET    progress   of the views concerned, by lane (cluster: by slot): commit number, next offsets, newest instants
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
 so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
