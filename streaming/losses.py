@@ -6,8 +6,8 @@
 Lives here: finding that out when a flow begins, and giving a view back what was published of it when everything is
 gone. Filling in the events is no business of this module: the flow resumes at the least of all positions. What Redis
 lost before any of it reached `streamed/` (about a second) cannot be told from a flow that died before it was written.
-Beside them are events that a log lost before they were read, which nobody can fill in: they are said where that was
-accepted.
+Beside them are events that a log lost, which nobody can fill in: unread ones, where that was accepted, and those that
+were applied and whose partition was removed before they were archived. They are said.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ def say_lost(source: EventSource, partition: str, first_offset: int, end_offset:
     """Say that what a log had at offsets of `[first, end)` was deleted unread, as was accepted."""
     offsets = {"first_offset": first_offset, "end_offset": end_offset}
     LOG.warning("lost_unread", source=source.name, partition=partition, **offsets)
+
+
+def say_unarchived(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
+    """Say that events at offsets of `[first, end)` count online, and are neither archived nor in the log any more."""
+    offsets = {"first_offset": first_offset, "end_offset": end_offset}
+    LOG.warning("lost_unarchived", source=source.name, partition=partition, **offsets)
 
 
 def losses_of(view: WindowedView, streamed: Mapping[str, int], progress: Sequence[Progress]) -> list[Loss]:

@@ -208,6 +208,7 @@ def _parts(
         positions.replay,
         positions.archived_to,
         positions.known,
+        positions.applied,
         offline.store.revived(),
         task.until_end,
         patience,

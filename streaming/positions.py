@@ -9,9 +9,7 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,11 +67,16 @@ class Positions:
 
     def known(self, source: EventSource) -> dict[str, int]:
         """The partitions that any store knows of a source's log, and how far each is in the archive."""
-        names = {name for of, name in self.found.archived if of == source.name}
-        for view in self.views:
-            if view.source.name == source.name:
-                names |= {name for slot in self.found.progress[view.key] for name in slot.partitions}
+        names = {name for of, name in self.found.archived if of == source.name} | self.applied(source).keys()
         return {name: self.archived_to(source, name) for name in names - {REVIVED}}
+
+    def applied(self, source: EventSource) -> dict[str, int]:
+        """How far any slot of any view has applied each partition of a source."""
+        ends: dict[str, int] = {}
+        for slot in self._slots(source):
+            for name, applied in slot.partitions.items():
+                ends[name] = max(ends.get(name, 0), applied.next_offset)
+        return ends
 
     def replay(self, source: EventSource, mine: Callable[[str], bool], patience: Patience) -> Archived:
         """What some store lacks and the archive holds, of some partitions of a source."""
@@ -112,14 +115,15 @@ class Positions:
 
     def _settled(self, source: EventSource) -> dict[str, Settled]:
         """What the online store or the dead letters have settled of each partition before the archive."""
-        slots = [
-            slot for view in self.views if view.source.name == source.name for slot in self.found.progress[view.key]
-        ]
-        ends: dict[str, int] = defaultdict(int)
-        for name, applied in itertools.chain.from_iterable(slot.partitions.items() for slot in slots):
-            ends[name] = max(ends[name], applied.next_offset)
-        refused = self.found.refused[source.name]
-        return {name: Settled(ends[name], frozenset(refused.get(name, ()))) for name in ends.keys() | refused.keys()}
+        ends, refused = self.applied(source), self.found.refused[source.name]
+        return {
+            name: Settled(ends.get(name, 0), frozenset(refused.get(name, ()))) for name in ends.keys() | refused.keys()
+        }
+
+    def _slots(self, source: EventSource) -> Iterator[Progress]:
+        for view in self.views:
+            if view.source.name == source.name:
+                yield from self.found.progress[view.key]
 
     def _of_view(self, view: WindowedView, partition: str) -> list[int]:
         slots = [slot.partitions.get(partition) for slot in self.found.progress[view.key]]

@@ -131,6 +131,8 @@ class Logs:
     """Where the log is read on behind that."""
     known: Callable[[EventSource], Mapping[str, int]]
     """The partitions that the stores know, whether the log still has them, and how far they are archived."""
+    applied: Callable[[EventSource], Mapping[str, int]]
+    """How far the online store has applied them."""
     revived: Revived
     until_end: bool
     patience: Patience
@@ -146,7 +148,7 @@ class Logs:
             return reader_of(source.name, partition, readers) == reader
 
         known = {name: end for name, end in self.known(source).items() if mine(name)}
-        log: LogReader = WithGone(self.patience(lambda: self._log(source, mine)), known)
+        log: LogReader = WithGone(self.patience(lambda: self._log(source, mine)), known, self.applied(source))
         if mine(REVIVED):
             log = With(log, self.revived, self.resume(source, REVIVED))
         return Continued(self.patience(lambda: self.archived(source, mine, self.patience)), log)

@@ -1,7 +1,8 @@
 """The offline store in memory: the contract of `LakeTable`, for runs in which hundreds of commits must cost nothing.
 
 Lives here: what `LakeTable` promises, on Arrow tables in a dictionary. `test_lake.py` runs the same suite on it and on
-Delta, and one seed in ten runs on Delta. Invariant: a commit is atomic, and prepared on the positions that it follows.
+Delta, and one seed in twenty runs on Delta. Invariant: a commit is atomic, and prepared on the positions that it
+follows.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from forebay import FileStream, KafkaTopic, RedisStream, WindowedView
 from forebay.core.identity import SLOTS
@@ -18,7 +19,7 @@ from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, day_text, fl
 from forebay.language.definitions import Definitions
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
-from streaming.heartbeat import End
+from streaming.heartbeat import End, Heartbeat
 from streaming.kafka_log import ANSWERED_WITHIN_S
 from streaming.routing import reader_of
 from tests.infra.kafka import Broker
@@ -86,6 +87,30 @@ def test_a_run_to_the_end_leaves_what_is_gone_behind_at_once(driven: Driven) -> 
     driven.parts.delta.start()
     driven.parts.delta.close()
     assert (driven.watermark_us(), driven.archived_watermark_us()) == (NOON_US, NOON_US)
+
+
+def test_what_was_applied_and_not_archived_before_its_file_was_deleted_is_said(driven: Driven) -> None:
+    """
+    day 1   ● archived   ● ● applied, killed   deleted
+    day 2   ●                                            restart: two events are lost to the archive
+    """
+    driven.write("day-1", "ann", NOON_US - HOUR_US)
+    driven.write("day-2", "bob", NOON_US)
+    driven.start()
+    driven.step(1)
+    driven.write("day-1", "ann", NOON_US + 1, NOON_US + 2)
+    for item in (one for one in driven.reader.next_batch() if not isinstance(one, Heartbeat)):
+        driven.writer.write(driven.parts.split([driven.parts.decode([item])[0]]))
+    with capture_logs() as said:
+        driven.start()
+    assert [one for one in said if one["event"] == "lost_unarchived"] == [], "the file is there: it is read again"
+    (driven.folder / "day-1.ndjson").unlink()
+    with capture_logs() as said:
+        driven.start()
+        driven.step(3)
+    (lost,) = [one for one in said if one["event"] == "lost_unarchived"]
+    assert (lost["source"], lost["partition"]) == ("clicks", "day-1.ndjson")
+    assert (lost["first_offset"], lost["end_offset"]) == (1, 3)
 
 
 def test_an_empty_folder_says_nothing_because_a_disk_may_be_away(driven: Driven) -> None:
