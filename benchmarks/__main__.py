@@ -31,8 +31,8 @@ NAMES = (
     "training",
     "workers",
 )
-ALONE = ("millions",)
-"""What runs only when it is named: some minutes, and much memory and disk."""
+ALONE = ("millions", "spark")
+"""What runs only when it is named: it takes minutes, and much memory and disk, or a Java."""
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from benchmarks.__main__ import ALONE, NAMES, main, measured
+from benchmarks.deployment import CHECKOUT
 from benchmarks.looks import Look
 from benchmarks.report import Comparison
 from benchmarks.steady import middle
 from benchmarks.training import check_same
+from tests.infra.java import make_java_home
 
 
-@pytest.mark.parametrize("name", [*NAMES, *ALONE])
+@pytest.mark.parametrize("name", [name for name in (*NAMES, *ALONE) if name != "spark"])
 def test_every_benchmark_runs(name: str) -> None:
     report = measured(name, tiny=True)
     assert report.comparisons
     for one in report.comparisons:
         assert all(math.isfinite(figure) for figure in (one.ours, one.others, one.ratio)), one
+
+
+def test_the_benchmark_of_spark_runs_in_a_process_that_ends_its_java(tmp_path: Path) -> None:
+    environment = {**os.environ, "JAVA_HOME": str(make_java_home(tmp_path / "java"))}
+    command = [sys.executable, "-m", "benchmarks", "spark", "--tiny", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, capture_output=True)
+    (one,) = json.loads((tmp_path / "spark.json").read_text())["comparisons"]
+    assert all(math.isfinite(one[figure]) for figure in ("ours", "others", "ratio")), one
 
 
 def test_a_ratio_is_that_of_a_round() -> None:
