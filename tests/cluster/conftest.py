@@ -6,15 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from forebay.online import long_blobs
-from forebay.online import pending as pending_module
 from forebay.online.cluster import Cluster
 from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from tests.infra.valkey_cluster import ValkeyCluster
-from tests.stores.conftest import Steps, steps, transactions
+from tests.stores.conftest import Steps, eager, steps, transactions
 
-__all__ = ["Steps", "steps", "transactions"]
+__all__ = ["Steps", "eager", "steps", "transactions"]
 
 
 def connected(cluster: ValkeyCluster) -> Cluster:
@@ -42,11 +40,3 @@ def own_cluster() -> Iterator[ValkeyCluster]:
     """The cluster of those tests that kill nodes, which keep each write through it: leave all of them running."""
     with ValkeyCluster(durable=True) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every commit rolls up, and so trims what it may."""
-    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
-    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
-    monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)

@@ -9,6 +9,8 @@ import hiredis
 import pytest
 import redis
 
+from forebay.online import long_blobs
+from forebay.online import pending as pending_module
 from forebay.online.wire import Wire
 from tests.infra.valkey import Valkey
 
@@ -75,6 +77,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     monkeypatch.setattr(Wire, "send", before)
     monkeypatch.setattr(Wire, "receive", after)
     return watched
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit rolls up, and so trims what it may."""
+    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
+    monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ import redis
 
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.online import long_blobs
-from forebay.online import pending as pending_module
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.lane import Lane, Piece
@@ -56,14 +54,6 @@ def client(network: Network) -> Iterator[redis.Redis]:
     url = f"redis://127.0.0.1:{network.ports[0]}/0"
     with connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": url})) as one:
         yield one
-
-
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every commit rolls up."""
-    monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
-    monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
-    monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)
 
 
 def stored(client: redis.Redis, namespace: str, view: str) -> dict[int, Progress]:
