@@ -1,8 +1,8 @@
 """A training set in buckets, answered by Spark's tasks beside this process: the same table, in the same order.
 
 Both write the same Parquet file from one archive and one spine, with one bound on memory. Spark is a local master of as
-many tasks as one node has threads; its session is made once, in a round that is not counted, so what is compared is the
-work and not a start of some ten seconds. Java 17 or 21 is needed (JAVA_HOME).
+many tasks as one node has threads. Its session is made before, and a first round of both is not counted, so what is
+compared is the work and not a start of some ten seconds. Java 17 or 21 is needed (JAVA_HOME).
 """
 
 from __future__ import annotations

@@ -51,8 +51,15 @@ def say_lost(source: EventSource, partition: str, first_offset: int, end_offset:
 
 def say_unarchived(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     """Say that events at offsets of `[first, end)` count online, and are neither archived nor in the log any more."""
-    offsets = {"first_offset": first_offset, "end_offset": end_offset}
-    LOG.warning("lost_unarchived", source=source.name, partition=partition, **offsets)
+    LOG.warning(
+        "lost_unarchived",
+        warning=f"{partition!r} of {source.name!r} is gone from its log, and its events from offset {first_offset} to "
+        f"before {end_offset} are in no archive, though they count online: put it back, and they are read again",
+        source=source.name,
+        partition=partition,
+        first_offset=first_offset,
+        end_offset=end_offset,
+    )
 
 
 def losses_of(view: WindowedView, streamed: Mapping[str, int], progress: Sequence[Progress]) -> list[Loss]:

@@ -96,9 +96,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     stop.has_begun = True
     say_begin(begun, replaced)
     for loss in summary.losses:
-        LOG.warning("loss", **loss.to_dict())
-        if options.log_format is None:
-            print(f"warning: the online store had lost writes: {loss}", file=sys.stderr, flush=True)
+        LOG.warning("loss", warning=f"the online store had lost writes: {loss}", **loss.to_dict())
     began_s = time.monotonic()
     with _observed(begun, online, stop, summary, options.metrics_port):
         begun.to_the_end()

@@ -111,6 +111,7 @@ def test_what_was_applied_and_not_archived_before_its_file_was_deleted_is_said(d
     (lost,) = [one for one in said if one["event"] == "lost_unarchived"]
     assert (lost["source"], lost["partition"]) == ("clicks", "day-1.ndjson")
     assert (lost["first_offset"], lost["end_offset"]) == (1, 3)
+    assert "from offset 1 to before 3 are in no archive" in lost["warning"]
 
 
 def test_an_empty_folder_says_nothing_because_a_disk_may_be_away(driven: Driven) -> None:
