@@ -17,8 +17,9 @@ from assets.deployment import offline
 from assets.description import spec
 from assets.keys import events_key, offline_key, online_key, service_key, training_key
 from assets.reporting import clear_errors, reported
+from forebay.language.on_demand import OnDemandView
 from forebay.language.service import FeatureService
-from forebay.language.view import AnyView, WindowedView
+from forebay.language.view import WindowedView
 
 
 class Spine(Config):
@@ -33,14 +34,13 @@ class Spine(Config):
 
 def service_spec(service: FeatureService) -> AssetSpec:
     """The service at the end of its lineage."""
-    views = _views(service)
     return spec(
         service,
         service_key(service),
         {"redis"},
-        "What a model reads online under this name.",
+        "\n\n".join(["What a model reads online under this name.", *_computed(service)]),
         _columns(service),
-        deps=[online_key(view) for view in views],
+        deps=[online_key(view) for view in service.views().values()],
     )
 
 
@@ -52,7 +52,7 @@ def training_asset(service: FeatureService) -> AssetsDefinition:
         {"deltalake"},
         "The service's features as they were at each row of a spine (config: `spine`, a file).",
         _columns(service),
-        deps=[events_key(v) if isinstance(v, WindowedView) else offline_key(v) for v in _views(service)],
+        deps=[events_key(v) if isinstance(v, WindowedView) else offline_key(v) for v in service.views().values()],
     )
 
     @multi_asset(specs=[described], name=f"training__{service.asset_name}", backfill_policy=BackfillPolicy.single_run())
@@ -68,8 +68,17 @@ def training_asset(service: FeatureService) -> AssetsDefinition:
     return training
 
 
-def _views(service: FeatureService) -> list[AnyView]:
-    return list({view.key: view for view, _ in service.columns()}.values())
+def _computed(service: FeatureService) -> list[str]:
+    """What of it is computed on demand, as a list."""
+    views = {view.key: view for view, _ in service.columns() if isinstance(view, OnDemandView)}
+    return ["\n".join(f"- {_said(view)}" for view in views.values())] if views else []
+
+
+def _said(view: OnDemandView) -> str:
+    inputs = ", ".join(f"{name} ({of.key})" for name, (of, _) in view.arguments().items())
+    request = f"of the request's {', '.join(view.request)}" if view.request else ""
+    taken = ", and ".join(filter(None, [f"of {inputs}" if inputs else "", request]))
+    return f"`{view.key}` is computed at the call, {taken}{f': {view.description}' if view.description else ''}"
 
 
 def _columns(service: FeatureService) -> dict[str, str]:

@@ -23,6 +23,7 @@ NAMES = (
     "linger",
     "lists",
     "newest",
+    "on_demand",
     "online",
     "partitions",
     "publish",

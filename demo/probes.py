@@ -22,6 +22,7 @@ from demo.flights import Flights
 from forebay import FeatureService, WindowedView
 from forebay.core.codec import NO_CUT
 from forebay.instants import instant_text
+from forebay.language.on_demand import stored_views
 
 KEYS = ("origin", "carrier", "tail_number")
 SHOWN_MAX = 10
@@ -92,8 +93,8 @@ def judge(pause: Pause, training: pa.Table, service: FeatureService, flights: Fl
         wrong = {name: different(pause.online[name], training[name]) for name in names}
         entities = np.unique(keys)
         any_wrong = np.logical_or.reduce(list(wrong.values()))
-        views = {view.key: view for view, _ in service.columns() if key in view.entity.keys}
-        windowed = [view for view in views.values() if isinstance(view, WindowedView)]
+        views = [view for view in service.views().values() if key in view.entity.keys]
+        windowed = [view for view in views if isinstance(view, WindowedView)]
         across = set().union(*(across_seam(flights, view, key, pause) for view in windowed))
         verdict += Verdict(
             probes=len(entities),
@@ -132,8 +133,8 @@ def features_by_key(service: FeatureService) -> Mapping[str, list[str]]:
     """The service's features by the key of the entity that they are about."""
     names: dict[str, list[str]] = {}
     for view, name in service.columns():
-        (key,) = view.entity.keys
-        names.setdefault(key, []).append(name)
+        for key in stored_views(view)[0].entity.keys:
+            names.setdefault(key, []).append(name)
     return names
 
 

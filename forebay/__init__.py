@@ -33,6 +33,7 @@ from forebay.language.batch_view import batch_view
 from forebay.language.derived import Derived
 from forebay.language.entity import Entity
 from forebay.language.feature import Feature
+from forebay.language.on_demand import OnDemandView, on_demand
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream, TableSource, content_hash
@@ -76,6 +77,7 @@ __all__ = [
     "Median",
     "Min",
     "MostCommon",
+    "OnDemandView",
     "Percentile",
     "Quantile",
     "RedisStream",
@@ -92,6 +94,7 @@ __all__ = [
     "WindowedView",
     "batch_view",
     "content_hash",
+    "on_demand",
 ]
 
 

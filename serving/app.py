@@ -1,6 +1,6 @@
 """The HTTP application: two routes, and one place where errors become JSON.
 
-    GET /features/{entity}/{id}?names=a,b[&at=2013-12-15T00:00:00Z]
+    GET /features/{entity}/{id}?names=a,b[&at=2013-12-15T00:00:00Z][&<request column>=<value>…]
         {"entity": {…}, "features": {name: {"value": …, "status": …, "event_timestamp": …}}, "instant": …}
     GET /health
         200 when the online store answers and a manifest is deployed, else 503
@@ -36,7 +36,7 @@ from forebay.instants import instant_text, instant_us
 from forebay.online.connection import connect_online, translated
 from forebay.online.keys import Keys
 from forebay.settings import Settings
-from serving.asking import entity_row, feature_names
+from serving.asking import entity_row, feature_names, request_values
 
 QUERY_BYTES_MAX = 32 * 1024
 """A query of all features of a wide entity fits; what is longer is refused unread."""
@@ -77,8 +77,10 @@ def _read(store: FeatureStore, request: Request) -> dict[str, Any]:
     entity = store.find(lambda known: known.entity(request.path_params["entity"]))
     row = entity_row(entity, request.path_params["id"])
     names = store.find(lambda known: feature_names(known, entity, request.query_params.get("names")))
+    features = list(dict.fromkeys(names.values()))
+    brought = request_values(request.query_params, store.request_of(features))
     response = store.get_online_features(
-        list(dict.fromkeys(names.values())), entity_rows=[row], at=None if at is None else instant_us(at)
+        features, entity_rows=[row], request=brought, at=None if at is None else instant_us(at)
     )
     values, statuses, events = response.to_dict(), response.statuses, response.event_timestamps
     answers = {

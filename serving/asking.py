@@ -4,21 +4,23 @@
 
 The id of an entity with several keys joins their values by `|`; a `|` or `%` within a value is percent-encoded once
 more. Names are `view@version:feature`, or bare features of the latest version of the entity's views; without names
-all of those. Only reading requests may live here; errors are Forebay's, with a hint.
+all of those that are stored. What on-demand features need of the request are parameters of the query: `&amount=12.50`.
+Only reading requests may live here; errors are Forebay's, with a hint.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from forebay.calls.texts import value_of
 from forebay.errors import RequestError, UnknownNameError
 from forebay.language.definitions import Definitions
 from forebay.language.entity import Entity
-from forebay.language.types import Int64Type
-from forebay.language.view import AnyView
+from forebay.language.on_demand import ServedView, stored_views
+from forebay.language.types import AnyType, Int64Type
 
 ID_LENGTH_MAX = 1024
 """Longer ids cannot be keys of the online store."""
@@ -51,24 +53,35 @@ def feature_names(definitions: Definitions, entity: Entity, names: str | None) -
 
     Raises `RequestError` and `UnknownNameError`.
     """
-    latest = {view.name: view for view in _views_by_version(definitions, entity)}
-    bare = _bare_names(latest)
     if names is None:
-        if not latest:
+        stored = {view.name: view for view in _by_version(definitions.views.values(), entity)}
+        if not stored:
             raise UnknownNameError(f"Entity {entity.name!r} has no views. Declare one and run forebay apply")
-        return {name: _only(name, found) for name, found in bare.items()}
+        return {name: _only(name, found) for name, found in _bare_names(stored).items()}
+    served: list[ServedView] = [*definitions.views.values(), *definitions.on_demand.values()]
+    bare = _bare_names({view.name: view for view in _by_version(served, entity)})
     asked = [name.strip() for name in names.split(",") if name.strip()]
     if not 1 <= len(asked) <= NAMES_MAX:
         raise RequestError(f"names has {len(asked)} features. Write 1 to {NAMES_MAX}, such as names=a,b")
     return {name: _qualified(definitions, entity, name) if ":" in name else _known(name, bare) for name in asked}
 
 
-def _views_by_version(definitions: Definitions, entity: Entity) -> Iterator[AnyView]:
-    mine = (view for view in definitions.views.values() if view.entity.name == entity.name)
-    return iter(sorted(mine, key=lambda view: view.version))
+def request_values(query: Mapping[str, str], request: Mapping[str, AnyType]) -> dict[str, Any]:
+    """What on-demand features need of the request, as far as the query holds it. Raises `RequestError`."""
+    return {name: value_of(name, query[name], kind) for name, kind in request.items() if name in query}
 
 
-def _bare_names(views: Mapping[str, AnyView]) -> dict[str, list[str]]:
+def _by_version(views: Iterable[ServedView], entity: Entity) -> list[ServedView]:
+    """The views that need this entity and no other, in order of their versions."""
+    return sorted((view for view in views if _entities(view) == {entity.name}), key=lambda view: view.version)
+
+
+def _entities(view: ServedView) -> set[str]:
+    """Whose features a view is, or is computed of."""
+    return {stored.entity.name for stored in stored_views(view)}
+
+
+def _bare_names(views: Mapping[str, ServedView]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for view in views.values():
         for name in view.outputs():
@@ -90,10 +103,10 @@ def _only(name: str, found: list[str]) -> str:
 
 def _qualified(definitions: Definitions, entity: Entity, name: str) -> str:
     ((view, feature),) = definitions.resolve([name])
-    if view.entity.name != entity.name:
-        raise RequestError(
-            f"Feature {name!r} is of entity {view.entity.name!r}. Ask for it at /features/{view.entity.name}/…"
-        )
+    needed = sorted(_entities(view))
+    if needed != [entity.name]:
+        where = f"Ask for it at /features/{needed[0]}/…" if len(needed) == 1 else "Ask for it by the Python client"
+        raise RequestError(f"Feature {name!r} is of entity {' and '.join(map(repr, needed))}. {where}")
     return f"{view.key}:{feature}"
 
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from forebay.calls.texts import value_of
 from forebay.errors import RequestError, suggestion
-from forebay.language.types import AnyType, Int64Type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from forebay.calls.responses import OnlineResponse
     from forebay.client.clock import Clock
+    from forebay.language.types import AnyType
 
 ROWS_SHOWN, FEATURES_BESIDE, INSTANTS_BESIDE = 40, 6, 5
 """What of a history fits a screen; `--json` prints all."""
@@ -27,11 +28,18 @@ ClockOption = Annotated[
     str, typer.Option(help="as_of: by all events there are now; as_known: by what had arrived or been computed then.")
 ]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY=VALUE…", help="The entity's keys; `key=` is a null key.")]
+Row = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="KEY=VALUE…",
+        help="The entity's keys, and what on-demand features need of the request; `key=` is null.",
+    ),
+]
 
 
 def get(
     service: Annotated[str, typer.Argument(help="name@version, or view@version:feature[,view@version:feature…].")],
-    keys: Keys,
+    row: Row,
     at: Annotated[str | None, typer.Option(help="An instant (ISO 8601 with offset) in place of now.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -40,7 +48,7 @@ def get(
 
     features = service.split(",") if ":" in service else service
     with FeatureStore.connect() as store:
-        entity = parse_keys(keys, store.keys_of(features))
+        entity = parse_row(row, {**store.keys_of(features), **store.request_of(features)})
         response = store.get_online_features(features, entity_rows=[entity], at=at)
     if as_json:
         _print_response_json(response, entity)
@@ -68,7 +76,7 @@ def history(
         raise RequestError("--at names one instant; leave out --start, --end and --every, or leave out --at")
     with FeatureStore.connect() as store:
         declared = store.find(lambda known: known.view(view))
-        entity = parse_keys(keys, declared.entity.keys)
+        entity = parse_row(keys, declared.entity.keys)
         if at is not None:
             found = store.feature_history(view, entity, start=at, end=instant_us(at) + 1, clock=cast("Clock", clock))
         else:
@@ -83,7 +91,7 @@ def history(
 def training_set(
     service: Annotated[str, typer.Argument(help="name@version, or view@version:feature[,view@version:feature…].")],
     spine: Annotated[
-        Path, typer.Option(help="Parquet, CSV or NDJSON: the keys and event_timestamp, other columns are kept.")
+        Path, typer.Option(help="Parquet, CSV or NDJSON: keys, event_timestamp, request columns; others are kept.")
     ],
     out: Annotated[
         str,
@@ -130,11 +138,11 @@ def training_set(
         say(f"{rows} rows with {len(names)} features of {service} in {seconds:.1f} s: {out}")
 
 
-def parse_keys(pairs: Sequence[str], keys: Mapping[str, AnyType]) -> dict[str, Any]:
-    """The entity that `key=value` arguments name. Raises `RequestError`.
+def parse_row(pairs: Sequence[str], keys: Mapping[str, AnyType]) -> dict[str, Any]:
+    """The row that `key=value` arguments name. Raises `RequestError`.
 
     >>> from forebay import Int64, String
-    >>> parse_keys(["user_id=17", "shop=a=b"], {"user_id": Int64, "shop": String})
+    >>> parse_row(["user_id=17", "shop=a=b"], {"user_id": Int64, "shop": String})
     {'user_id': 17, 'shop': 'a=b'}
     """
     entity: dict[str, Any] = {}
@@ -144,22 +152,11 @@ def parse_keys(pairs: Sequence[str], keys: Mapping[str, AnyType]) -> dict[str, A
             raise RequestError(f"{pair!r} is not key=value; write e.g. {next(iter(keys))}=…")
         if name not in keys:
             raise RequestError(f"There is no key {name!r} here. {suggestion(name, keys)}")
-        entity[name] = _parse(name, value, keys[name])
+        entity[name] = value_of(name, value, keys[name])
     missing = [name for name in keys if name not in entity]
     if missing:
-        raise RequestError(f"Key {missing[0]!r} is missing; add {missing[0]}=…")
+        raise RequestError(f"{missing[0]!r} is missing; add {missing[0]}=…")
     return entity
-
-
-def _parse(name: str, value: str, kind: AnyType) -> Any:
-    if value == "":
-        return None
-    if isinstance(kind, Int64Type):
-        try:
-            return int(value)
-        except ValueError:
-            raise RequestError(f"{name}={value!r} is not an Int64; expected a whole number") from None
-    return value
 
 
 def _print_response(response: OnlineResponse, service: str, entity: Mapping[str, Any]) -> None:

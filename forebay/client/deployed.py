@@ -1,4 +1,4 @@
-"""What is deployed: connections and definitions, opened when first needed and kept.
+"""What is deployed: connections and definitions, opened when first needed and kept; functions come from the code.
 
 The manifest is read once. A name that it does not hold makes it be read again, at most once a second, so that a running
 service finds what `forebay apply` has just deployed. Calls that ask for a service by its bare name, or for a view with
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forebay.calls.asked import Asked, Features
-from forebay.errors import ConfigError, NotDeployedError, StoreUnavailableError, UnknownNameError
+from forebay.calls.asked import Asked, Features, Function
+from forebay.errors import ConfigError, DefinitionError, NotDeployedError, StoreUnavailableError, UnknownNameError
 from forebay.language.definitions import Definitions
+from forebay.language.on_demand import OnDemandView
 from forebay.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Deployed:
     def __init__(self, settings: Settings, definitions: Definitions | str | None = None) -> None:
         self.settings = settings
         self._given = Definitions.load(definitions) if isinstance(definitions, str) else definitions
-        self._definitions = self._given
+        self._definitions, self._code = self._given, self._given
         self._read_at = 0.0
         self._asked: dict[Any, Asked] = {}
         self._active: Active | None = None
@@ -150,7 +151,33 @@ class Deployed:
             return question(self._definitions)
 
     def _resolve(self, features: Features, full_feature_names: bool) -> Asked:
-        return self.find(lambda known: Asked.of(known, features, full_feature_names=full_feature_names))
+        asked = self.find(lambda known: Asked.of(known, features, full_feature_names=full_feature_names))
+        return asked.bound(self._function) if asked.on_demand else asked
+
+    def _function(self, view: OnDemandView) -> Function:
+        """The function of an on-demand view, which is in the code alone. Raises `ConfigError` where it is not there, or
+        is not what is deployed.
+        """
+        module = self.settings.definitions
+        what = f"The function of on-demand view {view.key!r} is needed, and"
+        if self._code is None:
+            try:
+                self._code = Definitions.load(module)
+            except DefinitionError as error:
+                raise ConfigError(
+                    f"{what} its code is not here: {error}. Install the definitions, or set FOREBAY_DEFINITIONS"
+                ) from None
+        here = self._code.on_demand.get(view.key)
+        if here is None or here.compute is None:
+            raise ConfigError(
+                f"{what} module {module!r} does not hold it; set FOREBAY_DEFINITIONS to the one that was applied"
+            )
+        if here.code != view.code:
+            raise ConfigError(
+                f"{what} module {module!r} holds another one than is deployed; install the definitions that were "
+                "applied, and start again"
+            )
+        return here.compute
 
     def _active_service(self, name: str) -> str:
         """The key of the version that the bare name of a service means now."""

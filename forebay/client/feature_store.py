@@ -24,6 +24,7 @@ from forebay.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from forebay.calls.request import Request
     from forebay.calls.responses import FeatureHistory, OnlineResponse, TrainingSet
     from forebay.client.comparison import Comparison
     from forebay.history.bucketed import Written
@@ -83,22 +84,34 @@ class FeatureStore:
         """The key columns that a row must bring along for these features, with their types."""
         return self._ask(features, False).keys
 
+    def request_of(self, features: Features) -> dict[str, AnyType]:
+        """The columns that a row must bring along for the on-demand features among these, with their types."""
+        return dict(self._ask(features, False).request)
+
     def get_online_features(
-        self, features: Features, *, entity_rows: Any, at: Instant | None = None, full_feature_names: bool = False
+        self,
+        features: Features,
+        *,
+        entity_rows: Any,
+        request: Request | None = None,
+        at: Instant | None = None,
+        full_feature_names: bool = False,
     ) -> OnlineResponse:
         """The values that a model gets now, in one round trip to the online store.
 
         `features` is a service (`"fraud@1"`, or `"fraud"` for the version that is active: a flip counts within a
         second) or a list of `"view@version:feature"`. `entity_rows` is a list of dicts, a dict of lists, a DataFrame or
         an Arrow table with the key columns of all entities asked for (others are ignored), at most `ENTITY_ROWS_MAX`
-        rows. An unknown entity, and a null key, get the features' defaults.
+        rows. An unknown entity, and a null key, get the features' defaults. What on-demand features need of the request
+        (`request_of`) are columns of `entity_rows`, or of `request`: `{"amount": 12.5}` for all rows, or a list for
+        each. Raises `DefinitionError` where the function of an on-demand feature breaks its rules (`on_demand`).
         With `at`, the instant in place of now; `InstantTooEarlyError` where an event at or after it has been
         applied.
         """
         from forebay.client.online import read_online
 
         asked = self._ask(features, full_feature_names)
-        return read_online(self._deployed.reader, asked, entity_rows, at=at, now_us=_now_us())
+        return read_online(self._deployed.reader, asked, entity_rows, request, at=at, now_us=_now_us())
 
     def get_historical_features(
         self,
@@ -112,7 +125,8 @@ class FeatureStore:
         """The features of each row of `entity_df` as they were at its `event_timestamp`: a training set.
 
         `entity_df` is a pandas DataFrame, an Arrow table, or the path of a Parquet, CSV or NDJSON file with the key
-        columns and an `event_timestamp` with a time zone; other columns are kept. The result has one row per row,
+        columns, an `event_timestamp` with a time zone, and the columns that on-demand features need of the request;
+        these and other columns are kept. The result has one row per row,
         in the same order. A row sees only what lies before its instant. A null key gives the defaults of that
         entity's features. `with_statuses` adds a column `<feature>__status` beside each feature.
 

@@ -3,33 +3,42 @@
 May live here: going from a request's rows to the reader and back. What is stored and how values are computed lie below.
 
 Invariants: rows of one entity are read and answered once; all values of a response are of one instant; a row with a
-null key gets the defaults of that entity's features.
+null key gets the defaults of that entity's features; on-demand features are computed of these values.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from forebay.calls.asked import Asked
 from forebay.calls.keyed import EntityRows, Keyed
+from forebay.calls.on_demand import Columns, with_on_demand
+from forebay.calls.request import Request, request_of
 from forebay.calls.responses import Behind, OnlineResponse
 from forebay.core.values import FeatureColumn
 from forebay.instants import instant_us
 from forebay.online.read import OnlineReader, ViewRead
 
 
-def read_online(reader: OnlineReader, asked: Asked, entity_rows: Any, *, at: Any, now_us: int) -> OnlineResponse:
+def read_online(
+    reader: OnlineReader, asked: Asked, entity_rows: Any, request: Request | None, *, at: Any, now_us: int
+) -> OnlineResponse:
     """The features of `entity_rows` at the instant `at`, or live where it is `None`."""
     at_us = None if at is None else instant_us(at)
     rows = EntityRows.of(entity_rows, asked.keys)
+    brought = request_of(entity_rows, request, asked.request, rows.count)
     keyed = {name: rows.keyed(entity) for name, entity in asked.entities.items()}
     keys = {key: _to_read(keyed[view.entity.name]) for key, view in asked.views.items()}
     read = reader.read(list(asked.views.values()), keys, at_us, now_us, asked.names)
-    by_name = {
+    by_name: Columns = {
         (key, column.feature.name): _spread(column, keyed[view.entity.name])
         for key, view in asked.views.items()
         for column in read.views[key].columns
     }
+    if asked.on_demand:
+        by_name = with_on_demand(asked, by_name, brought, np.full(rows.count, read.instant_us))
     features = {column.title: by_name[column.view.key, column.name] for column in asked.columns}
     behind = {key: _behind(read.views[key], keyed[view.entity.name]) for key, view in asked.views.items()}
     return OnlineResponse(rows.columns, asked.keys, features, read.instant_us, behind, asked.service)

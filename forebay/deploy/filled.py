@@ -27,7 +27,7 @@ def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> l
 
 def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, service: str) -> None:
     """Raise `RequestError` where a view of a service has nothing online: a model would get defaults alone."""
-    views = {view.key: view for view, _ in definitions.service(service).columns()}
+    views = definitions.service(service).views()
     empty = unfilled(client, namespace, views.values())
     if empty:
         raise RequestError(

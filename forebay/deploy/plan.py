@@ -24,11 +24,19 @@ from forebay.language.definitions import AnyDefinition, Definitions
 from forebay.language.entity import Entity
 from forebay.language.fingerprint import fingerprint, signature
 from forebay.language.manifest import describe
+from forebay.language.on_demand import OnDemandView
 from forebay.language.service import FeatureService
 from forebay.language.source import AnySource
 from forebay.language.view import AnyView, BatchView, WindowedView
 
-GROUPS = {"entity": "entities", "source": "sources", "view": "views", "service": "services"}
+GROUPS = {
+    "entity": "entities",
+    "source": "sources",
+    "view": "views",
+    OnDemandView.kind: "on_demand",
+    "service": "services",
+}
+VERSIONED = ("view", OnDemandView.kind, "service")
 Check = Callable[[WindowedView], None]
 """Raises `DefinitionError` where a SQL expression of a view cannot run."""
 
@@ -132,14 +140,14 @@ def make_plan(
 
 
 def retired_after(code: Definitions, deployed: Definitions | None) -> dict[str, str]:
-    """Fingerprints of views and services that were deployed at some time and are not in the code."""
+    """Fingerprints of views, on-demand views and services that were deployed at some time and are not in the code."""
     before = deployed or Definitions()
     gone = {
         f"{kind}:{key}": fingerprint(value)
-        for kind in ("view", "service")
+        for kind in VERSIONED
         for key, value in getattr(before, GROUPS[kind]).items()
     }
-    present = {f"view:{key}" for key in code.views} | {f"service:{key}" for key in code.services}
+    present = {f"{kind}:{key}" for kind in VERSIONED for key in getattr(code, GROUPS[kind])}
     return {name: print_ for name, print_ in {**before.retired, **gone}.items() if name not in present}
 
 
@@ -176,8 +184,8 @@ def _remove(kind: str, key: str, before: Definitions, code: Definitions) -> tupl
         reason = f"it is the active version of {name!r}, which models ask for by that name"
         advice = f"first flip to another version: forebay flip {name} --to {max(others)}"
         return "refused", Change(kind, key, reason=reason, advice=advice)
-    pinning = [service.key for service in before.services.values() if any(v.key == key for v, _ in service.columns())]
-    if kind != "view" or not pinning:
+    pinning = [service.key for service in before.services.values() if service.pins(key)]
+    if kind not in ("view", OnDemandView.kind) or not pinning:
         return "removed", Change(kind, key)
     reason = f"it cannot be removed while {_list(pinning)} is deployed, which pins it"
     advice = f"first remove {_list(pinning)} alone and apply, once no model asks for it any more; then remove the view"
@@ -210,6 +218,8 @@ def _refuse(was: AnyDefinition, now: AnyDefinition, before: Definitions, code: D
         return Change("source", was.name, tuple(found.differences), None, found.reason, found.advice)
     if isinstance(was, FeatureService) and isinstance(now, FeatureService):
         return _refuse_service(was, now, before, code)
+    if isinstance(was, OnDemandView) and isinstance(now, OnDemandView):
+        return _refuse_on_demand(was, now, before, code)
     assert isinstance(was, WindowedView | BatchView)
     assert isinstance(now, WindowedView | BatchView)
     return _refuse_view(was, now, before, code)
@@ -241,6 +251,15 @@ def _refuse_view(was: AnyView, now: AnyView, before: Definitions, code: Definiti
     else:
         reason = f"its computation changed under an unchanged version {was.version}"
     return Change("view", was.key, tuple(differences), None, reason, advice)
+
+
+def _refuse_on_demand(was: OnDemandView, now: OnDemandView, before: Definitions, code: Definitions) -> Change | None:
+    differences = compare(signature(was), signature(now))
+    if not differences:
+        return None
+    reason = f"its computation changed under an unchanged version {was.version}, which models were trained with"
+    advice = _next_version(was.key, before.on_demand, code.on_demand)
+    return Change(was.kind, was.key, tuple(differences), None, reason, advice)
 
 
 def _is_added(difference: Difference) -> bool:

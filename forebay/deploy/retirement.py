@@ -96,7 +96,7 @@ def retire(client: redis.Redis, namespace: str, location: Location, planned: Ret
 
 def _check_gone(deployed: Definitions, view: str) -> None:
     if view in deployed.views:
-        pinning = [one.key for one in deployed.services.values() if any(v.key == view for v, _ in one.columns())]
+        pinning = [one.key for one in deployed.services.values() if one.pins(view)]
         pinned = f", and {', '.join(pinning)} pins it" if pinning else ""
         first = f"once no model asks for it, remove {', '.join(pinning)} and apply; then " if pinning else ""
         raise RequestError(

@@ -26,10 +26,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.calls.asked import Asked
+from forebay.calls.on_demand import with_on_demand
 from forebay.calls.responses import STATUS_SUFFIX
 from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError
-from forebay.history.answers import table_of
+from forebay.history.answers import column_of, table_of
 from forebay.history.buckets import (
     PIECE_SHARE,
     ROW,
@@ -43,8 +44,10 @@ from forebay.history.buckets import (
 from forebay.history.outputs import write_out
 from forebay.history.rows_asked import RowsAsked
 from forebay.history.spark import spark_session
+from forebay.history.spine import Spine
 from forebay.history.spine_rows import SpineRows
 from forebay.history.stored_buckets import Stored, StoredBuckets
+from forebay.language.feature import Feature
 from forebay.language.view import AnyView, WindowedView
 from forebay.offline.spill import FILES_MAX, Spill
 from forebay.offline.tables import OfflineStore
@@ -122,7 +125,7 @@ class _Passes:
     buckets: dict[str, SpineBuckets] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        width = self.spine.row_bytes() + asked_row_bytes(column.feature.type for column in self.asked.columns)
+        width = self.spine.row_bytes() + asked_row_bytes(feature.type for feature in self._features())
         self.range_rows = piece_rows(width, self.left, RANGE_ROWS_MAX)
         self.ranges = max(1, -(-self.spine.rows // self.range_rows))
         if self.ranges > FILES_MAX:
@@ -131,6 +134,13 @@ class _Passes:
                 f"A training set of {self.spine.rows:,} rows with {len(self.asked.columns)} features needs some "
                 f"{needed // 1_000_000} MB to be put in order; give it more memory"
             )
+
+    def _features(self) -> Iterator[Feature]:
+        """What is read, and what is computed of it."""
+        for key, names in self.asked.names.items():
+            yield from (self.asked.views[key].outputs()[name] for name in names)
+        for view in self.asked.on_demand.values():
+            yield from view.outputs().values()
 
     def spill_spine(self) -> None:
         """The first pass: who is asked about, where and when."""
@@ -194,12 +204,28 @@ class _Passes:
     def _merged(self, results: Mapping[str, Results]) -> Iterator[pa.Table]:
         for number, (_, piece) in enumerate(self.spine.pieces(self.range_rows)):
             table, found = piece.table, {key: _range(spill, number) for key, spill in results.items()}
+            found |= self._on_demand(piece, found)
             for wanted in self.asked.columns:
                 mine = found[wanted.view.key]
                 table = table.append_column(wanted.title, mine[wanted.name])
                 if self.with_statuses:
                     table = table.append_column(wanted.title + STATUS_SUFFIX, mine[wanted.name + STATUS_SUFFIX])
             yield table
+
+    def _on_demand(self, piece: Spine, found: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+        """The on-demand features of some rows, by view."""
+        if not self.asked.on_demand:
+            return {}
+        views = self.asked.views
+        read = {
+            (k, n): column_of(views[k].outputs()[n], found[k]) for k, names in self.asked.names.items() for n in names
+        }
+        computed = with_on_demand(self.asked, read, piece.request, piece.instants_us)
+        rows = np.arange(len(piece.table))
+        return {
+            key: table_of(rows, [computed[key, name] for name in view.outputs()], self.with_statuses)
+            for key, view in self.asked.on_demand.items()
+        }
 
     def _buckets_of(self, entity: str) -> int:
         """How many buckets the view that takes most needs."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from forebay.calls.asked import Asked
 from forebay.calls.keyed import Keyed
+from forebay.calls.on_demand import with_on_demand
 from forebay.calls.responses import STATUS_SUFFIX, TrainingSet, status_array
 from forebay.core.arrivals import Arrivals
 from forebay.core.known import answer_known
@@ -49,6 +50,8 @@ def training_set(
         for column in rows[view.entity.name].answered(answer):
             columns[key, column.feature.name] = column
     table = spine.table
+    if asked.on_demand:
+        columns = {**with_on_demand(asked, columns, spine.request, spine.instants_us)}
     wanted_columns = [columns[wanted.view.key, wanted.name] for wanted in asked.columns]
     arrays = on_threads(FeatureColumn.to_arrow, wanted_columns, store.threads)
     for wanted, values, array in zip(asked.columns, wanted_columns, arrays, strict=True):

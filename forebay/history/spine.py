@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from forebay.calls.asked import Asked
 from forebay.calls.keyed import Keyed, key_column, keyed_table
+from forebay.calls.request import request_columns
 from forebay.calls.responses import STATUS_SUFFIX
 from forebay.calls.tables import to_arrow, to_instants
+from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError, suggestion
-from forebay.language.types import Int64Type
+from forebay.language.types import Int64Type, StringType, TimestampType
 
 WHERE = "entity_df"
 TIMESTAMP = "event_timestamp"
@@ -28,18 +30,21 @@ TIMESTAMP = "event_timestamp"
 
 @dataclass(frozen=True)
 class Spine:
-    """The rows asked for: their table, their instants (int64 UTC µs), and per entity name who each row is about."""
+    """The rows asked for: their table, their instants (int64 UTC µs), per entity name who each row is about, and the
+    columns that on-demand features need of the request.
+    """
 
     table: pa.Table
     instants_us: npt.NDArray[np.int64]
     keyed: dict[str, Keyed]
+    request: dict[str, FeatureColumn]
 
     @classmethod
     def of(cls, entity_df: Any, asked: Asked, *, with_statuses: bool = False, first_row: int = 0) -> Spine:
         """The spine of a DataFrame, an Arrow table, or the path of a Parquet, CSV or NDJSON file.
 
-        Raises `RequestError` for missing keys, wrong types, a naive or null `event_timestamp`, or a column that is
-        named as one of the result. `first_row` is the number of the first row, for messages.
+        Raises `RequestError` for missing keys and request columns, wrong types, a naive or null `event_timestamp`, or a
+        column that is named as one of the result. `first_row` is the number of the first row, for messages.
         """
         table = to_table(entity_df, asked)
         if TIMESTAMP not in table.column_names:
@@ -53,7 +58,8 @@ class Spine:
         for name, kind in asked.keys.items():
             key_column(table, name, kind, WHERE)
         keyed = {name: keyed_table(table, entity, WHERE) for name, entity in asked.entities.items()}
-        return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed)
+        request = request_columns(table, asked.request, WHERE, first_row)
+        return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed, request)
 
 
 def to_table(entity_df: Any, asked: Asked) -> pa.Table:
@@ -62,9 +68,12 @@ def to_table(entity_df: Any, asked: Asked) -> pa.Table:
 
 
 def text_types(asked: Asked) -> dict[str, pa.DataType]:
-    """The types of columns of a file of text: its keys as declared, its instants as they are written."""
+    """The types of columns of a file of text: keys and texts as declared, instants as they are written."""
     kinds = {name: pa.int64() if isinstance(kind, Int64Type) else pa.string() for name, kind in asked.keys.items()}
-    return {**kinds, TIMESTAMP: pa.string()}
+    written = {
+        name: pa.string() for name, kind in asked.request.items() if isinstance(kind, StringType | TimestampType)
+    }
+    return {**written, **kinds, TIMESTAMP: pa.string()}
 
 
 def _check_names(given: list[str], asked: Asked, *, with_statuses: bool) -> None:

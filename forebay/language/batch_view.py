@@ -16,14 +16,14 @@ from forebay.language.entity import Entity
 from forebay.language.feature import Feature, check_features, check_unique
 from forebay.language.keeping import check_reach_kept
 from forebay.language.schedule import check_cron, check_day
-from forebay.language.selection import Selectable, check_head, check_history
+from forebay.language.selection import EntityView, check_head, check_history
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, EventSource
 
 PARTITIONS = ("hourly", "daily", "none")
 
 
-class BatchView(Selectable, frozen=True):
+class BatchView(EntityView, frozen=True):
     """Rows that a function computes per partition from its sources. Made by the decorator `batch_view`.
 
     `partitions`: "hourly", "daily" or "none". `refresh`: the cron schedule (UTC). `reach`: how far back before `{end}`

@@ -1,4 +1,4 @@
-"""The function of a batch view: a fingerprint of its code, and what its parameters must be.
+"""The function of a view: a fingerprint of its code, and what the parameters of a batch view's must be.
 
 The fingerprint is of the syntax tree of its parameters and body, without docstring, comments, layout, decorators and
 name, so it changes when the code does and is the same in every version of Python. What the function calls is not in it.
@@ -29,7 +29,7 @@ def code_of(function: Callable[..., Any]) -> str:
         tree = None
     if not isinstance(tree, ast.FunctionDef):
         raise DefinitionError(
-            f"View {name!r}: its code cannot be read; declare it by a function in a file: def <name>(context, …)"
+            f"View {name!r}: its code cannot be read; declare it by a function in a file: def <name>(…)"
         )
     body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
     text = "".join(part for node in (tree.args, *body) for part in _text(node))

@@ -16,16 +16,18 @@ from forebay.algebra.int128 import VARIANCE_UNITS_MAX
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
 from forebay.language.entity import Entity
 from forebay.language.module import import_modules
+from forebay.language.on_demand import OnDemandView, ServedView
 from forebay.language.selection import Selection
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
 from forebay.language.source import AnySource, EventSource, RedisStream, TableSource
 from forebay.language.view import AnyView, BatchView, WindowedView
 
-AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | FeatureService
+AnyDefinition = Entity | EventSource | TableSource | WindowedView | BatchView | OnDemandView | FeatureService
 Collected = AnyDefinition | Sessionize
 Named = TypeVar("Named")
 
+_VERSIONED = ("view", OnDemandView.kind, "service")
 _KINDS: dict[type, str] = {
     Entity: "entity",
     EventSource: "source",
@@ -33,13 +35,14 @@ _KINDS: dict[type, str] = {
     Sessionize: "sessions",
     WindowedView: "view",
     BatchView: "view",
+    OnDemandView: OnDemandView.kind,
     FeatureService: "service",
 }
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """Entities and sources by name, views and services by `name@version`.
+    """Entities and sources by name, views, on-demand views and services by `name@version`.
 
     Of what is deployed, `number` counts the deployments (0: not deployed), and `retired` maps a view or service that
     was deployed once and is no more (`view:name@version`) to its fingerprint: its data may still be stored, so its
@@ -53,6 +56,7 @@ class Definitions:
     retired: Mapping[str, str] = field(default_factory=dict)
     number: int = 0
     active: Mapping[str, int] = field(default_factory=dict)
+    on_demand: Mapping[str, OnDemandView] = field(default_factory=dict)
 
     @classmethod
     def load(cls, module: str) -> Definitions:
@@ -86,7 +90,13 @@ class Definitions:
         return _get("source", name, self.sources)
 
     def view(self, key: str) -> AnyView:
-        """The view of a key `name@version`. Raises `UnknownNameError`."""
+        """The view of a key `name@version`. Raises `UnknownNameError`, and `RequestError` for one that is on demand."""
+        if key in self.on_demand:
+            inputs = ", ".join(one.view.key for one in self.on_demand[key].inputs) or "the request alone"
+            raise RequestError(
+                f"{key!r} is an on-demand view: nothing of it is stored, it is computed at the call, of {inputs}. "
+                "Ask for its features online or in a training set"
+            )
         return _get("view", key, self.views)
 
     def service(self, key: str) -> FeatureService:
@@ -104,7 +114,7 @@ class Definitions:
             raise UnknownNameError(f"There is no service {name!r}. {_hint(name, self.services)}")
         return f"{name}@{version}"
 
-    def resolve(self, features: str | FeatureService | Sequence[str]) -> list[tuple[AnyView, str]]:
+    def resolve(self, features: str | FeatureService | Sequence[str]) -> list[tuple[ServedView, str]]:
         """(view, feature name) of a service or of a list of `"view@version:feature"`.
 
         A service is the object, `"name@version"`, or `"name"` for its active version.
@@ -144,18 +154,19 @@ class Definitions:
     def _service(self, text: str) -> FeatureService:
         if ":" in text:
             raise RequestError(f"features={text!r} names a single feature; write a list: features=[{text!r}]")
-        if text not in self.services and text in self.views:
-            some = next(iter(self.views[text].outputs()))
+        served = {**self.views, **self.on_demand}
+        if text not in self.services and text in served:
+            some = next(iter(served[text].outputs()))
             raise RequestError(
                 f"features={text!r} is a view, not a service; list its features, e.g. [{f'{text}:{some}'!r}]"
             )
         return self.service(text if "@" in text else self.active_service(text))
 
-    def _feature(self, text: str) -> tuple[AnyView, str]:
+    def _feature(self, text: str) -> tuple[ServedView, str]:
         key, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
         if not colon:
             raise RequestError(f"{text!r} does not name a feature; write 'view@version:feature'")
-        view = self.view(key)
+        view = _get("view", key, {**self.views, **self.on_demand})
         view[name]
         return view, name
 
@@ -182,12 +193,12 @@ class _Collection:
         kind = _KINDS.get(type(value))
         if kind is None:
             return
-        key = value.key if kind in ("view", "service") else value.name
+        key = value.key if kind in _VERSIONED else value.name
         known = self.found[kind].get(key)
         if known is value:
             return
         if known is not None and known != value:
-            another = "name or version" if kind in ("view", "service") else "name"
+            another = "name or version" if kind in _VERSIONED else "name"
             raise DefinitionError(
                 f"Two different definitions are called {kind} {key!r}: {self.places[kind, key]} and {place}. "
                 f"Give one another {another}"
@@ -202,7 +213,12 @@ class _Collection:
         """What was found, in the order of the keys."""
         by_kind = {kind: dict(sorted(found.items())) for kind, found in self.found.items()}
         _check_trimmed(by_kind["source"].values())
-        return Definitions(by_kind["entity"], by_kind["source"], by_kind["view"], by_kind["service"])
+        views, on_demand = by_kind["view"], by_kind[OnDemandView.kind]
+        for key in on_demand:
+            if key in views:
+                places = f"{self.places['view', key]} and {self.places[OnDemandView.kind, key]}"
+                raise DefinitionError(f"A view and an on-demand view are both called {key!r}: {places}. Rename one")
+        return Definitions(by_kind["entity"], by_kind["source"], views, by_kind["service"], on_demand=on_demand)
 
 
 def _parts(value: Collected) -> Iterator[Collected]:
@@ -216,6 +232,8 @@ def _parts(value: Collected) -> Iterator[Collected]:
     elif isinstance(value, BatchView):
         yield value.entity
         yield from value.sources
+    elif isinstance(value, OnDemandView):
+        yield from (selection.view for selection in value.inputs)
     elif isinstance(value, FeatureService):
         for selection in value.features:
             assert isinstance(selection, Selection)
@@ -254,7 +272,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return suggestion(next((key for key in names if near and key.partition("@")[0] == near[0]), str(name)), names)
 
 
-def _check_distinct(columns: Sequence[tuple[AnyView, str]]) -> None:
+def _check_distinct(columns: Sequence[tuple[ServedView, str]]) -> None:
     owners: dict[str, str] = {}
     for view, name in columns:
         if name in owners:

@@ -45,14 +45,19 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 def check_features(where: str, entity: Entity, outputs: Mapping[str, Feature]) -> None:
     """Refuse too many features, or none, and names that a table of the view cannot have."""
-    if not 1 <= len(outputs) <= FEATURES_MAX:
-        raise DefinitionError(f"{where} has {len(outputs)} features; expected 1 to {FEATURES_MAX}")
+    check_count(where, len(outputs))
     for name in outputs:
         check_name(f"{where}: feature", name)
         if name in entity.keys:
             raise DefinitionError(
                 f"{where}: feature {name!r} is also a key of entity {entity.name!r}; choose another name"
             )
+
+
+def check_count(where: str, count: int) -> None:
+    """Refuse too many features, or none."""
+    if not 1 <= count <= FEATURES_MAX:
+        raise DefinitionError(f"{where} has {count} features; expected 1 to {FEATURES_MAX}")
 
 
 def check_unique(where: str, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ reads: the columns of its sources are the business of the plan, which lets them 
                     default · ttl
     batch view      entity keys · per source: name, dedupe, effective column, sql · partitions · refresh · reach · ttl ·
                     per feature: type, default · code
+    on-demand view  per input: the view · per column of the request: type · per feature: type, default · code
     service         the pinned features, in order
     source          types and former names of all columns · timestamp, event_id, dedupe (effective, sql)
     entity          keys, in order
@@ -28,6 +29,8 @@ import msgspec
 
 from forebay.instants import duration_text, instant_text, instant_us
 from forebay.language.entity import Entity
+from forebay.language.feature import Feature
+from forebay.language.on_demand import OnDemandView, ServedView
 from forebay.language.renaming import former_names
 from forebay.language.service import FeatureService
 from forebay.language.source import AnySource, EventSource
@@ -43,13 +46,13 @@ FINGERPRINT_LENGTH = 16
 _WORD = re.compile(r"'(?:[^']|'')*'|\"(?P<quoted>(?:[^\"]|\"\")+)\"|(?P<bare>[A-Za-z_]\w*)")
 
 
-def fingerprint(definition: AnyView | FeatureService | AnySource | Entity) -> str:
+def fingerprint(definition: ServedView | FeatureService | AnySource | Entity) -> str:
     """16 hexadecimal digits that change iff something changes that decides values."""
     text = msgspec.json.encode(signature(definition), order="sorted")
     return hashlib.sha256(text).hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def signature(definition: AnyView | FeatureService | AnySource | Entity) -> Signature:
+def signature(definition: ServedView | FeatureService | AnySource | Entity) -> Signature:
     """Each fact that decides values, by a readable path such as `features.spend_24h.default`."""
     return dict(_facts(definition))
 
@@ -75,7 +78,7 @@ def _words(sql: str) -> Iterator[str]:
             yield word.replace('""', '"').casefold()
 
 
-def _facts(definition: AnyView | FeatureService | AnySource | Entity) -> Iterator[tuple[str, Fact]]:
+def _facts(definition: ServedView | FeatureService | AnySource | Entity) -> Iterator[tuple[str, Fact]]:
     if isinstance(definition, Entity):
         yield "keys", _columns_text(definition)
     elif isinstance(definition, FeatureService):
@@ -83,6 +86,8 @@ def _facts(definition: AnyView | FeatureService | AnySource | Entity) -> Iterato
             yield f"features.{position}", f"{view.key}:{name}"
     elif isinstance(definition, WindowedView):
         yield from _windowed_facts(definition)
+    elif isinstance(definition, OnDemandView):
+        yield from _on_demand_facts(definition)
     elif isinstance(definition, AnySource):
         yield from _source_facts(definition)
         for column, kind in definition.schema.items():
@@ -130,11 +135,24 @@ def _batch_facts(view: AnyView) -> Iterator[tuple[str, Fact]]:
     yield "partitions", view.partitions
     yield "refresh", view.refresh
     yield "reach", _duration(view.reach_us)
-    for feature in view.features:
-        yield f"features.{feature.name}.type", str(feature.type)
-        yield f"features.{feature.name}.default", _default(feature.type, feature.default)
+    yield from _feature_facts(view.features)
     yield "ttl", _duration(view.ttl_us)
     yield "code", view.code
+
+
+def _on_demand_facts(view: OnDemandView) -> Iterator[tuple[str, Fact]]:
+    for name, (of, _) in sorted(view.arguments().items()):
+        yield f"inputs.{name}", of.key
+    for name, kind in sorted(view.request.items()):
+        yield f"request.{name}", str(kind)
+    yield from _feature_facts(view.features)
+    yield "code", view.code
+
+
+def _feature_facts(features: Iterable[Feature]) -> Iterator[tuple[str, Fact]]:
+    for feature in features:
+        yield f"features.{feature.name}.type", str(feature.type)
+        yield f"features.{feature.name}.default", _default(feature.type, feature.default)
 
 
 def _source_facts(source: AnySource) -> Iterator[tuple[str, Fact]]:

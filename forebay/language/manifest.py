@@ -2,12 +2,13 @@
 
     {"forebay_manifest": 1, "number": 7,
      "entities": {…}, "sources": {…}, "views": {…}, "services": {…}, "retired": {…},
-     "active": {…}, "learned": {…}}
+     "active": {…}, "learned": {…}, "on_demand": {…}}
 
 Canonical: keys sorted, UTF-8, no whitespace, a field that has its default left out; so equal definitions are equal
 bytes. Where the order of columns matters (keys of an entity, columns of a schema, derived columns, features) they are
-lists. Entities, sources and views refer to each other by name. Decimals and instants are text. A batch view comes back
-without its function: its code stays behind as a hash. `docs/formats.md` has the format, tests/language its bytes.
+lists. Entities, sources and views refer to each other by name. Decimals and instants are text. A batch view and an
+on-demand view come back without their functions: their code stays behind as a hash. `docs/formats.md` has the format,
+tests/language its bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from forebay.language.entity import Entity
 from forebay.language.feature import Feature
 from forebay.language.fingerprint import fingerprint, signature, used_columns
 from forebay.language.learned import learned_of, with_learned
+from forebay.language.on_demand import OnDemandView, ServedView
 from forebay.language.selection import Selection
 from forebay.language.service import FeatureService
 from forebay.language.sessions import Sessionize
@@ -41,6 +43,7 @@ FORMAT = 1
 
 _AGGREGATIONS: dict[str, type[Aggregation]] = {kind.__name__: kind for kind in AGGREGATIONS}
 Part = TypeVar("Part")
+Served = TypeVar("Served", bound=ServedView)
 
 
 def to_manifest(definitions: Definitions) -> bytes:
@@ -52,6 +55,8 @@ def to_manifest(definitions: Definitions) -> bytes:
     learned = {key: learned_of(view) for key, view in definitions.views.items()}
     if any(learned.values()):
         content["learned"] = {key: _pack_learned(values) for key, values in learned.items() if values}
+    if definitions.on_demand:
+        content["on_demand"] = {key: describe(view) for key, view in definitions.on_demand.items()}
     if definitions.active:
         content["active"] = dict(definitions.active)
     return msgspec.json.encode(content, order="sorted")
@@ -88,6 +93,8 @@ def describe(definition: AnyDefinition) -> dict[str, Any]:
         return {"kind": "WindowedView", **_pack_windowed(definition)}
     if isinstance(definition, BatchView):
         return {"kind": "BatchView", **_pack_batch(definition)}
+    if isinstance(definition, OnDemandView):
+        return {"kind": "OnDemandView", **_pack_on_demand(definition)}
     return _pack(definition, features=[_pack_selection(selection) for selection in definition.features])
 
 
@@ -134,13 +141,23 @@ def _pack_batch(view: BatchView) -> dict[str, Any]:
         view,
         entity=view.entity.name,
         sources=[source.name for source in view.sources],
-        features=[
-            _pack(feature, type=msgspec.to_builtins(feature.type), default=_pack_default(feature.default))
-            for feature in view.features
-        ],
+        features=_pack_features(view.features),
         compute=None,
     )
     return {name: value for name, value in packed.items() if name != "compute"}
+
+
+def _pack_on_demand(view: OnDemandView) -> dict[str, Any]:
+    inputs, request = [_pack_selection(one) for one in view.inputs], _pack_columns(view.request)
+    packed = _pack(view, inputs=inputs, request=request, features=_pack_features(view.features), compute=None)
+    return {name: value for name, value in packed.items() if name != "compute"}
+
+
+def _pack_features(features: Iterable[Feature]) -> list[dict[str, Any]]:
+    return [
+        _pack(feature, type=msgspec.to_builtins(feature.type), default=_pack_default(feature.default))
+        for feature in features
+    ]
 
 
 def _pack_learned(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,12 +183,14 @@ def _read(content: Mapping[str, Any]) -> Definitions:
     sources = _each(content["sources"], _source)
     views = _each(content["views"], lambda raw: _view(raw, entities, sources))
     views |= {key: with_learned(views[key], values) for key, values in content.get("learned", {}).items()}
+    on_demand = _each(content.get("on_demand", {}), lambda raw: _on_demand(raw, views))
+    served: dict[str, ServedView] = {**views, **on_demand}
     services = _each(
         content["services"],
-        lambda raw: FeatureService(**{**raw, "features": [_selection(one, views) for one in raw["features"]]}),
+        lambda raw: FeatureService(**{**raw, "features": [_selection(one, served) for one in raw["features"]]}),
     )
     retired, number, active = dict(content["retired"]), int(content["number"]), dict(content.get("active", {}))
-    return Definitions(entities, sources, views, services, retired, number, active)
+    return Definitions(entities, sources, views, services, retired, number, active, on_demand)
 
 
 def _each(raws: Mapping[str, Any], read: Callable[[dict[str, Any]], Part]) -> dict[str, Part]:
@@ -211,9 +230,7 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
     fields = {**raw, "entity": entities[raw["entity"]]}
     if fields.pop("kind") == "BatchView":
         fields["sources"] = [sources[name] for name in raw["sources"]]
-        fields["features"] = [
-            Feature(**{**_statistic(one), "type": _feature_type(one["type"])}) for one in raw["features"]
-        ]
+        fields["features"] = _features(raw["features"])
         return BatchView(**fields)
     fields["source"] = sources[raw["source"]]
     fields["features"] = [_aggregation(one) for one in raw["features"]]
@@ -223,11 +240,24 @@ def _view(raw: dict[str, Any], entities: Mapping[str, Entity], sources: Mapping[
     return WindowedView(**fields)
 
 
+def _on_demand(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> OnDemandView:
+    fields = {name: value for name, value in raw.items() if name != "kind"}
+    fields["inputs"] = [_selection(one, views) for one in raw["inputs"]]
+    fields |= {"request": _columns(raw["request"]), "features": _features(raw["features"])}
+    return OnDemandView(**fields)
+
+
+def _features(raws: Iterable[Mapping[str, Any]]) -> list[Feature]:
+    return [Feature(**{**_statistic(one), "type": _feature_type(one["type"])}) for one in raws]
+
+
 def _aggregation(raw: Mapping[str, Any]) -> Aggregation:
     fields = {name: value for name, value in _statistic(raw).items() if name != "aggregation"}
     return _AGGREGATIONS[raw["aggregation"]](**fields)
 
 
-def _selection(raw: Mapping[str, Any], views: Mapping[str, AnyView]) -> Selection[AnyView]:
+def _selection(raw: Mapping[str, Any], views: Mapping[str, Served]) -> Selection[Served]:
     names: Sequence[str] = raw["names"]
-    return views[raw["view"]][tuple(names)]
+    view = views[raw["view"]]
+    view[tuple(names)]
+    return Selection(view, tuple(names))

@@ -25,11 +25,10 @@ class Selection(msgspec.Struct, Generic[Chosen], frozen=True):
 
 
 class Selectable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A named version of a view of an entity, some of whose features can be selected."""
+    """A named version of a view, some of whose features can be selected."""
 
     name: str
     version: int
-    entity: Entity
 
     kind: ClassVar[str] = "view"
 
@@ -57,7 +56,13 @@ class Selectable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return Selection(self, chosen)
 
 
-def check_head(where: str, view: Selectable) -> None:
+class EntityView(Selectable, frozen=True):
+    """A view of one entity: what of it is stored is found by the keys of that."""
+
+    entity: Entity
+
+
+def check_head(where: str, view: EntityView) -> None:
     """Refuse a name, a version, an entity or labels that no view can have."""
     check_name("View", view.name)
     check_version(where, view.version)

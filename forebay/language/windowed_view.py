@@ -18,14 +18,14 @@ from forebay.language.feature import Feature, check_features, check_unique
 from forebay.language.keeping import check_windows_kept
 from forebay.language.names import check_name
 from forebay.language.schedule import check_cron
-from forebay.language.selection import Selectable, check_head, check_history
+from forebay.language.selection import EntityView, check_head, check_history
 from forebay.language.sessions import OVER, SESSION_ID_BYTES, SESSION_SCHEMA, Sessionize, explain_source
 from forebay.language.source import EventSource
 from forebay.language.types import AnyType
 from forebay.language.windows import check_hops
 
 
-class WindowedView(Selectable, frozen=True, cache_hash=True):
+class WindowedView(EntityView, frozen=True, cache_hash=True):
     """Aggregates over windows of events of one source, fresh from the stream and equal in every path.
 
     `source` is an `EventSource`, or the sessions in one (`Sessionize`); of those, `view.source` is the source beneath,

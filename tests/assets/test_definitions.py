@@ -41,6 +41,8 @@ def test_lineage_goes_from_stream_to_service(defs: dg.Definitions) -> None:
     assert parents(defs, "online/user_spending_v1") == {"features/user_spending_v1"}
     online = {"online/user_sales_v1", "online/user_tier_v1", "online/user_spending_v1"}
     assert parents(defs, "service/shop_v1") == online
+    assert parents(defs, "service/till_v1") == {"online/user_tier_v1", "online/counter_sales_v1"}
+    assert parents(defs, "training/till_v1") == {"events/sales", "features/user_tier_v1"}
     assert parents(defs, "training/shop_v1") == {"events/sales", "features/user_tier_v1", "features/user_spending_v1"}
 
 
@@ -56,13 +58,26 @@ def test_lineage_of_a_view_of_sessions_goes_through_them() -> None:
 def test_what_flows_in_is_shown_and_not_run(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
     external = {key.to_user_string() for key in graph.get_all_asset_keys() if not graph.get(key).is_executable}
-    assert external == {"stream/sales", "events/sales", "table/tiers", "service/shop_v1"}
+    assert external == {"stream/sales", "events/sales", "table/tiers", "service/shop_v1", "service/till_v1"}
 
 
 def test_every_asset_that_runs_takes_a_range_in_one_run(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
     policies = {graph.get(key).backfill_policy for key in graph.executable_asset_keys}
     assert policies == {dg.BackfillPolicy.single_run()}
+
+
+def test_a_service_says_what_of_it_is_computed_on_demand(defs: dg.Definitions) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey(["service", "till_v1"]))
+    assert node.description == (
+        "What a model reads online under this name.\n\n"
+        "- `tiered@1` is computed at the call, of tier (user_tier@1), and of the request's amount, is_gift: What a "
+        "payment would count for.\n"
+        "- `at_counter@1` is computed at the call, of tier (user_tier@1), sold_24h (counter_sales@1): A user at a "
+        "counter."
+    )
+    columns = {column.name: column.type for column in node.metadata["dagster/column_schema"].columns}
+    assert columns == {"tiered_amount": "Float64", "tier_per_sale": "Float64"}
 
 
 def test_what_dagster_refuses_of_a_definition_is_shown_as_metadata(defs: dg.Definitions) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from forebay import (
+    Bool,
     Count,
     Decimal,
     Entity,
@@ -22,6 +25,7 @@ from forebay import (
     Timestamp,
     WindowedView,
     batch_view,
+    on_demand,
 )
 
 HISTORY_START = "2024-01-01"
@@ -122,4 +126,24 @@ def user_spending(context: Any, sales: Any, tiers: Any) -> Any:
     """)
 
 
+@on_demand(
+    version=1,
+    inputs=[user_tier],
+    request={"amount": Decimal(2), "is_gift": Bool},
+    features=[Feature("tiered_amount", Float64, default=0.0)],
+)
+def tiered(tier: Any, amount: Any, is_gift: Any) -> Any:
+    """What a payment would count for."""
+    return np.where(is_gift, 0.0, amount * tier)
+
+
+@on_demand(
+    version=1, inputs=[user_tier, counter_sales["sold_24h"]], features=[Feature("tier_per_sale", Float64, default=0.0)]
+)
+def at_counter(tier: Any, sold_24h: Any) -> Any:
+    """A user at a counter."""
+    return tier / sold_24h
+
+
+till = FeatureService("till", version=1, features=[tiered, at_counter], owner="shop@example.com")
 shop = FeatureService("shop", version=1, features=[user_sales, user_tier, user_spending], owner="shop@example.com")

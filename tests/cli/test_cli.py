@@ -33,7 +33,10 @@ from tests.infra.valkey import Valkey
 
 CHECKOUT = Path(__file__).parents[2]
 DEFINITIONS = """
-from forebay import Count, Entity, EventSource, FeatureService, FileStream, Int64, Mean, String, Timestamp, WindowedView
+from forebay import (
+    Count, Decimal, Entity, EventSource, Feature, FeatureService, FileStream, Float64, Int64, Mean, String, Timestamp,
+    WindowedView, on_demand,
+)
 
 user = Entity("user", keys={"user_id": Int64, "shop": String})
 clicks = EventSource(
@@ -46,6 +49,17 @@ user_clicks = WindowedView(
     features=[Count("clicks", windows=["1h"], default=0), Mean("pages", of="pages", windows=["1h", None], default=0.5)],
 )
 ads = FeatureService("ads", version=1, features=[user_clicks])
+
+@on_demand(
+    version=1,
+    inputs=[user_clicks],
+    request={"bid": Decimal(2)},
+    features=[Feature("bid_per_page", Float64, default=0.0)],
+)
+def bidding(pages_1h, bid):
+    return bid / pages_1h
+
+bids = FeatureService("bids", version=1, features=[bidding])
 """
 EVENTS = [
     {"event_id": "e1", "user_id": 7, "shop": "a b", "ts": "2013-06-01T12:00:00Z", "pages": 3},
@@ -154,11 +168,34 @@ def test_apply_load_and_ask(cli: Cli, project: Path, deployment: Deployment) -> 
     assert "DEFAULT_MISSING" in shown.out
 
 
+def test_what_is_computed_on_demand_takes_its_request_from_the_command_line_and_the_spine(
+    cli: Cli, project: Path, deployment: Deployment
+) -> None:
+    assert "on-demand view   bidding@1" in cli("apply").out
+    asked = ("user_id=7", "shop=a b", "bid=3.50")
+    found = json.loads(cli("get", "bids@1", *asked, "--json").out)
+    assert found["features"]["bid_per_page"] == {
+        "value": 7,
+        "status": "PRESENT",
+        "event_timestamp": None,
+        "age_s": None,
+    }
+    assert "bid_per_page" in cli("get", "bidding@1:bid_per_page", *asked).out
+    cli("load", "clicks", "clicks.ndjson")
+    (project / "bids.csv").write_text("user_id,shop,bid,event_timestamp\n7,a b,6.00,2013-06-01T12:30:00Z\n")
+    assert cli("training-set", "bids@1", "--spine", "bids.csv", "--out", "set.csv").code == 0
+    assert (project / "set.csv").read_text().splitlines()[1].split(",")[-1] == "2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("get", "bids@1", "user_id=7", "shop=a"), "'bid' is missing; add bid=…"),
+        (("get", "bids@1", "user_id=7", "shop=a", "bid=much"), "bid='much' is not a Decimal(2); expected a number"),
+        (("history", "bidding@1", "user_id=7", "shop=a"), "'bidding@1' is an on-demand view: nothing of it is stored"),
+        (("training-set", "bids@1", "--spine", "spine.csv", "--out", "o.csv"), "has no column 'bid' (Decimal(2))"),
         (("get", "add@1", "user_id=7"), "Did you mean 'ads@1'"),
-        (("get", "ads@1", "user_id=7"), "Key 'shop' is missing"),
+        (("get", "ads@1", "user_id=7"), "'shop' is missing; add shop=…"),
         (("get", "ads@1", "user_id=seven", "shop=a"), "expected a whole number"),
         (("get", "ads@1", "user=7", "shop=a"), "Did you mean 'user_id'"),
         (("get", "ads@1", "7"), "'7' is not key=value"),
@@ -253,12 +290,12 @@ def test_doctor_says_what_is_wrong(
 ) -> None:
     findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
     assert all(finding["ok"] is not False for finding in findings.values()), findings
-    assert "1 view, 1 service" in findings["definitions"]["detail"]
+    assert "1 view, 2 services" in findings["definitions"]["detail"]
     assert findings["deployed"]["ok"] is None
     assert "Nothing is deployed" in findings["deployed"]["detail"]
     cli("apply")
     findings = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
-    assert findings["deployed"] == {"what": "deployed", "ok": True, "detail": "manifest 1: 1 view, 1 service"}
+    assert findings["deployed"] == {"what": "deployed", "ok": True, "detail": "manifest 1: 1 view, 2 services"}
     monkeypatch.setenv("FOREBAY_ONLINE_URL", "redis://127.0.0.1:1/0")
     ended = cli("doctor", "--json")
     assert ended.code == 1

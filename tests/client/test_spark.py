@@ -27,6 +27,7 @@ from forebay.instants import DAY_US, HOUR_US, moment
 from forebay.offline.location import Location
 from forebay.settings import Settings
 from tests.client.deployed_world import World
+from tests.client.on_demand_views import Computed
 from tests.client.swept_shard import SweptShard
 from tests.client.test_bucketed import events, profiles, put_in_order, spine
 from tests.client.test_law import as_columns
@@ -95,6 +96,37 @@ def test_it_is_the_training_set_in_memory(
     found = pq.read_table(out)
     same_but_for_float_sums(found, expected)
     assert not list(tmp_path.glob("forebay-spill-*"))
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_what_is_computed_on_demand_is_what_it_is_in_memory(
+    tmp_path: Path, online_url: str, namespace: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In three buckets, and in pieces of 70 rows, of which each is computed by itself."""
+    monkeypatch.setattr(bucketed, "buckets_needed", lambda *_: 3)
+    monkeypatch.setattr(bucketed, "piece_rows", lambda *_: 70)
+    computed = Computed(online_url, tmp_path, namespace)
+    computed.archive(events(300), arrived_at_us=MIDNIGHT_US)
+    computed.publish_profile(profiles())
+    rows, chance = spine(150).drop_columns(["pair"]), random.Random(3)
+    brought = {
+        "number": pa.array([chance.choice([None, chance.randrange(9)]) for _ in range(150)]),
+        "share": pa.array([chance.random() for _ in range(150)]),
+        "price": pa.array([chance.randrange(4) for _ in range(150)]),
+        "agreed": pa.array([chance.choice([True, False]) for _ in range(150)]),
+        "said": pa.array([chance.choice(["a", "bé"]) for _ in range(150)]),
+        "since": rows["event_timestamp"],
+    }
+    for name, column in brought.items():
+        rows = rows.append_column(name, column)
+    asked: dict[str, Any] = {"features": "computed@1", "with_statuses": True}
+    expected = computed.store.get_historical_features(rows, **asked).to_arrow()
+    out, how = tmp_path / "set.parquet", {"spark": "local[2]", "scratch": tmp_path} if engine == "spark" else {}
+    computed.store.write_historical_features(rows, out=out, memory="10GB", **how, **asked)
+    computed.close()
+    same_but_for_float_sums(pq.read_table(out), expected)
+    assert {*expected["ratio__status"].to_pylist()} == {"PRESENT", "DEFAULT_MISSING", "DEFAULT_ERROR"}
 
 
 @pytest.mark.usefixtures("session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from forebay import (
     FeatureService,
     FileStream,
     Int64,
+    OnDemandView,
     String,
     Sum,
     TableSource,
@@ -60,6 +62,14 @@ AGE = BatchView(
     code="c0de",
 )
 FRAUD = FeatureService("fraud", version=1, features=[SPEND, AGE])
+RISK = OnDemandView(
+    "age_per_buy",
+    1,
+    inputs=[SPEND["buys_24h"], AGE["age"]],
+    request={"n": Int64},
+    features=[Feature("age_per_buy", Int64, default=0)],
+    code="c0de",
+)
 
 
 def but(value: Any, **fields: Any) -> Any:
@@ -380,6 +390,46 @@ def test_a_view_that_a_deployed_service_pins_stays() -> None:
         )
     ]
     assert not plan_of([FRAUD], [AGE, SPEND]).refused
+
+
+def test_an_on_demand_view_is_added_behind_its_inputs_and_removed_alone() -> None:
+    assert keys(plan_of([SPEND, AGE], [RISK]).added) == ["on-demand view age_per_buy@1"]
+    assert keys(plan_of([RISK], [SPEND, AGE]).removed) == ["on-demand view age_per_buy@1"]
+    assert plan_of([RISK], [RISK]).empty
+
+
+@pytest.mark.parametrize(
+    ("after", "difference"),
+    [
+        (but(RISK, code="changed"), "code: 'c0de' → 'changed'"),
+        (but(RISK, request={"n": String}), "request.n: 'Int64' → 'String'"),
+        (but(RISK, inputs=[SPEND["buys_24h"]]), "inputs.age: 'age@1' → nothing"),
+        (but(RISK, features=[Feature("age_per_buy", Int64, default=1)]), "features.age_per_buy.default: 0 → 1"),
+    ],
+)
+def test_another_computation_on_demand_is_refused(after: OnDemandView, difference: str) -> None:
+    (refused,) = plan_of([RISK], [after, AGE]).refused
+    assert str(refused) == (
+        "on-demand view age_per_buy@1: its computation changed under an unchanged version 1, which models were trained "
+        f"with\n    {difference}\n    leave age_per_buy@1 as it is deployed and declare version=2 beside it"
+    )
+
+
+def test_what_a_service_computes_on_demand_stays_with_its_inputs() -> None:
+    service = FeatureService("risk", version=1, features=[RISK])
+    plan = plan_of([service], [AGE])
+    assert keys(plan.refused) == ["view spend@1", "on-demand view age_per_buy@1"]
+    assert {change.reason for change in plan.refused} == {
+        "it cannot be removed while risk@1 is deployed, which pins it"
+    }
+
+
+def test_an_on_demand_view_never_comes_back_as_something_else() -> None:
+    before = replace(deployed(SPEND, AGE), retired=retired_after(Definitions.of(SPEND, AGE), deployed(RISK)), number=2)
+    assert keys(make_plan(Definitions.of(RISK), before).added) == ["on-demand view age_per_buy@1"]
+    assert keys(make_plan(Definitions.of(but(RISK, code="changed")), before).refused) == [
+        "on-demand view age_per_buy@1"
+    ]
 
 
 def test_a_new_version_beside_the_old_is_added() -> None:

@@ -49,6 +49,11 @@ def test_sessions(checkout: Path) -> None:
         walk.through(ROOT / "docs/sessions.md")
 
 
+def test_on_demand(checkout: Path) -> None:
+    with Walk(checkout) as walk:
+        walk.through(ROOT / "docs/on_demand.md")
+
+
 def test_operations(checkout: Path, online_url: str, s3_url: str) -> None:
     """On a Redis and an S3 of the tests' own, whatever their addresses."""
     with Walk(checkout, {"redis://redis.example.com:6379/0": online_url, "s3://features/shop": s3_url}) as walk:

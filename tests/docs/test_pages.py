@@ -29,6 +29,7 @@ WALKED = {
     "docs/operations.md",
     "docs/history.md",
     "docs/sessions.md",
+    "docs/on_demand.md",
     "docs/versions.md",
 }
 

@@ -43,10 +43,11 @@ from forebay import (
     Vector,
     WindowedView,
     batch_view,
+    on_demand,
 )
 from forebay.backfill.batch_view import compute_batch_view
 from forebay.cli.app import app
-from forebay.core.values import Status, arrow_type
+from forebay.core.values import FeatureColumn, Status, arrow_type
 from forebay.ingest.batch import REASONS
 from forebay.ingest.convert import convert
 from forebay.ingest.select import check_expressions
@@ -109,13 +110,46 @@ def test_arguments_of_batch_views() -> None:
     assert named(table(LANGUAGE, "Batch views", "argument")) == expected
 
 
+def test_arguments_of_on_demand_views() -> None:
+    parameters = inspect.signature(on_demand).parameters
+    expected = [(f"`{name}`", shown(parameter.default)) for name, parameter in parameters.items()]
+    assert named(table(LANGUAGE, "On-demand views", "argument")) == [
+        (name, "`()`" if name == "`inputs`" else default) for name, default in expected
+    ]
+
+
+def test_arrays_of_on_demand_functions() -> None:
+    """What a function gets of each type is what the page says."""
+    kinds = {"Int64": Int64, "Float64": Float64, "Decimal(n)": Decimal(2), "Bool": Bool, "Timestamp": Timestamp}
+    kinds |= {"String": String, "Vector(n)": Vector(3), "List(T)": List(Int64)}
+    rows = {
+        name: row[1] for row in table(LANGUAGE, "On-demand views", "type") for name in re.findall(r"`(.+?)`", row[0])
+    }
+    assert set(rows) == {*kinds, "event_timestamp"}
+    for name, kind in kinds.items():
+        value = {"Vector(n)": [1.0, 2.0, 3.0], "List(T)": [1]}.get(name, 1)
+        default = {"String": "a", "Bool": True, "Timestamp": 0}.get(name, value)
+        array = FeatureColumn.of_defaults(Feature("f", kind, default=default), 2).to_numpy()
+        assert rows[name].startswith("objects" if array.dtype.hasobject else str(array.dtype)), name
+        assert array.shape == ((2, 3) if name == "Vector(n)" else (2,))
+
+
 def test_every_declaration_is_documented() -> None:
     """What `forebay` exports is on the page, and what has arguments has a table of them."""
     page = LANGUAGE.read_text()
     exported = {name for name in forebay.__all__ if name not in ("BatchView", "FeatureStore", "ForebayError")}
     assert not {name for name in exported if f"`{name}" not in page and f"# {name}" not in page}
     structs = {name for name in exported if isinstance(getattr(forebay, name), type(msgspec.Struct))}
-    described = {*DECLARATIONS, *(kind.__name__ for kind in AGGREGATIONS), "Decimal", "Derived", "List", "Vector"}
+    described = {
+        *DECLARATIONS,
+        *(kind.__name__ for kind in AGGREGATIONS),
+        "Decimal",
+        "Derived",
+        "List",
+        "OnDemandView",
+        "Vector",
+    }
+
     described |= {kind.__name__ for kind in get_args(AnyStatistic)}
     assert structs <= described
 

@@ -20,6 +20,7 @@ from forebay import (
     Int64,
     Last,
     Mean,
+    OnDemandView,
     Sessionize,
     String,
     Sum,
@@ -93,6 +94,15 @@ SCORE = BatchView(
     ttl="2d",
     reach="7d",
     code="0123456789abcdef",
+)
+RATIO = OnDemandView(
+    "ratio",
+    1,
+    inputs=[SPEND["paid_24h"], SCORE["score"]],
+    request={"amount": Float64},
+    features=[Feature("ratio", Float64, default=1.0)],
+    code="0123456789abcdef",
+    owner="risk@example.com",
 )
 FRAUD = FeatureService(
     "fraud", version=1, features=[SPEND["paid_24h", "purchases_1h"], SCORE], owner="risk@example.com"

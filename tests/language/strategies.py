@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from forebay import (
     Int64,
     KafkaTopic,
     List,
+    OnDemandView,
     RedisStream,
     Sessionize,
     String,
@@ -219,6 +221,23 @@ def batch_views(draw: st.DrawFn, name: str, entity: Entity, sources: list[Any]) 
 
 
 @st.composite
+def on_demand_views(draw: st.DrawFn, name: str, views: list[Any]) -> OnDemandView:
+    """An on-demand view with a function, which a manifest does not keep."""
+    kinds = {f"h{n}": draw(TYPES) for n in range(draw(st.integers(1, 3)))}
+    plain = {name: defaults(kind).filter(lambda one: not isinstance(one, Statistic)) for name, kind in kinds.items()}
+    return OnDemandView(
+        name,
+        version=draw(st.integers(1, 3)),
+        inputs=[view[tuple(draw(st.permutations(list(view.outputs()))))] for view in draw(st.permutations(views))],
+        request={f"r{n}": draw(COLUMN_TYPES) for n in range(draw(st.integers(0, 3)))},
+        features=[Feature(feature, kind, draw(plain[feature]), draw(TEXTS)) for feature, kind in kinds.items()],
+        code="0123456789abcdef",
+        compute=draw(st.sampled_from([None, len])),
+        **{label: draw(some) for label, some in LABELS.items()},
+    )
+
+
+@st.composite
 def definitions(draw: st.DrawFn) -> Definitions:
     """A whole deployment."""
     entity = draw(entities("user"))
@@ -227,12 +246,13 @@ def definitions(draw: st.DrawFn) -> Definitions:
     batch = draw(batch_views("score", entity, [events, rows]))
     whole = draw(st.booleans())
     chosen = windowed if whole else windowed[tuple(draw(st.permutations(list(windowed.outputs()))))]
+    computed = draw(on_demand_views("computed", [windowed, batch]))
     service = FeatureService(
         "fraud",
         version=draw(st.integers(1, 3)),
-        features=draw(st.permutations([chosen, batch])),
+        features=draw(st.permutations([chosen, batch, computed])),
         **{label: draw(some) for label, some in LABELS.items()},
     )
     code = Definitions.of(service)
     number = draw(st.integers(0, 9))
-    return Definitions(code.entities, code.sources, code.views, code.services, {"view:old@1": "f"}, number)
+    return replace(code, retired={"view:old@1": "f"}, number=number)

@@ -27,6 +27,7 @@ from forebay import (
     KafkaTopic,
     Last,
     Max,
+    OnDemandView,
     Sessionize,
     String,
     Sum,
@@ -39,7 +40,7 @@ from forebay.language.aggregations import AGGREGATIONS, TopK
 from forebay.language.code import code_of
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, signature, used_columns
-from tests.language.shop import FRAUD, PEOPLE, SCHEMA, SCORE, SHOP, SPEND, USER, VISITS, but
+from tests.language.shop import FRAUD, PEOPLE, RATIO, SCHEMA, SCORE, SHOP, SPEND, USER, VISITS, but
 from tests.language.strategies import definitions
 from tests.own_arguments import OWN
 
@@ -184,6 +185,18 @@ OF_A_TABLE_SOURCE: Cases = {
     "description": (but(PEOPLE, description="b"), False),
     "tags": (but(PEOPLE, tags={"b": "b"}), False),
 }
+OF_AN_ON_DEMAND_VIEW: Cases = {
+    "name": (but(RATIO, name="share"), False),
+    "version": (but(RATIO, version=2), False),
+    "inputs": (but(RATIO, inputs=[but(SPEND, version=2)["paid_24h"]]), True),
+    "request": (but(RATIO, request={"amount": Decimal(2)}), True),
+    "features": (but(RATIO, features=[but(RATIO.features[0], default=0.0)]), True),
+    "code": (but(RATIO, code="fedcba9876543210"), True),
+    "owner": (but(RATIO, owner="b"), False),
+    "description": (but(RATIO, description="b"), False),
+    "tags": (but(RATIO, tags={"b": "b"}), False),
+    "compute": (but(RATIO, compute=len), False),
+}
 OF_A_SERVICE: Cases = {
     "name": (but(FRAUD, name="abuse"), False),
     "version": (but(FRAUD, version=2), False),
@@ -207,6 +220,7 @@ CLASSIFIED: list[tuple[type, Any, Cases]] = [
         SCORE,
         {name: (but(SCORE, sources=[source, SHOP]), flips) for name, (source, flips) in OF_A_TABLE_SOURCE.items()},
     ),
+    (OnDemandView, RATIO, OF_AN_ON_DEMAND_VIEW),
     (FeatureService, FRAUD, OF_A_SERVICE),
 ]
 CHANGES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,27 @@ from forebay.errors import FormatError
 from forebay.language.definitions import Definitions
 from forebay.language.fingerprint import fingerprint, signature
 from forebay.language.manifest import from_manifest, to_manifest
-from tests.language.shop import FRAUD, SCORE, SPEND, USER, but
+from forebay.language.selection import Selection
+from tests.language.shop import FRAUD, RATIO, SCORE, SPEND, USER, but
 from tests.language.strategies import definitions
 
 GOLDEN = Path(__file__).parent / "golden" / "manifest-1.json"
+ON_DEMAND = GOLDEN.with_name("on-demand-1.json")
 
 
 def without_functions(value: Definitions) -> Definitions:
     """The same definitions as a manifest can hold them."""
     views = {k: but(v, compute=None) if isinstance(v, BatchView) else v for k, v in value.views.items()}
+    on_demand = {
+        key: but(view, compute=None, inputs=[Selection(views[one.view.key], one.names) for one in view.inputs])
+        for key, view in value.on_demand.items()
+    }
+    served = {**views, **on_demand}
     services = {
-        key: but(service, features=[views[one.view.key][tuple(one.names)] for one in service.features])
+        key: but(service, features=[served[one.view.key][tuple(one.names)] for one in service.features])
         for key, service in value.services.items()
     }
-    return Definitions(value.entities, value.sources, views, services, value.retired, value.number)
+    return replace(value, views=views, on_demand=on_demand, services=services)
 
 
 def ordered(value: Any) -> Any:
@@ -44,7 +52,7 @@ def test_a_manifest_comes_back_as_what_it_was(code: Definitions) -> None:
     back = from_manifest(to_manifest(code))
     assert back == without_functions(code)
     assert to_manifest(back) == to_manifest(code)
-    for group in ("entities", "sources", "views"):
+    for group in ("entities", "sources", "views", "on_demand"):
         for key, value in getattr(code, group).items():
             twin = getattr(back, group)[key]
             assert fingerprint(twin) == fingerprint(value)
@@ -62,11 +70,19 @@ def test_the_bytes_of_a_manifest_are_these() -> None:
     assert from_manifest(GOLDEN.read_bytes()) == deployed
 
 
+def test_the_bytes_of_on_demand_views_are_these() -> None:
+    code = Definitions.of(but(FRAUD, features=[*FRAUD.features, RATIO]))
+    manifest = msgspec.json.decode(to_manifest(code))
+    assert msgspec.json.encode(manifest["on_demand"], order="sorted") == ON_DEMAND.read_bytes().rstrip(b"\n")
+    assert manifest["services"]["fraud@1"]["features"][-1] == {"view": "ratio@1", "names": ["ratio"]}
+
+
 def test_fingerprints_are_these() -> None:
     """Those of retired versions are kept in manifests: they would not be known again."""
-    assert {value.key: fingerprint(value) for value in (SPEND, SCORE, FRAUD)} == {
+    assert {value.key: fingerprint(value) for value in (SPEND, SCORE, RATIO, FRAUD)} == {
         "spend@1": "a97505f41f99e99d",
         "score@1": "a26986f8e110bbbe",
+        "ratio@1": "aa8a97df76829689",
         "fraud@1": "33962f8ae11be65d",
     }
 

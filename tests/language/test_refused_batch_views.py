@@ -83,11 +83,11 @@ CASES: Cases = {
     ),
     "lambda": (
         lambda: declared(lambda context, people: people),
-        "View '<lambda>': its code cannot be read; declare it by a function in a file: def <name>(context, …)",
+        "View '<lambda>': its code cannot be read; declare it by a function in a file: def <name>(…)",
     ),
     "typed in": (
         lambda: declared(READ_FROM_NOWHERE["typed_in"]),
-        "View 'typed_in': its code cannot be read; declare it by a function in a file: def <name>(context, …)",
+        "View 'typed_in': its code cannot be read; declare it by a function in a file: def <name>(…)",
     ),
     # services
     "service of nothing": (

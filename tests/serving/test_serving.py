@@ -109,6 +109,17 @@ def test_the_keys_of_an_entity_are_joined_by_a_bar(server: httpx.Client) -> None
     assert '"counter_sales@1:turnover_24h":{"value":13.00' in answer.text  # a Decimal keeps its digits
 
 
+def test_an_on_demand_feature_takes_its_request_from_the_query(server: httpx.Client) -> None:
+    query = {"names": "tiered_amount,tiered@1:tiered_amount,tier", "amount": "12.50", "is_gift": "false", "at": AT}
+    features = server.get("/features/user/u1", params=query).json()["features"]
+    computed = {"value": 37.5, "status": "PRESENT", "event_timestamp": "2024-01-01T23:00:00Z"}
+    assert features["tiered_amount"] == features["tiered@1:tiered_amount"] == computed
+    gift = server.get("/features/user/u1", params={**query, "is_gift": "true"}).json()["features"]
+    assert gift["tiered_amount"]["value"] == 0
+    null = server.get("/features/user/u1", params={**query, "amount": ""}).json()["features"]
+    assert null["tiered_amount"] == {"value": 0, "status": "DEFAULT_MISSING", "event_timestamp": None}
+
+
 def test_without_names_all_features_of_the_entity_are_answered(server: httpx.Client) -> None:
     features = server.get("/features/user/nobody").json()["features"]
     assert set(features) == {*shop.user_sales.outputs(), *shop.user_tier.outputs(), *shop.user_spending.outputs()}
@@ -131,6 +142,11 @@ def test_a_live_read_is_of_now(server: httpx.Client) -> None:
         ("/features/user/u1?names=counter_sales@1:sold_24h", 400, "/features/counter/"),
         ("/features/user/u1?names=user_tier@9:tier", 404, "user_tier@1"),
         ("/features/user/u1?names=,", 400, "names=a,b"),
+        ("/features/user/u1?names=tiered_amount&is_gift=true", 400, "amount"),
+        ("/features/user/u1?names=tiered_amount&amount=1&is_gift=no", 400, "true or false"),
+        ("/features/user/u1?names=tiered_amount&amount=one&is_gift=true", 400, "a number"),
+        ("/features/counter/NL|7?names=tiered_amount&amount=1&is_gift=true", 404, "tiered_amount"),
+        ("/features/user/u1?names=at_counter@1:tier_per_sale", 400, "Python client"),
         ("/features/user/u1?names=tier&at=2024-01-02", 400, "time zone"),
         ("/features/user/u1?names=tier&at=2024-01-01T00:00:00Z", 400, "history"),
         ("/features/counter/NL", 400, "country | shop"),
