@@ -26,6 +26,7 @@ ID_LENGTH_MAX = 1024
 """Longer ids cannot be keys of the online store."""
 NAMES_MAX = 500
 """Features of one request; a view has at most as many."""
+OWN_PARAMETERS = ("names", "at")
 _WHOLE = re.compile(r"-?\d{1,19}")
 
 
@@ -67,8 +68,13 @@ def feature_names(definitions: Definitions, entity: Entity, names: str | None) -
 
 
 def request_values(query: Mapping[str, str], request: Mapping[str, AnyType]) -> dict[str, Any]:
-    """What on-demand features need of the request, as far as the query holds it. Raises `RequestError`."""
-    return {name: value_of(name, query[name], kind) for name, kind in request.items() if name in query}
+    """What on-demand features need of the request. Raises `RequestError`."""
+    for name, kind in request.items():
+        if name in OWN_PARAMETERS:
+            raise RequestError(f"Request column {name!r} is a parameter of this address. Ask by the Python client")
+        if name not in query:
+            raise RequestError(f"An on-demand feature needs {name!r} ({kind}) of the request. Add &{name}=…")
+    return {name: value_of(name, query[name], kind) for name, kind in request.items()}
 
 
 def _by_version(views: Iterable[ServedView], entity: Entity) -> list[ServedView]:
@@ -106,7 +112,8 @@ def _qualified(definitions: Definitions, entity: Entity, name: str) -> str:
     needed = sorted(_entities(view))
     if needed != [entity.name]:
         where = f"Ask for it at /features/{needed[0]}/…" if len(needed) == 1 else "Ask for it by the Python client"
-        raise RequestError(f"Feature {name!r} is of entity {' and '.join(map(repr, needed))}. {where}")
+        whose = f"of entity {' and '.join(map(repr, needed))}" if needed else "of no entity"
+        raise RequestError(f"Feature {name!r} is {whose}. {where}")
     return f"{view.key}:{feature}"
 
 

@@ -103,14 +103,14 @@ def key_column(table: pa.Table, name: str, kind: AnyType, where: str) -> pa.Chun
     if not (pa.types.is_null(found) or (_is_number(found) if whole else is_text(found))):
         raise RequestError(f"{where}: key {name!r} is {found}; expected {'whole numbers' if whole else 'text'}")
     if pa.types.is_floating(found):
-        column = _exact(column.cast(found), f"{where}: key {name!r}")
+        column = exact(column.cast(found), f"{where}: key {name!r}")
     try:
         return column.cast(pa.int64() if whole else pa.string())
     except pa.ArrowInvalid as error:
         raise RequestError(f"{where}: key {name!r} is not a column of {kind}: {error}") from None
 
 
-def _exact(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
+def exact(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
     """Whole numbers that pandas made floats of because some are null: NaN is null, and what may be rounded is refused.
 
     From 2^53 on two keys can be one float, so a row would get the features of somebody else.

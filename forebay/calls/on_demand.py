@@ -4,31 +4,30 @@
     request columns ─┼→  rows that lack none of them  →  the view's function, many rows at once  →  its features
     instants        ─┘                        all other rows  →  the defaults
 
-May live here: what a function is given, what its result becomes, and the check that a row's value depends on that row
-alone. No rows are read here. Invariants: a row's value and status are those that the row would get by itself; types of
-the arrays that a function gets never depend on their values, so no row decides how another is computed.
+May live here: what a function is given, and the check that a row's value depends on that row alone; what its result
+becomes is `returned`. No rows are read here. Invariants: a row's value and status are those that the row would get by
+itself; types of the arrays that a function gets never depend on their values, so no row decides how another is
+computed.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from forebay.calls.asked import Asked
+from forebay.calls.returned import Wrong, columns_of, joined, nothing
+from forebay.core import lists
 from forebay.core.events import Column
 from forebay.core.rows import stored
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status
 from forebay.errors import DefinitionError, ForebayError
-from forebay.ingest.lists import convert_feature
-from forebay.language.feature import Feature
 from forebay.language.on_demand import INSTANT, OnDemandView
-from forebay.language.types import BoolType, FeatureType, Float64Type, Int64Type
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -38,22 +37,34 @@ _PASSED_ON[[Status.STALE, Status.UNAVAILABLE]] = Status.STALE
 """What the status of an input makes of a result: `PRESENT` (0), or what is worse."""
 Columns = Mapping[tuple[str, str], FeatureColumn]
 """Features by the key of their view and their name."""
-CHECKED_ROWS = 4
-"""Rows of a call that are computed a second time, by themselves."""
+CHECKED_ROWS = 16
+"""Rows of a call that are computed a second time, by themselves: what differs for a tenth of many rows is found four
+times of five."""
 
 
-def with_on_demand(asked: Asked, columns: Columns, request: Mapping[str, FeatureColumn], instants_us: Ints) -> Columns:
-    """The features of a call by view and name: those that were read, and those that are computed of them."""
+def with_on_demand(
+    asked: Asked,
+    columns: Columns,
+    request: Mapping[str, FeatureColumn],
+    instants_us: Ints,
+    first_row: int = 0,
+) -> Columns:
+    """The features of a call by view and name: those that were read, and those that are computed of them.
+
+    `first_row` is the number of the first row, for messages.
+    """
     computed: dict[tuple[str, str], FeatureColumn] = {}
     for key, view in asked.on_demand.items():
         arguments = {name: columns[of.key, name] for name, (of, _) in view.arguments().items()}
         arguments |= {name: request[name] for name in view.request}
-        for column in compute(view, arguments, instants_us):
+        for column in compute(view, arguments, instants_us, first_row):
             computed[key, column.feature.name] = column
     return {**columns, **computed}
 
 
-def compute(view: OnDemandView, arguments: Mapping[str, FeatureColumn], instants_us: Ints) -> list[FeatureColumn]:
+def compute(
+    view: OnDemandView, arguments: Mapping[str, FeatureColumn], instants_us: Ints, first_row: int = 0
+) -> list[FeatureColumn]:
     """The features of a view for rows of its arguments. Raises `DefinitionError` where its function does not return
     what the view declares, or where a row's value depends on others.
     """
@@ -68,7 +79,7 @@ def compute(view: OnDemandView, arguments: Mapping[str, FeatureColumn], instants
     if view.takes_instant:
         arrays[INSTANT] = instants_us[rows].astype("datetime64[us]")
     status, event_us = _behind(taken, len(rows))
-    for result, answer in zip(results, _computed(view, arrays, len(rows)), strict=True):
+    for result, answer in zip(results, _Call(view, arrays, rows + first_row).columns(), strict=True):
         result.status[rows] = np.where(answer.valid, status, Status.DEFAULT_ERROR)
         result.event_us[rows] = event_us
         good = rows[answer.valid]
@@ -93,115 +104,80 @@ def _behind(taken: Mapping[str, FeatureColumn], count: int) -> tuple[npt.NDArray
     return status, event_us
 
 
-def _computed(view: OnDemandView, arrays: Arrays, count: int) -> list[Column]:
-    """What the function gives for all rows."""
-    raised: list[Exception] = []
-    parts = list(_parts(view, arrays, slice(0, count), raised))
-    if raised:
-        warnings.warn(
-            f"The function of on-demand view {view.key!r} raised {raised[0]!r}: rows at which it raises get the "
-            "defaults, with DEFAULT_ERROR",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    elif count > 1:
-        _check_by_row(view, arrays, parts[0], count)
-    return [_joined([part[number] for part in parts]) for number in range(len(view.features))]
+@dataclass
+class _Call:
+    """The function of a view, called for rows that lack nothing; `rows` are their numbers in the caller's table."""
 
+    view: OnDemandView
+    arrays: Arrays
+    rows: Ints
+    alone: list[Exception] = field(default_factory=list)
+    together: list[Exception] = field(default_factory=list)
+    wrong: Wrong = field(default_factory=dict)
 
-def _parts(view: OnDemandView, arrays: Arrays, some: slice, raised: list[Exception]) -> Iterator[list[Column]]:
-    """The results of some rows in parts, in order; where the function raises, the rows are halved until one is left."""
-    try:
-        yield _called(view, arrays, some)
-        return
-    except ForebayError:
-        raise
-    except Exception as error:  # noqa: BLE001  whatever a function of the user raises
-        if some.stop - some.start == 1:
-            raised.append(error)
-            yield [_nothing(feature) for feature in view.features]
-            return
-    middle = (some.start + some.stop) // 2
-    yield from _parts(view, arrays, slice(some.start, middle), raised)
-    yield from _parts(view, arrays, slice(middle, some.stop), raised)
+    def columns(self) -> list[Column]:
+        """A column per feature, not valid in rows without a value."""
+        parts = list(self._parts(slice(0, len(self.rows))))
+        columns = [joined([part[number] for part in parts]) for number in range(len(self.view.features))]
+        self._warn()
+        if len(self.rows) > 1:
+            self._check(columns)
+        return columns
 
-
-def _called(view: OnDemandView, arrays: Arrays, some: slice) -> list[Column]:
-    """One call of the function, which gets copies: it may write to them."""
-    assert view.compute is not None, f"{view.key} was asked for without its function"
-    with np.errstate(all="ignore"):
-        found = view.compute(**{name: array[some].copy() for name, array in arrays.items()})
-    names = [feature.name for feature in view.features]
-    if not isinstance(found, Mapping):
-        found = {names[0]: found} if len(names) == 1 else found
-    if not isinstance(found, Mapping) or sorted(found) != sorted(names):
-        what = f"a dict of {', '.join(map(repr, found))}" if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        expected = "an array of its values" if len(names) == 1 else f"a dict of {', '.join(map(repr, names))}"
-        raise DefinitionError(f"On-demand view {view.key!r}: its function returned {what}; expected {expected}")
-    return [_result(view, feature, found[feature.name], some.stop - some.start) for feature in view.features]
-
-
-def _result(view: OnDemandView, feature: Feature, found: Any, count: int) -> Column:
-    """What was returned for a feature, in its stored form; not valid where it is none of its type."""
-    if not isinstance(found, np.ndarray | list | tuple | pa.Array | pa.ChunkedArray) or len(found) != count:
-        size = f" of {len(found)} values" if hasattr(found, "__len__") and not isinstance(found, str) else ""
-        raise DefinitionError(
-            f"On-demand view {view.key!r}: its function returned a {type(found).__name__}{size} for {feature.name!r} "
-            f"of {count} rows; expected an array with a value for each row"
-        )
-    if isinstance(found, np.ndarray) and found.ndim == 1 and _is_stored(found.dtype, feature.type):
-        good = np.isfinite(found) if found.dtype.kind == "f" else np.ones(count, np.bool_)
-        return Column(np.ascontiguousarray(found), good)
-    if isinstance(found, np.ndarray) and found.dtype.kind == "M":
-        found = pa.array(found.astype("datetime64[us]").view(np.int64), mask=np.isnat(found))
-    try:
-        array = found if isinstance(found, pa.Array | pa.ChunkedArray) else pa.array(_listed(found), from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        if count == 1:
-            return _nothing(feature)
-        return _joined([_result(view, feature, found[row : row + 1], 1) for row in range(count)])
-    return stored(convert_feature(feature.type, array).array, feature.type)
-
-
-def _is_stored(dtype: np.dtype[Any], kind: FeatureType) -> bool:
-    """Whether values of a type are stored as NumPy has them."""
-    return isinstance(kind, Float64Type | Int64Type | BoolType) and dtype == np.dtype(kind.storage)
-
-
-def _listed(found: Any) -> Any:
-    """What Arrow can read: rows of a matrix are lists."""
-    return found.tolist() if isinstance(found, np.ndarray) and found.ndim > 1 else found
-
-
-def _nothing(feature: Feature) -> Column:
-    """A row without a value."""
-    return Column(np.zeros(1, feature.type.storage), np.zeros(1, np.bool_))
-
-
-def _joined(parts: list[Column]) -> Column:
-    if len(parts) == 1:
-        return parts[0]
-    values, valid = [part.values for part in parts], [part.valid for part in parts]
-    return Column(np.concatenate(values), np.concatenate(valid))
-
-
-def _check_by_row(view: OnDemandView, arrays: Arrays, together: list[Column], count: int) -> None:
-    """Raise `DefinitionError` unless some rows have the values that they have by themselves."""
-    for row in np.unique(np.linspace(0, count - 1, CHECKED_ROWS).astype(np.int64)).tolist():
+    def _parts(self, some: slice) -> Iterator[list[Column]]:
+        """The results of some rows in parts, in order; where the function raises, rows are halved until one is left."""
+        count, arguments = some.stop - some.start, {name: _copied(array[some]) for name, array in self.arrays.items()}
         try:
-            alone = _called(view, arrays, slice(row, row + 1))
-        except Exception as error:
-            raise DefinitionError(
-                f"On-demand view {view.key!r}: its function raised {error!r} for row {row} by itself, and not for "
-                f"{count} rows at once; a row's value may depend on that row alone"
-            ) from error
-        for feature, one, all_ in zip(view.features, alone, together, strict=True):
-            if not _is_same(one, all_, row):
-                raise DefinitionError(
-                    f"On-demand view {view.key!r}: {feature.name!r} of row {row} is {_shown(one, 0)} by itself and "
-                    f"{_shown(all_, row)} among {count} rows; a row's value may depend on that row alone (no mean or "
-                    "sort over the rows): online it comes alone"
-                )
+            with np.errstate(all="ignore"):
+                found = self.view(**arguments)
+        except ForebayError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a function of the user raises
+            (self.alone if count == 1 else self.together).append(error)
+            if count == 1:
+                yield [nothing(feature) for feature in self.view.features]
+                return
+            middle = (some.start + some.stop) // 2
+            yield from self._parts(slice(some.start, middle))
+            yield from self._parts(slice(middle, some.stop))
+            return
+        yield columns_of(self.view, found, count, self.wrong)
+
+    def _warn(self) -> None:
+        """Say once what made defaults of rows, or made them slow: Python shows a warning of one text once."""
+        where = f"The function of on-demand view {self.view.key!r}"
+        if self.alone:
+            said = f"raised {self.alone[0]!r}: rows at which it raises get the defaults, with DEFAULT_ERROR"
+            warnings.warn(f"{where} {said}", RuntimeWarning, stacklevel=2)
+        elif self.together:
+            said = (
+                f"raised {self.together[0]!r} for several rows at once, and for none of them alone: it is called for "
+            )
+            warnings.warn(f"{where} {said}fewer rows, which is slow", RuntimeWarning, stacklevel=2)
+        for name, reason in self.wrong.items():
+            said = f"returned values for {name!r} that are not of its type ({reason}): they are defaults, with"
+            warnings.warn(f"{where} {said} DEFAULT_ERROR", RuntimeWarning, stacklevel=2)
+
+    def _check(self, columns: list[Column]) -> None:
+        """Raise `DefinitionError` unless some rows have the values that they have by themselves."""
+        count = len(self.rows)
+        for row in np.unique(np.linspace(0, count - 1, CHECKED_ROWS).astype(np.int64)).tolist():
+            (alone,) = self._parts(slice(row, row + 1))
+            for feature, one, all_ in zip(self.view.features, alone, columns, strict=True):
+                if not _is_same(one, all_, row):
+                    raise DefinitionError(
+                        f"On-demand view {self.view.key!r}: {feature.name!r} of row {self.rows[row]} is "
+                        f"{_shown(one, 0)} by itself and {_shown(all_, row)} among {count} rows. A row's value may "
+                        "depend on that row alone: on no other row (a mean, a sort), on no call before, and on no "
+                        "matrix product, whose last bits depend on how many rows there are"
+                    )
+
+
+def _copied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array that the function may keep and write to, lists in it as well."""
+    if array.dtype.hasobject and len(array) and isinstance(array[0], list):
+        return lists.objects([list(one) for one in array])
+    return array.copy()
 
 
 def _is_same(one: Column, all_: Column, row: int) -> bool:

@@ -8,18 +8,20 @@ else that is not of the declared type is refused with its row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from forebay.calls.tables import to_arrow
+from forebay.calls.keyed import exact
+from forebay.calls.tables import check_all_aware, check_aware, to_arrow
 from forebay.core.rows import stored
 from forebay.core.values import NO_INSTANT, FeatureColumn, Status
 from forebay.errors import RequestError, suggestion
 from forebay.ingest.convert import convert
 from forebay.language.feature import Feature
-from forebay.language.types import AnyType
+from forebay.language.types import AnyType, Int64Type
 
 ROWS, REQUEST = "entity_rows", "request"
 Request = Mapping[str, Any]
@@ -43,7 +45,7 @@ def request_of(
     rows: Any, request: Request | None, types: Mapping[str, AnyType], count: int
 ) -> dict[str, FeatureColumn]:
     """The columns of an online call: each in `entity_rows`, or by name in `request`. Raises `RequestError`."""
-    given = _spread(request or {}, types, count)
+    given = _spread({} if request is None else request, types, count)
     inline = {name: kind for name, kind in types.items() if name not in given}
     table = _inline(rows, inline, [name for name in given if name in types]) if types else pa.table({})
     found = request_columns(table, inline, ROWS)
@@ -59,12 +61,18 @@ def _spread(request: Any, types: Mapping[str, AnyType], count: int) -> dict[str,
     for name, value in request.items():
         if name not in types:
             raise RequestError(f"{REQUEST} has {name!r}, which none of these features needs. {suggestion(name, types)}")
+        where = f"{REQUEST}[{name!r}]"
+        if isinstance(value, Mapping | AbstractSet):
+            raise RequestError(f"{where} is a {type(value).__name__}; expected one value for all rows, or a list")
+        value = value.item() if isinstance(value, np.ndarray) and not value.ndim else value
         many = hasattr(value, "__len__") and not isinstance(value, str | bytes)
         if many and len(value) != count:
             raise RequestError(
-                f"{REQUEST}[{name!r}] has {len(value)} values for {count} rows; expected one for each, or one for all"
+                f"{where} has {len(value)} values for {count} rows; expected one for each, or one for all"
             )
-        spread[name] = _array(value if many else [value] * count, f"{REQUEST}[{name!r}]")
+        values = value if many else [value] * count
+        check_aware(values, where, types[name])
+        spread[name] = _array(values, where)
     return spread
 
 
@@ -72,10 +80,11 @@ def _inline(rows: Any, types: Mapping[str, AnyType], twice: Sequence[str]) -> pa
     """The columns of `entity_rows`; those that `request` holds too are refused: which one is meant?"""
     if isinstance(rows, Sequence):  # of dictionaries, as their keys were found to be
         there = {name for row in rows for name in row}
-        table = pa.table(
-            {name: _array(_of_each(rows, name, kind), f"{ROWS}: {name!r}") for name, kind in types.items()}
-        )
+        columns = {name: _of_each(rows, name, kind) for name, kind in types.items()}
+        check_all_aware(columns, types, ROWS)
+        table = pa.table({name: _array(column, f"{ROWS}: {name!r}") for name, column in columns.items()})
     else:
+        check_all_aware(rows, types, ROWS)
         table = to_arrow(rows, ROWS)
         there = set(table.column_names)
     for name in twice:
@@ -103,13 +112,23 @@ def _array(values: Any, where: str) -> Any:
 
 
 def _column(name: str, kind: AnyType, column: Any, where: str, first_row: int) -> FeatureColumn:
+    if isinstance(kind, Int64Type) and pa.types.is_floating(column.type):
+        column = exact(column.cast(column.type), f"{where}: {name!r}")
     converted = convert(kind, column)
     for reason, mask in converted.faults.items():
         row = int(np.flatnonzero(mask)[0])
         raise RequestError(
-            f"{where}: {name!r} of row {row + first_row} is {str(column[row])[:80]!r} ({column.type}), which is no "
-            f"{kind} ({reason.replace('_', ' ')})"
+            f"{where}: {name!r} of row {row + first_row} is {_text(column, row)!r} ({column.type}), which is no {kind} "
+            f"({reason.replace('_', ' ')})"
         )
     held, count = stored(converted.array, kind), len(converted.array)
     status, event_us = np.full(count, Status.PRESENT, np.uint8), np.full(count, NO_INSTANT, np.int64)
     return FeatureColumn(Feature(name, kind, default=None), held.values, held.valid, status, event_us)
+
+
+def _text(column: Any, row: int) -> str:
+    """A value as a message shows it, which may be one that Python cannot hold."""
+    try:
+        return str(column[row])[:80]
+    except (ValueError, OverflowError):
+        return "a value beyond what can be shown"

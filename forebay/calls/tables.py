@@ -20,6 +20,7 @@ from forebay.calls.files import read_file
 from forebay.core.lists import is_list
 from forebay.errors import ConfigError, RequestError
 from forebay.instants import EARLIEST_US, LATEST_US, MILLISECOND_US, SECOND_US, instant_us
+from forebay.language.types import AnyType, TimestampType
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ def to_arrow(rows: Rows, what: str, types: Mapping[str, pa.DataType] | None = No
     """
     try:
         return read_file(Path(rows), what, types) if isinstance(rows, str | Path) else _to_arrow(rows, what)
-    except (pa.ArrowException, UnicodeEncodeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise RequestError(f"{what} cannot be read as a table: {error}. Expected columns of one type each") from None
 
 
@@ -70,6 +71,25 @@ def _to_arrow(rows: Rows, what: str) -> pa.Table:
         f"{what} is a {type(rows).__name__}; "
         "expected a pandas DataFrame, an Arrow table, a dict of lists or a list of dicts"
     )
+
+
+def check_all_aware(rows: Any, types: Mapping[str, AnyType], what: str) -> None:
+    """`check_aware` of the columns of a table that is not Arrow's yet."""
+    if hasattr(rows, "__getitem__") and not isinstance(rows, str | Path | pa.Table | Sequence):
+        for name, kind in types.items():
+            if name in rows:
+                check_aware(rows[name], f"{what}[{name!r}]", kind)
+
+
+def check_aware(values: Any, where: str, kind: AnyType) -> None:
+    """Raise `RequestError` for a datetime without a time zone: among aware ones Arrow would take it for UTC."""
+    if not isinstance(kind, TimestampType):
+        return
+    if not isinstance(values, list | tuple) and str(getattr(values, "dtype", "")) != "object":
+        return
+    for row, value in enumerate(values):
+        if getattr(value, "tzinfo", "aware") is None:
+            raise RequestError(f"{where} has no time zone in row {row} ({value}); say which instant is meant")
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -170,7 +170,8 @@ class Deployed:
         here = self._code.on_demand.get(view.key)
         if here is None or here.compute is None:
             raise ConfigError(
-                f"{what} module {module!r} does not hold it; set FOREBAY_DEFINITIONS to the one that was applied"
+                f"{what} module {module!r} does not hold it; set FOREBAY_DEFINITIONS to the one that was applied, and, "
+                "if it was added while this process ran, start again"
             )
         if here.code != view.code:
             raise ConfigError(

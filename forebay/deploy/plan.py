@@ -172,7 +172,8 @@ def _add(
 ) -> tuple[str, Change]:
     once = before.retired.get(f"{kind}:{key}")
     if once is not None and once != fingerprint(value):
-        reason = "this version was deployed before with another computation, whose data may still be stored"
+        kept = "which models were trained with" if kind == OnDemandView.kind else "whose data may still be stored"
+        reason = f"this version was deployed before with another computation, {kept}"
         return "refused", Change(kind, key, reason=reason, advice=_next_version(key, getattr(before, GROUPS[kind])))
     return "added", Change(kind, key, footprint=touched)
 

@@ -220,7 +220,7 @@ class _Passes:
         read = {
             (k, n): column_of(views[k].outputs()[n], found[k]) for k, names in self.asked.names.items() for n in names
         }
-        computed = with_on_demand(self.asked, read, piece.request, piece.instants_us)
+        computed = with_on_demand(self.asked, read, piece.request, piece.instants_us, piece.first_row)
         rows = np.arange(len(piece.table))
         return {
             key: table_of(rows, [computed[key, name] for name in view.outputs()], self.with_statuses)

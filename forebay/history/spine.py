@@ -8,6 +8,7 @@ microsecond (what is finer is cut off).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,10 @@ from forebay.calls.asked import Asked
 from forebay.calls.keyed import Keyed, key_column, keyed_table
 from forebay.calls.request import request_columns
 from forebay.calls.responses import STATUS_SUFFIX
-from forebay.calls.tables import to_arrow, to_instants
+from forebay.calls.tables import check_all_aware, to_arrow, to_instants
 from forebay.core.values import FeatureColumn
 from forebay.errors import RequestError, suggestion
-from forebay.language.types import Int64Type, StringType, TimestampType
+from forebay.language.types import AnyType, Int64Type, StringType, Timestamp, TimestampType
 
 WHERE = "entity_df"
 TIMESTAMP = "event_timestamp"
@@ -38,6 +39,7 @@ class Spine:
     instants_us: npt.NDArray[np.int64]
     keyed: dict[str, Keyed]
     request: dict[str, FeatureColumn]
+    first_row: int = 0
 
     @classmethod
     def of(cls, entity_df: Any, asked: Asked, *, with_statuses: bool = False, first_row: int = 0) -> Spine:
@@ -59,12 +61,12 @@ class Spine:
             key_column(table, name, kind, WHERE)
         keyed = {name: keyed_table(table, entity, WHERE) for name, entity in asked.entities.items()}
         request = request_columns(table, asked.request, WHERE, first_row)
-        return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed, request)
+        return cls(table, np.asarray(instants.cast(pa.int64()).to_numpy()), keyed, request, first_row)
 
 
 def to_table(entity_df: Any, asked: Asked) -> pa.Table:
     """The rows as they were given, unchecked."""
-    return to_arrow(_aware(entity_df), WHERE, text_types(asked))
+    return to_arrow(_aware(entity_df, {TIMESTAMP: Timestamp, **asked.request}), WHERE, text_types(asked))
 
 
 def text_types(asked: Asked) -> dict[str, pa.DataType]:
@@ -90,20 +92,11 @@ def _check_names(given: list[str], asked: Asked, *, with_statuses: bool) -> None
                 )
 
 
-def _aware(entity_df: Any) -> Any:
+def _aware(entity_df: Any, types: Mapping[str, AnyType]) -> Any:
     """The same rows, with instants of mixed types checked one by one: Arrow would take a naive one for UTC."""
     if isinstance(entity_df, list) and all(isinstance(row, dict) for row in entity_df):
         entity_df = {
             name: [row.get(name) for row in entity_df] for name in dict.fromkeys(k for r in entity_df for k in r)
         }
-    if not hasattr(entity_df, "__getitem__") or isinstance(entity_df, str | pa.Table) or TIMESTAMP not in entity_df:
-        return entity_df
-    column = entity_df[TIMESTAMP]
-    if not isinstance(column, list | tuple) and str(getattr(column, "dtype", "")) != "object":
-        return entity_df
-    for row, value in enumerate(column):
-        if getattr(value, "tzinfo", "aware") is None:
-            raise RequestError(
-                f"{WHERE}[{TIMESTAMP!r}] has no time zone in row {row} ({value}); say which instant is meant"
-            )
+    check_all_aware(entity_df, types, WHERE)
     return entity_df

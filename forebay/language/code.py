@@ -23,6 +23,11 @@ CONTEXT = "context"
 def code_of(function: Callable[..., Any]) -> str:
     """The fingerprint of a function's code. Raises `DefinitionError` where it has none that can be read."""
     name = getattr(function, "__name__", repr(function))
+    if hasattr(function, "__wrapped__"):
+        raise DefinitionError(
+            f"View {name!r}: its function is wrapped by another decorator, whose code no fingerprint would hold; do "
+            "what that does in the function"
+        )
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 import msgspec
@@ -57,10 +58,11 @@ class OnDemandView(Selectable, frozen=True):
         msgspec.structs.force_setattr(self, "inputs", tuple(self.inputs))
         request = checked_mapping(where, "request", self.request, "{'amount': Float64}")
         msgspec.structs.force_setattr(self, "request", request)
-        _check_request(where, request)
+        keys = {name for one in self.inputs for name in one.view.entity.keys}
+        _check_request(where, request, keys)
         features = checked_list(where, "features", self.features, "[Feature('ratio', Float64, default=1.0)]")
         msgspec.structs.force_setattr(self, "features", features)
-        _check_features(where, features, request)
+        _check_features(where, features, request, keys)
 
     def outputs(self) -> dict[str, Feature]:
         """Its features by name, in order."""
@@ -69,6 +71,12 @@ class OnDemandView(Selectable, frozen=True):
     def arguments(self) -> dict[str, tuple[AnyView, str]]:
         """The features that its function takes, by parameter: each a view and a name."""
         return {name: (selection.view, name) for selection in self.inputs for name in selection.names}
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """What its function returns, called as it is written: for tests of it, and for others that build on it."""
+        if self.compute is None:
+            raise DefinitionError(f"View {self.key!r} has no function here: it was read from a manifest")
+        return self.compute(*arrays, **named)
 
     @property
     def takes_instant(self) -> bool:
@@ -108,6 +116,8 @@ def on_demand(
     """
 
     def declare(compute: Callable[..., Any]) -> OnDemandView:
+        if not inspect.isfunction(compute):
+            raise DefinitionError(f"on_demand(…) was given {compute!r}; expected a function: def <name>(…)")
         where = f"View {compute.__name__!r}"
         given = checked_list(where, "inputs", inputs, "[view, other['score']]")
         columns = checked_mapping(where, "request", {} if request is None else request, "{'amount': Float64}")
@@ -177,18 +187,20 @@ def _takes_instant(compute: Callable[..., Any]) -> bool:
     return INSTANT in inspect.signature(compute).parameters
 
 
-def _check_request(where: str, request: Mapping[str, Any]) -> None:
+def _check_request(where: str, request: Mapping[str, Any], keys: AbstractSet[str]) -> None:
     if len(request) > REQUEST_MAX:
         raise DefinitionError(f"{where}: its request has {len(request)} columns; expected at most {REQUEST_MAX}")
     for name, kind in request.items():
         check_name(f"{where}: request column", name)
+        if name in keys:
+            raise DefinitionError(f"{where}: request column {name!r} is a key of its inputs; choose another name")
         if not isinstance(kind, AnyType):
             raise DefinitionError(
                 f"{where}: request column {name!r} is of type {kind!r}; expected a type such as Float64 or String"
             )
 
 
-def _check_features(where: str, features: Sequence[Any], request: Mapping[str, Any]) -> None:
+def _check_features(where: str, features: Sequence[Any], request: Mapping[str, Any], keys: AbstractSet[str]) -> None:
     for feature in features:
         if not isinstance(feature, Feature):
             raise DefinitionError(
@@ -203,5 +215,7 @@ def _check_features(where: str, features: Sequence[Any], request: Mapping[str, A
             raise DefinitionError(
                 f"{where}: feature {feature.name!r} is also a column of its request; choose another name"
             )
+        if feature.name in keys:
+            raise DefinitionError(f"{where}: feature {feature.name!r} is also a key of its inputs; choose another name")
     check_count(where, len(features))
     check_unique(where, [feature.name for feature in features])

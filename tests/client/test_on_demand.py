@@ -7,6 +7,7 @@ request ─┴→ f(rows)   =   f(row), row by row   =   by hand, row by row
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal as Exact
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,69 @@ def test_a_request_that_cannot_be_read_says_what_is_wrong(
     assert str(error.value).startswith(sentence)
 
 
+AWARE = datetime(2020, 1, 1, tzinfo=UTC)
+NAIVE = AWARE.replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("since", [AWARE, NAIVE], "has no time zone in row 1"),
+        ("since", [None, AWARE, NAIVE], "has no time zone in row 2"),
+        ("number", [2**70], None),
+        ("number", [np.uint64(2**63 + 5), 1], None),
+        ("number", [2.0**53, 1.0], "a float cannot tell such whole numbers apart"),
+        ("price", [Exact("Infinity")], None),
+        ("share", [np.datetime64("2020-01-01")], None),
+        ("said", [b"\xff"], None),
+    ],
+)
+def test_a_value_that_cannot_be_held_is_refused_in_every_way(
+    computed: Computed, name: str, values: list[Any], words: str | None
+) -> None:
+    row = {"user": "ann", "number": 1, "share": 1.0, "price": 1, "agreed": True, "said": "a", "since": AWARE}
+    rows = [{**row, name: value} for value in values]
+    columns = {one: [given[one] for given in rows] for one in row}
+    frame = pd.DataFrame({one: pd.Series(column, dtype=object) for one, column in columns.items()})
+    beside = {one: column for one, column in columns.items() if one != "user"}
+    names = ["mixed@1:hour"]
+    for given in (rows, columns, frame):
+        with pytest.raises(RequestError, match=words):
+            computed.store.get_online_features(names, entity_rows=given)
+    with pytest.raises(RequestError, match=words):
+        computed.store.get_online_features(names, entity_rows=[{"user": "ann"}] * len(rows), request=beside)
+    instants = [moment(NOON_US)] * len(rows)
+    for spine in ({**columns, "event_timestamp": instants}, frame.assign(event_timestamp=instants)):
+        with pytest.raises(RequestError, match=words):
+            computed.store.get_historical_features(spine, features=names)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (
+            pa.array([2**62], pa.timestamp("s")),
+            "is 'a value beyond what can be shown' (timestamp[s]), which is no Int64",
+        ),
+        (pd.DataFrame({"number": [1]}), "request=   number\n0       1 is not a dictionary"),
+        ({"number": {"b": 1, "a": 2}}, "request['number'] is a dict; expected one value for all rows, or a list"),
+        ({"number": {1, 2}}, "request['number'] is a set; expected one value for all rows, or a list"),
+    ],
+)
+def test_a_request_of_another_shape_is_refused(computed: Computed, number: Any, words: str) -> None:
+    request = {"number": number} if isinstance(number, pa.Array) else number
+    with pytest.raises(RequestError) as error:
+        computed.store.get_online_features(["fails_at_odd@1:f"], entity_rows=[{"user": "ann"}], request=request)
+    assert words in str(error.value)
+
+
+def test_one_value_may_be_an_array_without_a_dimension(computed: Computed) -> None:
+    online = computed.store.get_online_features(
+        ["fails_at_odd@1:f"], entity_rows=[{"user": "ann"}] * 2, request={"number": np.array(4)}
+    )
+    assert online.to_dict()["f"] == [8, 8]
+
+
 def test_features_without_a_request_refuse_one(computed: Computed) -> None:
     with pytest.raises(RequestError, match="request has 'number', which none of these features needs"):
         computed.store.get_online_features(
@@ -114,7 +178,7 @@ def test_features_without_a_request_refuse_one(computed: Computed) -> None:
     ("spine", "sentence"),
     [
         ({"user": ["ann"]}, f"entity_df has no column 'number' (Int64), {NEEDED}. "),
-        ({"user": ["ann"], "number": [float("inf")]}, "entity_df: 'number' of row 0 is 'inf' (double), which is no"),
+        ({"user": ["ann"], "number": [float("inf")]}, "entity_df: 'number' is double and holds inf: a float"),
         ({"user": ["ann"], "number": [1], "f": [1]}, "entity_df has a column 'f', as the feature of 'fails_at_odd@1'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -20,6 +21,10 @@ RATIO = Feature("ratio", Float64, default=1.0)
 
 def ratio(paid_24h: Any, amount: Any) -> Any:
     return amount / paid_24h
+
+
+def keyed(user_id: Any, paid_24h: Any) -> Any:
+    return paid_24h
 
 
 def declared(function: Callable[..., Any] = ratio, **fields: Any) -> OnDemandView:
@@ -148,6 +153,25 @@ CASES: Cases = {
     "a feature that is asked for": (
         lambda: declared(features=[but(RATIO, name="amount")]),
         "View 'ratio': feature 'amount' is also a column of its request; choose another name",
+    ),
+    "a feature that is a key": (
+        lambda: declared(features=[but(RATIO, name="user_id")]),
+        "View 'ratio': feature 'user_id' is also a key of its inputs; choose another name",
+    ),
+    "a request column that is a key": (
+        lambda: on_demand(version=1, inputs=[SPEND], request={"user_id": String}, features=[RATIO])(keyed),
+        "View 'keyed': request column 'user_id' is a key of its inputs; choose another name",
+    ),
+    "a function in another decorator": (
+        lambda: declared(wraps(ratio)(lambda paid_24h, amount: 0)),
+        (
+            "View 'ratio': its function is wrapped by another decorator, whose code no fingerprint would hold; do what "
+            "that does in the function"
+        ),
+    ),
+    "no function": (
+        lambda: declared(None),
+        "on_demand(…) was given None; expected a function: def <name>(…)",
     ),
     "a statistical default": (
         lambda: declared(features=[but(RATIO, default=Median(over="30d", otherwise=0))]),

@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from forebay import Timestamp
 from forebay.core.events import Column, Events
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
+from forebay.errors import RequestError
 from forebay.instants import HOUR_US, day_us
 from forebay.language.definitions import Definitions
 from forebay.language.manifest import to_manifest
@@ -25,6 +27,7 @@ from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
 from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import Settings
+from serving.asking import request_values
 from tests.backfill import shop
 from tests.infra.valkey import Valkey
 
@@ -120,6 +123,12 @@ def test_an_on_demand_feature_takes_its_request_from_the_query(server: httpx.Cli
     assert null["tiered_amount"] == {"value": 0, "status": "DEFAULT_MISSING", "event_timestamp": None}
 
 
+@pytest.mark.parametrize("name", ["at", "names"])
+def test_a_request_column_that_is_a_parameter_of_the_address_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match=f"Request column '{name}' is a parameter of this address"):
+        request_values({name: "2024-01-01T00:00:00Z"}, {name: Timestamp})
+
+
 def test_without_names_all_features_of_the_entity_are_answered(server: httpx.Client) -> None:
     features = server.get("/features/user/nobody").json()["features"]
     assert set(features) == {*shop.user_sales.outputs(), *shop.user_tier.outputs(), *shop.user_spending.outputs()}
@@ -142,7 +151,7 @@ def test_a_live_read_is_of_now(server: httpx.Client) -> None:
         ("/features/user/u1?names=counter_sales@1:sold_24h", 400, "/features/counter/"),
         ("/features/user/u1?names=user_tier@9:tier", 404, "user_tier@1"),
         ("/features/user/u1?names=,", 400, "names=a,b"),
-        ("/features/user/u1?names=tiered_amount&is_gift=true", 400, "amount"),
+        ("/features/user/u1?names=tiered_amount&is_gift=true", 400, "Add &amount=…"),
         ("/features/user/u1?names=tiered_amount&amount=1&is_gift=no", 400, "true or false"),
         ("/features/user/u1?names=tiered_amount&amount=one&is_gift=true", 400, "a number"),
         ("/features/counter/NL|7?names=tiered_amount&amount=1&is_gift=true", 404, "tiered_amount"),
