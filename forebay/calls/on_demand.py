@@ -144,19 +144,19 @@ class _Call:
         yield columns_of(self.view, found, count, self.wrong)
 
     def _warn(self) -> None:
-        """Say once what made defaults of rows, or made them slow: Python shows a warning of one text once."""
-        where = f"The function of on-demand view {self.view.key!r}"
+        """Say what made defaults of rows, or made them slow. Python remembers each text, and shows it once: none of
+        them holds a value, so that there are few.
+        """
+        said = []
         if self.alone:
-            said = f"raised {self.alone[0]!r}: rows at which it raises get the defaults, with DEFAULT_ERROR"
-            warnings.warn(f"{where} {said}", RuntimeWarning, stacklevel=2)
+            said.append(f"raised {_kind(self.alone)}: rows at which it raises get the defaults, with DEFAULT_ERROR")
         elif self.together:
-            said = (
-                f"raised {self.together[0]!r} for several rows at once, and for none of them alone: it is called for "
-            )
-            warnings.warn(f"{where} {said}fewer rows, which is slow", RuntimeWarning, stacklevel=2)
+            kind = _kind(self.together)
+            said.append(f"raised {kind} for several rows at once and for none alone: for fewer it is called, slowly")
         for name, reason in self.wrong.items():
-            said = f"returned values for {name!r} that are not of its type ({reason}): they are defaults, with"
-            warnings.warn(f"{where} {said} DEFAULT_ERROR", RuntimeWarning, stacklevel=2)
+            said.append(f"returned for {name!r} what is not of its type ({reason}): the default, with DEFAULT_ERROR")
+        for one in said:
+            warnings.warn(f"The function of on-demand view {self.view.key!r} {one}", RuntimeWarning, stacklevel=2)
 
     def _check(self, columns: list[Column]) -> None:
         """Raise `DefinitionError` unless some rows have the values that they have by themselves."""
@@ -171,6 +171,10 @@ class _Call:
                         "depend on that row alone: on no other row (a mean, a sort), on no call before, and on no "
                         "matrix product, whose last bits depend on how many rows there are"
                     )
+
+
+def _kind(raised: list[Exception]) -> str:
+    return type(raised[0]).__name__
 
 
 def _copied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

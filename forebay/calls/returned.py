@@ -96,10 +96,10 @@ def _converted(feature: Feature, found: Any, wrong: Wrong) -> Column:
             return joined([_converted(feature, [one], wrong) for one in found])
     try:
         array = found if isinstance(found, pa.Array | pa.ChunkedArray) else pa.array(found, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
         if len(found) > 1:
             return joined([_converted(feature, found[row : row + 1], wrong) for row in range(len(found))])
-        wrong.setdefault(feature.name, f"{type(found[0]).__name__} is no {kind}: {error}")
+        wrong.setdefault(feature.name, f"{type(found[0]).__name__} is no {kind}")
         return nothing(feature)
     converted = convert_feature(kind, array)
     for reason in converted.faults:

@@ -43,7 +43,7 @@ from tests.laws.world import VIEW
 def test_a_row_at_which_the_function_raises_gets_the_default_and_the_others_their_values(computed: Computed) -> None:
     rows = [{"user": "ann", "number": number} for number in (2, 3, 4, 5, 6, 8)]
     expected = [(4, "PRESENT"), (7, "DEFAULT_ERROR"), (8, "PRESENT"), (7, "DEFAULT_ERROR"), (12, "PRESENT")]
-    with pytest.warns(RuntimeWarning, match=r"'fails_at_odd@1' raised ValueError\('an odd number'\): rows at which it"):
+    with pytest.warns(RuntimeWarning, match=r"'fails_at_odd@1' raised ValueError: rows at which it"):
         online = computed.store.get_online_features(["fails_at_odd@1:f"], entity_rows=rows, at=moment(NOON_US))
     assert answers(online, ["f"])["f"] == [*expected, (16, "PRESENT")]
     with pytest.warns(RuntimeWarning):
@@ -95,9 +95,7 @@ def test_a_function_for_one_row_is_called_for_one_row_and_said_to_be_slow(comput
     def branching(Count_all_1h: Array, x: Array) -> Any:
         return x if x > 3 else -x
 
-    with pytest.warns(
-        RuntimeWarning, match="for several rows at once, and for none of them alone: it is called for fewer"
-    ):
+    with pytest.warns(RuntimeWarning, match="raised ValueError for several rows at once and for none alone"):
         online = asked(declared(branching), computed, x=X)
     assert online.to_dict()["f"] == [-1.0, -2.0, 4.0, 8.0, 16.0]
 
@@ -230,7 +228,7 @@ def test_values_of_another_type_are_said(computed: Computed) -> None:
     def compares(Count_all_1h: Array, x: Array) -> Any:
         return x > 0
 
-    said = r"'compares@1' returned values for 'f' that are not of its type \(bool is no Float64: wrong type\): they are"
+    said = r"'compares@1' returned for 'f' what is not of its type \(bool is no Float64: wrong type\): the default"
     with pytest.warns(RuntimeWarning, match=said):
         asked(declared(compares), computed, x=X)
 
