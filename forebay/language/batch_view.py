@@ -13,7 +13,7 @@ from forebay.language.arguments import checked_list
 from forebay.language.code import check_parameters, code_of
 from forebay.language.durations import declared_us
 from forebay.language.entity import Entity
-from forebay.language.feature import Feature, check_features, check_unique
+from forebay.language.feature import Feature, check_features, check_unique, checked_features
 from forebay.language.keeping import check_reach_kept
 from forebay.language.schedule import check_cron, check_day
 from forebay.language.selection import EntityView, check_head, check_history
@@ -51,13 +51,8 @@ class BatchView(EntityView, frozen=True):
     def __post_init__(self) -> None:
         where = f"View {self.name!r}"
         check_head(where, self)
-        features = checked_list(where, "features", self.features, "[Feature('score', Float64, default=0.0)]")
+        features = checked_features(where, self.features, "Feature('score', Float64, default=0.0)")
         msgspec.structs.force_setattr(self, "features", features)
-        for feature in features:
-            if not isinstance(feature, Feature):
-                raise DefinitionError(
-                    f"{where}: {feature!r} is not a Feature; expected e.g. Feature('score', Float64, default=0.0)"
-                )
         check_features(where, self.entity, self.outputs())
         sources = checked_list(where, "sources", self.sources, "[weather]")
         msgspec.structs.force_setattr(self, "sources", sources)

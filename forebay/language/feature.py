@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from forebay.errors import DefinitionError
-from forebay.language.arguments import check_cases, check_labels
+from forebay.language.arguments import check_cases, check_labels, checked_list
 from forebay.language.defaults import checked_default, default_of
 from forebay.language.entity import Entity
 from forebay.language.names import check_name
@@ -52,6 +52,15 @@ def check_features(where: str, entity: Entity, outputs: Mapping[str, Feature]) -
             raise DefinitionError(
                 f"{where}: feature {name!r} is also a key of entity {entity.name!r}; choose another name"
             )
+
+
+def checked_features(where: str, features: Any, example: str) -> tuple[Feature, ...]:
+    """A list of features that was declared, as a tuple. Raises `DefinitionError` for anything else in it."""
+    listed = checked_list(where, "features", features, f"[{example}]")
+    for feature in listed:
+        if not isinstance(feature, Feature):
+            raise DefinitionError(f"{where}: {feature!r} is not a Feature; expected e.g. {example}")
+    return listed
 
 
 def check_count(where: str, count: int) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from forebay.errors import DefinitionError, suggestion
 from forebay.language.arguments import check_labels, checked_list, checked_mapping
 from forebay.language.code import code_of
-from forebay.language.feature import Feature, check_count, check_unique
+from forebay.language.feature import Feature, check_count, check_unique, checked_features
 from forebay.language.frozen import Frozen
 from forebay.language.names import check_name, check_version
 from forebay.language.selection import Selectable, Selection
@@ -60,7 +60,7 @@ class OnDemandView(Selectable, frozen=True):
         msgspec.structs.force_setattr(self, "request", request)
         keys = {name for one in self.inputs for name in one.view.entity.keys}
         _check_request(where, request, keys)
-        features = checked_list(where, "features", self.features, "[Feature('ratio', Float64, default=1.0)]")
+        features = checked_features(where, self.features, "Feature('ratio', Float64, default=1.0)")
         msgspec.structs.force_setattr(self, "features", features)
         _check_features(where, features, request, keys)
 
@@ -200,12 +200,10 @@ def _check_request(where: str, request: Mapping[str, Any], keys: AbstractSet[str
             )
 
 
-def _check_features(where: str, features: Sequence[Any], request: Mapping[str, Any], keys: AbstractSet[str]) -> None:
+def _check_features(
+    where: str, features: Sequence[Feature], request: Mapping[str, Any], keys: AbstractSet[str]
+) -> None:
     for feature in features:
-        if not isinstance(feature, Feature):
-            raise DefinitionError(
-                f"{where}: {feature!r} is not a Feature; expected e.g. Feature('ratio', Float64, default=1.0)"
-            )
         if isinstance(feature.default, Statistic):
             raise DefinitionError(
                 f"{where}: feature {feature.name!r} has the default {feature.default}, a statistic of stored values, "

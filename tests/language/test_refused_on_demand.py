@@ -35,11 +35,6 @@ def declared(function: Callable[..., Any] = ratio, **fields: Any) -> OnDemandVie
 ON_DEMAND = declared()
 
 
-def of(text: str) -> Callable[..., Any]:
-    """A function with such parameters, in a file as a user's is."""
-    return FUNCTIONS[text]
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "amuont": lambda amuont: 0,
     "defaulted": lambda amount, paid_24h=1: 0,
@@ -53,34 +48,34 @@ V = "View '<lambda>'"
 
 CASES: Cases = {
     "a parameter that is nothing": (
-        lambda: declared(of("amuont")),
+        lambda: declared(FUNCTIONS["amuont"]),
         (
             f"{V}: its function takes 'amuont', which is no feature of its inputs and no column of its request. "
             "Did you mean 'amount'?"
         ),
     ),
     "a parameter with a default": (
-        lambda: declared(of("defaulted")),
+        lambda: declared(FUNCTIONS["defaulted"]),
         f"{V}: its function takes paid_24h=1; expected plain names of inputs, of request columns, or 'event_timestamp'",
     ),
     "any number of parameters": (
-        lambda: declared(of("starred")),
+        lambda: declared(FUNCTIONS["starred"]),
         f"{V}: its function takes *rest; expected plain names of inputs, of request columns, or 'event_timestamp'",
     ),
     "any names": (
-        lambda: declared(of("named")),
+        lambda: declared(FUNCTIONS["named"]),
         f"{V}: its function takes **rest; expected plain names of inputs, of request columns, or 'event_timestamp'",
     ),
     "an input of which nothing is taken": (
-        lambda: declared(of("nothing")),
+        lambda: declared(FUNCTIONS["nothing"]),
         f"{V}: its function takes nothing of input 'spend@1'; leave it out",
     ),
     "a request column that is not taken": (
-        lambda: declared(of("without amount")),
+        lambda: declared(FUNCTIONS["without amount"]),
         f"{V}: its request has 'amount', which its function does not take; leave it out",
     ),
     "a name in two inputs": (
-        lambda: declared(of("score"), inputs=[SCORE, but(SCORE, version=2)]),
+        lambda: declared(FUNCTIONS["score"], inputs=[SCORE, but(SCORE, version=2)]),
         f"{V}: 'score' is in score@1 and in score@2; select what is meant, e.g. view['score'], or rename the request's",
     ),
     "a name in an input and in the request": (
