@@ -1,8 +1,9 @@
 """Tiles as bytes in the online store. The format is written down in `docs/formats.md` and pinned by golden files.
 
-A stream or batch blob is a header and records; a pending blob is records only, because the stream appends to it. Any
-number of blobs is decoded with one `numpy.frombuffer`. Where a view has partials of no fixed size, frames
-(`forebay.core.frames`) stand in the place of records.
+A stream or batch blob is a header and condensed records (`forebay.core.condensed`); one of before may have them as they
+are. A pending blob is records only, because the stream appends to it: any number of these is decoded with one
+`numpy.frombuffer`. Where a view has partials of no fixed size, frames (`forebay.core.frames`) stand in the place of
+either.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.core.condensed import condense, expand
 from forebay.core.frames import pack_frames, unpack_frames
 from forebay.core.layout import PENDING, Layout
 from forebay.core.records import copied
 from forebay.core.tiles import Tiles
 from forebay.errors import FormatError
 
-FORMAT_VERSION = 1
+RECORDS, CONDENSED = 1, 2
+"""The versions of the format: what is behind the header, records or frames as they are, or condensed records."""
 STREAM, BATCH = 1, 2
 NO_CUT = -(2**63)
 """The cut of an entity that no batch has published: its stream tiles count from the beginning."""
@@ -40,14 +43,19 @@ def pack(layout: Layout, tiles: Tiles, entities: int, *, kind: int, commit: int,
 
 def pack_columns(
     layout: Layout, tiles: Tiles, newest: npt.NDArray[np.int64], *, kind: int, commit: int, cut_us: int = NO_CUT
-) -> tuple[pa.BinaryArray, pa.BinaryArray]:
-    """The blobs of `pack` as Arrow columns, of headers and of what is behind them; records stay where they are.
-
-    `newest` is that of each entity.
-    """
+) -> tuple[pa.BinaryArray, ...]:
+    """The blobs of `pack` as Arrow columns, of headers and of what is behind them; `newest` is that of each entity."""
     headers = pack_headers(layout, newest, kind=kind, commit=commit, cut_us=cut_us)
     heads = _binaries(headers.data, np.arange(len(newest) + 1) * HEADER.itemsize)
-    return heads, _bodies(layout, tiles, len(newest))
+    if version_of(layout) == RECORDS:
+        return heads, _bodies(layout, tiles, len(newest))
+    parts = condense(tiles.records, _edges(tiles, len(newest)))
+    return heads, *(_binaries(data.data, edges) for data, edges in parts)
+
+
+def version_of(layout: Layout) -> int:
+    """The version of the blobs that are written; frames are not condensed."""
+    return RECORDS if layout.ragged else CONDENSED
 
 
 def pack_headers(
@@ -55,7 +63,7 @@ def pack_headers(
 ) -> npt.NDArray[np.uint8]:
     """The header of each entity's blob, by its newest event: rows of bytes."""
     headers = np.zeros(len(newest), HEADER)
-    headers["version"], headers["kind"], headers["layout"] = FORMAT_VERSION, kind, layout.fingerprint
+    headers["version"], headers["kind"], headers["layout"] = version_of(layout), kind, layout.fingerprint
     headers["commit"], headers["cut"], headers["newest"] = commit, cut_us, newest
     return headers.view(np.uint8).reshape(len(newest), HEADER.itemsize)
 
@@ -72,13 +80,28 @@ def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[A
     headers = np.zeros(len(blobs), HEADER)
     headers["cut"] = headers["newest"] = NO_CUT
     there = [i for i, blob in enumerate(blobs) if blob]
-    size = HEADER.itemsize
+    size, condensed = HEADER.itemsize, np.zeros(len(blobs), np.bool_)
     if there:
         headers[there] = np.frombuffer(b"".join([(blobs[i] or b"")[:size] for i in there]), HEADER)
-        wrong = (headers["version"][there] != FORMAT_VERSION) | (headers["layout"][there] != layout.fingerprint)
+        condensed = headers["version"] == CONDENSED
+        readable = condensed & (not layout.ragged) | (headers["version"] == RECORDS)
+        wrong = (~readable | (headers["layout"] != layout.fingerprint))[there]
         if wrong.any():
             _refuse(layout, headers[there][wrong][0])
-    return headers, unpack_records(layout, [memoryview(blob or b"")[size:] for blob in blobs])
+    bodies = [memoryview(blob or b"")[size:] for blob in blobs]
+    if not condensed.any():
+        return headers, unpack_records(layout, bodies)
+    if condensed[there].all():
+        return headers, expand(layout, bodies)
+    nothing = memoryview(b"")
+    of_both = Tiles.joined(
+        [
+            unpack_records(layout, [nothing if one else body for body, one in zip(bodies, condensed, strict=True)]),
+            expand(layout, [body if one else nothing for body, one in zip(bodies, condensed, strict=True)]),
+        ]
+    )
+    order = np.argsort(of_both.code, kind="stable")
+    return headers, Tiles(of_both.code[order], of_both.records[order])
 
 
 def unpack_records(layout: Layout, bodies: Sequence[bytes | memoryview | None]) -> Tiles:
@@ -105,10 +128,15 @@ def newest_of(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
 
 def _bodies(layout: Layout, tiles: Tiles, entities: int) -> pa.BinaryArray:
     """The tiles of each entity, without a header; records stay where they are."""
-    edges = np.searchsorted(tiles.code, np.arange(entities + 1))
+    edges = _edges(tiles, entities)
     if layout.ragged:
         return pa.array(pack_frames(layout, tiles, edges), pa.binary())
     return _binaries(_bytes_of(tiles.records), edges * layout.record.itemsize)
+
+
+def _edges(tiles: Tiles, entities: int) -> npt.NDArray[np.int64]:
+    """Where the tiles of each entity begin, and where the last one's end."""
+    return np.searchsorted(tiles.code, np.arange(entities + 1))
 
 
 def _binaries(data: memoryview, edges: npt.NDArray[np.int64]) -> pa.BinaryArray:
@@ -127,6 +155,7 @@ def _bytes_of(records: npt.NDArray[Any]) -> memoryview:
 def _refuse(layout: Layout, header: Any) -> None:
     found = f"format {int(header['version'])} and layout {int(header['layout']):08x}"
     raise FormatError(
-        f"Tiles of view {layout.view.key!r} have {found}; expected {FORMAT_VERSION} and {layout.fingerprint:08x}. "
-        "They were written by another version of Forebay or for another definition: publish the view again."
+        f"Tiles of view {layout.view.key!r} have {found}; expected {RECORDS} or {CONDENSED} and "
+        f"{layout.fingerprint:08x}. They were written by another version of Forebay or for another definition: publish "
+        "the view again."
     )

@@ -1,6 +1,7 @@
 """A publication's loops over tiles, compiled: which of them are needed, and their bytes as commands, in one pass each.
 
     forebay.core.tiles     heads → needed → checks               choose
+    forebay.core.condensed condense                              mark, put_condensed
     forebay.online.resp    gathered, joined column by column     set_scattered
 
 The same bytes, by law. May live here: what a publication of many tiles does with each of them. No rule about what is
@@ -36,7 +37,9 @@ def set_scattered(
     expires_ms: Ints | None,
     firsts: Ints | None,
 ) -> Commands:
-    """As `forebay.online.resp.set_commands`; `heads` are those of names by slot, all of one length."""
+    """As `forebay.online.resp.set_commands`; `heads` are those of names by slot, all of one length, and the records
+    of each value are condensed.
+    """
     count = len(slots)
     keys = np.append(np.arange(count) if firsts is None else firsts, count)
     opening = _bytes_of(openers(np.diff(keys), alone=firsts is None, expire=expires_ms is not None))
@@ -44,7 +47,7 @@ def set_scattered(
     names, name_edges = _bytes_of(entities)
     name_heads, name_tail = _table([head.encode() for head in heads]), _table([tail.encode() + b"\r\n"])[0]
     width, first = values.records.dtype.itemsize, values.edges[0]
-    around = 2 * SIZE_BYTES + name_heads.shape[1] + len(name_tail) + values.heads.shape[1] + 2
+    around = 2 * SIZE_BYTES + name_heads.shape[1] + len(name_tail) + values.heads.shape[1] + 2 + -(-width // 8)
     size = count * around + int(name_edges[-1] - name_edges[0]) + len(opening[0]) + len(closing[0])
     out = np.empty(size + int(values.edges[-1] - first) * width, np.uint8)
     ends = np.zeros(len(keys), np.int64)
@@ -97,6 +100,51 @@ def put_size(out: Array, at: int, size: int) -> int:
 
 
 @compiled
+def mark(data: Array, rows: Array, low: int, high: int, width: int, differs: Array) -> int:
+    """Make `differs` other than zero for each byte in which the rows `rows[low:high]` differ; how many these are."""
+    for byte in range(np.uint64(width)):
+        differs[byte] = 0
+    first = data[rows[low] * width : (rows[low] + 1) * width]
+    for j in range(low + 1, high):
+        row = data[rows[j] * width : (rows[j] + 1) * width]
+        for byte in range(np.uint64(width)):
+            differs[byte] |= first[byte] ^ row[byte]
+    own = 0
+    for byte in range(np.uint64(width)):
+        own += differs[byte] != 0
+    return own
+
+
+@compiled
+def put_condensed(
+    out: Array, at: int, data: Array, rows: Array, low: int, high: int, differs: Array, places: Array
+) -> int:
+    """Write the rows `rows[low:high]`, which differ in the bytes marked: bits, shared and own bytes; where it ends.
+
+    `places` is room for the numbers of those bytes.
+    """
+    width, own, bits = len(differs), np.uint64(0), np.uint64(0)
+    first, to, end = data[rows[low] * width : (rows[low] + 1) * width], out[at:], np.uint64((width + 7) // 8)
+    for byte in range(np.uint64(width)):  # without branches, which nobody could foresee
+        differ = np.uint64(differs[byte] != 0)
+        bits |= differ << (byte & np.uint64(7))
+        if byte & np.uint64(7) == np.uint64(7):
+            to[byte >> np.uint64(3)] = bits
+            bits = np.uint64(0)
+        to[end], places[own] = first[byte], byte
+        end += np.uint64(1) - differ
+        own += differ
+    if width & 7:
+        to[np.uint64(width >> 3)] = bits
+    for j in range(low, high):
+        row = data[rows[j] * width : (rows[j] + 1) * width]
+        for i in range(own):
+            to[end + i] = row[places[i]]
+        end += own
+    return at + int(end)
+
+
+@compiled
 def put_sets(
     commands: tuple[Array, Array, Array, Array, Array],
     named: tuple[Array, Array, Array, Array, Array],
@@ -111,12 +159,14 @@ def put_sets(
     """Write command g, which opens and closes as given and sets the keys `firsts[g]:firsts[g + 1]`; `ends` are told.
 
     The name of key i is the head of its slot, `names[name_edges[i]:name_edges[i + 1]]` and the tail (which has the end
-    of the line); its value is its head and the rows `edges[i]:edges[i + 1]` of `data`, each of `width` bytes.
+    of the line); its value is its head and, condensed, the rows `edges[i]:edges[i + 1]` of `data`, each of `width`
+    bytes and at least one.
     """
     firsts, openers, opener_edges, closers, closer_edges = commands
     name_heads, slots, names, name_edges, name_tail = named
     at, head_bytes = 0, value_heads.shape[1]
     around = name_heads.shape[1] + len(name_tail) - 2
+    differs, own_bytes = np.empty(width, np.uint8), np.empty(width, np.uint64)
     for g in range(len(ends) - 1):
         at = put(out, at, openers, opener_edges[g], opener_edges[g + 1])
         for i in range(firsts[g], firsts[g + 1]):
@@ -124,15 +174,12 @@ def put_sets(
             at = put(out, at, name_heads[slots[i]], 0, name_heads.shape[1])
             at = put(out, at, names, name_edges[i], name_edges[i + 1])
             at = put(out, at, name_tail, 0, len(name_tail))
-            at = put_size(out, at, head_bytes + (edges[i + 1] - edges[i]) * width)
+            low, high = edges[i], edges[i + 1]
+            own = mark(data, rows, low, high, width, differs)
+            size = (width + 7) // 8 + width - own + own * (high - low)
+            at = put_size(out, at, head_bytes + size)
             at = put(out, at, value_heads[i], 0, head_bytes)
-            j = edges[i]
-            while j < edges[i + 1]:
-                first = rows[j]
-                j += 1
-                while j < edges[i + 1] and rows[j] == rows[j - 1] + 1:
-                    j += 1
-                at = put(out, at, data, first * width, (rows[j - 1] + 1) * width)
+            at = put_condensed(out, at, data, rows, low, high, differs, own_bytes)
             out[at], out[at + 1] = RETURN, NEWLINE
             at += 2
         at = put(out, at, closers, closer_edges[g], closer_edges[g + 1])

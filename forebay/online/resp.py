@@ -56,7 +56,7 @@ class Commands:
 
 @dataclass(frozen=True, eq=False)
 class Scattered:
-    """Values that lie in pieces: that of key i is `heads[i]` and the records `rows[edges[i]:edges[i + 1]]`."""
+    """Values that lie in pieces: of key i `heads[i]` and, condensed, the records `rows[edges[i]:edges[i + 1]]`."""
 
     heads: npt.NDArray[np.uint8]
     records: npt.NDArray[Any]

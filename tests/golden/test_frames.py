@@ -1,7 +1,7 @@
 """The bytes and columns of tiles with cells are pinned, and the hash and the bins that lie in them.
 
-To change them on purpose: raise `codec.FORMAT_VERSION`, describe it in docs/formats.md, name it in the changelog and
-write the files anew from `blobs` and `columns`.
+To change them on purpose: a new version in `forebay.core.codec`, described in docs/formats.md, named in the changelog,
+and new files from `blobs` and `columns`.
 """
 
 from __future__ import annotations
