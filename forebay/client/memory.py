@@ -18,7 +18,7 @@ from forebay.errors import RequestError
 MB = 1_000_000
 _UNITS = {"MB": MB, "GB": 1_000 * MB, "TB": 1_000_000 * MB}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(MB|GB|TB)", re.IGNORECASE)
-LEAST = 120 * MB
+LEAST = 130 * MB
 """Less cannot be planned with: reading row groups takes some tens of megabytes, however few rows are wanted."""
 SLACK = 50 * MB
 """What allocators keep for themselves."""
