@@ -54,7 +54,7 @@ def pack_columns(
 
 
 def version_of(layout: Layout) -> int:
-    """The version of the blobs that are written; frames are not condensed."""
+    """The version of the blobs that are written, and the newest that is read; frames are not condensed."""
     return RECORDS if layout.ragged else CONDENSED
 
 
@@ -80,28 +80,37 @@ def unpack(layout: Layout, blobs: Sequence[bytes | None]) -> tuple[npt.NDArray[A
     headers = np.zeros(len(blobs), HEADER)
     headers["cut"] = headers["newest"] = NO_CUT
     there = [i for i, blob in enumerate(blobs) if blob]
-    size, condensed = HEADER.itemsize, np.zeros(len(blobs), np.bool_)
+    size = HEADER.itemsize
     if there:
-        headers[there] = np.frombuffer(b"".join([(blobs[i] or b"")[:size] for i in there]), HEADER)
-        condensed = headers["version"] == CONDENSED
-        readable = condensed & (not layout.ragged) | (headers["version"] == RECORDS)
-        wrong = (~readable | (headers["layout"] != layout.fingerprint))[there]
+        heads = [(blobs[i] or b"")[:size] for i in there]
+        shortest = min(map(len, heads))
+        if shortest < size:
+            raise FormatError(
+                f"A blob of view {layout.view.key!r} has {shortest} bytes, fewer than its header of {size}; "
+                "it was damaged. Publish the view again."
+            )
+        headers[there] = np.frombuffer(b"".join(heads), HEADER)
+        readable = (headers["version"] >= RECORDS) & (headers["version"] <= version_of(layout))
+        readable &= headers["layout"] == layout.fingerprint
+        wrong = ~readable[there]
         if wrong.any():
             _refuse(layout, headers[there][wrong][0])
     bodies = [memoryview(blob or b"")[size:] for blob in blobs]
+    condensed = headers["version"] == CONDENSED
     if not condensed.any():
         return headers, unpack_records(layout, bodies)
     if condensed[there].all():
         return headers, expand(layout, bodies)
+    return headers, _unpack_both(layout, bodies, condensed)
+
+
+def _unpack_both(layout: Layout, bodies: Sequence[memoryview], condensed: npt.NDArray[np.bool_]) -> Tiles:
+    """The tiles of bodies of which some are condensed and some are records as they are."""
     nothing = memoryview(b"")
-    of_both = Tiles.joined(
-        [
-            unpack_records(layout, [nothing if one else body for body, one in zip(bodies, condensed, strict=True)]),
-            expand(layout, [body if one else nothing for body, one in zip(bodies, condensed, strict=True)]),
-        ]
-    )
-    order = np.argsort(of_both.code, kind="stable")
-    return headers, Tiles(of_both.code[order], of_both.records[order])
+    plain = unpack_records(layout, [nothing if one else body for body, one in zip(bodies, condensed, strict=True)])
+    expanded = expand(layout, [body if one else nothing for body, one in zip(bodies, condensed, strict=True)])
+    both = Tiles.joined([plain, expanded])
+    return both.take(np.argsort(both.code, kind="stable"))
 
 
 def unpack_records(layout: Layout, bodies: Sequence[bytes | memoryview | None]) -> Tiles:
@@ -153,9 +162,10 @@ def _bytes_of(records: npt.NDArray[Any]) -> memoryview:
 
 
 def _refuse(layout: Layout, header: Any) -> None:
+    expected = " or ".join(map(str, range(RECORDS, version_of(layout) + 1)))
     found = f"format {int(header['version'])} and layout {int(header['layout']):08x}"
     raise FormatError(
-        f"Tiles of view {layout.view.key!r} have {found}; expected {RECORDS} or {CONDENSED} and "
+        f"Tiles of view {layout.view.key!r} have {found}; expected {expected} and "
         f"{layout.fingerprint:08x}. They were written by another version of Forebay or for another definition: publish "
         "the view again."
     )

@@ -98,5 +98,11 @@ def test_frames_are_never_condensed() -> None:
     listed = Layout.of(WindowedView("card_lists", version=1, entity=entity, source=source, features=features))
     header = np.zeros(1, HEADER)
     header["version"], header["layout"] = codec.CONDENSED, listed.fingerprint
-    with pytest.raises(FormatError, match="have format 2 and layout"):
+    with pytest.raises(FormatError, match=r"have format 2 and layout .*; expected 1 and "):
         codec.unpack(listed, [header.tobytes()])
+
+
+@pytest.mark.parametrize("size", [1, HEADER.itemsize - 1])
+def test_a_blob_that_is_shorter_than_a_header_is_refused(size: int) -> None:
+    with pytest.raises(FormatError, match=f"'card_payments@1' has {size} bytes, fewer than its header of 32"):
+        codec.unpack(LAYOUT, [blobs()[0], blobs()[1][:size]])
