@@ -1,6 +1,7 @@
 """A publication's loops over tiles, compiled: which of them are needed, and their bytes as commands, in one pass each.
 
-    forebay.core.tiles     heads → needed → checks               choose
+    forebay.core.tiles     heads → needed → checks → groups      choose
+    forebay.algebra.ragged spread                                gather
     forebay.core.condensed condense                              mark, put_condensed
     forebay.online.resp    gathered, joined column by column     set_scattered
 
@@ -10,6 +11,7 @@ written, and no connection. This module needs the extra `fast`; who has many til
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ import pyarrow as pa
 
 from forebay.core.kernel import compiled
 from forebay.core.layout import PENDING
-from forebay.online.resp import OK, ONE, Commands, Scattered, expiries, openers
+from forebay.online.resp import EXPIRE_AT, OK, ONE, Commands, Scattered, opener
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -42,36 +44,54 @@ def set_scattered(
     """
     count = len(slots)
     keys = np.append(np.arange(count) if firsts is None else firsts, count)
-    opening = _bytes_of(openers(np.diff(keys), alone=firsts is None, expire=expires_ms is not None))
-    closing = _bytes_of(pa.repeat(b"", len(keys) - 1) if expires_ms is None else expiries(expires_ms, keys[:-1]))
+    most = int(np.diff(keys).max(initial=0))
+    opening = _openers(most, firsts is None, expires_ms is not None)
+    closing = np.frombuffer(EXPIRE_AT, np.uint8)
     names, name_edges = _bytes_of(entities)
     name_heads, name_tail = _table([head.encode() for head in heads]), _table([tail.encode() + b"\r\n"])[0]
-    width, first = values.records.dtype.itemsize, values.edges[0]
+    width = values.records.dtype.itemsize
     around = 2 * SIZE_BYTES + name_heads.shape[1] + len(name_tail) + values.heads.shape[1] + 2 + -(-width // 8)
-    size = count * around + int(name_edges[-1] - name_edges[0]) + len(opening[0]) + len(closing[0])
-    out = np.empty(size + int(values.edges[-1] - first) * width, np.uint8)
+    size = count * around + int(name_edges[-1] - name_edges[0])
+    size += (len(keys) - 1) * (int(np.diff(opening[1]).max()) + len(closing) + 2 * SIZE_BYTES)
+    out = np.empty(size + len(values.rows) * width, np.uint8)
     ends = np.zeros(len(keys), np.int64)
     data = np.ascontiguousarray(values.records).view(np.uint8)
-    commands = (keys, *opening, *closing)
+    commands = (keys, *opening, closing, np.empty(0, np.int64) if expires_ms is None else expires_ms)
     named = (name_heads, slots, names, name_edges, name_tail)
     put_sets(commands, named, values.heads, data, values.rows, width, values.edges, out, ends)
     return Commands(out.data, ends, keys, ONE if firsts is not None and expires_ms is not None else OK)
 
 
 @compiled
-def choose(starts: Array, rings: Array, newest: Array, edges: Array, cut_us: int, rows: Array, latest: Array) -> Any:
-    """Write the numbers of the tiles that start at or after the edge of their ring, and the newest event of each.
+def choose(
+    codes: Array,
+    starts: Array,
+    rings: Array,
+    newest: Array,
+    edges: Array,
+    cut_us: int,
+    rows: Array,
+    begins: Array,
+    latest: Array,
+) -> Any:
+    """Write the numbers of the tiles that start at or after the edge of their ring, where among them those of another
+    entity begin, and the newest event of these.
 
-    Returns how many there are, and one of them that is pending or not before the cut (−1: none).
+    Returns how many tiles there are, how many times an entity begins, and a tile that is pending or not before the cut
+    (−1: none).
     """
-    count, wrong = 0, -1
+    count, groups, wrong, last = 0, 0, -1, -1
     for i in range(len(starts)):
         if starts[i] >= edges[rings[i]]:
-            rows[count], latest[count] = i, newest[i]
+            if codes[i] != last:
+                last = codes[i]
+                begins[groups], latest[groups] = count, newest[i]
+                groups += 1
+            rows[count], latest[groups - 1] = i, max(latest[groups - 1], newest[i])
             count += 1
             if wrong < 0 and (starts[i] >= cut_us or rings[i] == PENDING):
                 wrong = i
-    return count, wrong
+    return count, groups, wrong
 
 
 @compiled
@@ -85,18 +105,37 @@ def put(out: Array, at: int, data: Array, first: int, last: int) -> int:
 
 
 @compiled
+def gather(rows: Array, begins: Array, edges: Array, out: Array) -> None:
+    """Copy the rows from each of `begins` on to `out[edges[i]:edges[i + 1]]`."""
+    for i in range(len(begins)):
+        put(out, edges[i], rows, begins[i], begins[i] + edges[i + 1] - edges[i])
+
+
+@compiled
 def put_size(out: Array, at: int, size: int) -> int:
     """Write `$<size>` and the end of the line; where it ends."""
-    digits, left = 1, size
-    while left >= 10:
-        left //= 10
-        digits += 1
     out[at] = DOLLAR
+    return put_number(out, at + 1, size, digits_of(size))
+
+
+@compiled
+def put_number(out: Array, at: int, number: int, digits: int) -> int:
+    """Write a number of so many digits and the end of the line; where it ends."""
     for i in range(digits):
-        out[at + digits - i] = ZERO + size % 10
-        size //= 10
-    out[at + digits + 1], out[at + digits + 2] = RETURN, NEWLINE
-    return at + digits + 3
+        out[at + digits - 1 - i] = ZERO + number % 10
+        number //= 10
+    out[at + digits], out[at + digits + 1] = RETURN, NEWLINE
+    return at + digits + 2
+
+
+@compiled
+def digits_of(number: int) -> int:
+    """How many digits a number has that is not negative."""
+    digits = 1
+    while number >= 10:
+        number //= 10
+        digits += 1
+    return digits
 
 
 @compiled
@@ -156,19 +195,22 @@ def put_sets(
     out: Array,
     ends: Array,
 ) -> None:
-    """Write command g, which opens and closes as given and sets the keys `firsts[g]:firsts[g + 1]`; `ends` are told.
+    """Write command g, which sets the keys `firsts[g]:firsts[g + 1]`; `ends` are told.
 
+    One of so many keys opens with `openers[opener_edges[keys]:opener_edges[keys + 1]]`; where instants are given, it
+    closes with `closing` and the last one of its keys.
     The name of key i is the head of its slot, `names[name_edges[i]:name_edges[i + 1]]` and the tail (which has the end
     of the line); its value is its head and, condensed, the rows `edges[i]:edges[i + 1]` of `data`, each of `width`
     bytes and at least one.
     """
-    firsts, openers, opener_edges, closers, closer_edges = commands
+    firsts, openers, opener_edges, closing, expires_ms = commands
     name_heads, slots, names, name_edges, name_tail = named
     at, head_bytes = 0, value_heads.shape[1]
     around = name_heads.shape[1] + len(name_tail) - 2
     differs, own_bytes = np.empty(width, np.uint8), np.empty(width, np.uint64)
     for g in range(len(ends) - 1):
-        at = put(out, at, openers, opener_edges[g], opener_edges[g + 1])
+        together = firsts[g + 1] - firsts[g]
+        at = put(out, at, openers, opener_edges[together], opener_edges[together + 1])
         for i in range(firsts[g], firsts[g + 1]):
             at = put_size(out, at, around + name_edges[i + 1] - name_edges[i])
             at = put(out, at, name_heads[slots[i]], 0, name_heads.shape[1])
@@ -182,8 +224,19 @@ def put_sets(
             at = put_condensed(out, at, data, rows, low, high, differs, own_bytes)
             out[at], out[at + 1] = RETURN, NEWLINE
             at += 2
-        at = put(out, at, closers, closer_edges[g], closer_edges[g + 1])
+        if len(expires_ms):
+            last_ms = expires_ms[firsts[g] : firsts[g + 1]].max()
+            at = put(out, at, closing, 0, len(closing))
+            at = put_size(out, at, digits_of(last_ms))
+            at = put_number(out, at, last_ms, digits_of(last_ms))
         ends[g + 1] = at
+
+
+@functools.lru_cache(maxsize=256)
+def _openers(most: int, alone: bool, expire: bool) -> tuple[Array, Ints]:
+    """How commands of up to so many keys begin, one after another, and where each of them lies."""
+    texts = [opener(size, alone=alone, expire=expire) for size in range(most + 1)]
+    return np.frombuffer(b"".join(texts), np.uint8), np.cumsum([0, *map(len, texts)])
 
 
 def _bytes_of(texts: pa.Array) -> tuple[Array, Array]:

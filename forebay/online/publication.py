@@ -27,6 +27,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import redis
 
 from forebay.core.identity import SLOTS
@@ -101,8 +102,9 @@ class Publication:
         return min(KEYS_TOGETHER, self._lease.keys_max) if known else 1
 
     def begin(self, entities: pa.Array, slots: Ints) -> None:
-        """Name the entities that will have a blob, by ascending slot."""
-        self._entities, self._edges = entities, np.searchsorted(slots, np.arange(SLOTS + 1)).tolist()
+        """Name the entities that will have a blob, in any order that is the same next time, and the slot of each."""
+        self._entities = entities.take(pa.array(np.argsort(slots.astype(np.uint8), kind="stable")))
+        self._edges = np.append(0, np.cumsum(np.bincount(slots, minlength=SLOTS))).tolist()
         self._old = self._lease.mget(self._keys.slots("published", self._view, _ALL_SLOTS))
         self._changed, self._emptied, self._looked_at = {}, [[] for _ in _ALL_SLOTS], 0
 
@@ -152,16 +154,24 @@ class Publication:
         """Step 1 of the slots before `end`, where a list lacks an entity that is new."""
         begin, self._looked_at = self._looked_at, max(end, self._looked_at)
         wider: dict[int, str] = {}
-        for slot in range(begin, end):
-            new = sorted(self._entities[self._edges[slot] : self._edges[slot + 1]].to_pylist())
-            old, text = (self._old[slot] or b"").decode(), "\n".join(new)
-            if old != text:
-                self._emptied[slot] = sorted(set(_entities(old)) - set(new))
+        for slot, text in enumerate(self._texts(begin, self._looked_at), begin):
+            old = (self._old[slot] or b"").decode()
+            if old == text:
+                continue
+            was, new = set(_entities(old)), set(_entities(text))
+            if was != new:
+                self._emptied[slot] = sorted(was - new)
                 self._changed[slot] = text
-                if len(new) + len(self._emptied[slot]) > old.count("\n") + bool(old):
-                    wider[slot] = "\n".join([*new, *self._emptied[slot]])
+                if new - was:
+                    wider[slot] = "\n".join(_entities(text) + self._emptied[slot])
         if wider:
             self._list(wider)
+
+    def _texts(self, begin: int, end: int) -> list[str]:
+        """The lists of some slots."""
+        edges = pa.array(self._edges[begin : end + 1], pa.int32())
+        texts: list[str] = pc.binary_join(pa.ListArray.from_arrays(edges, self._entities), "\n").to_pylist()
+        return texts
 
     def _list(self, texts: Mapping[int, str]) -> None:
         """Say which entities may have a blob, in some slots; wait until it is said."""

@@ -120,21 +120,20 @@ def publish_rows(
     rows = Rows.of(view, table)
     chosen, slots = newest(rows), slots_of(rows.keys)
     order = by_slot(slots, rows.event_us[chosen])
-    entities, slots, chosen = rows.keys.take(pa.array(order)), slots[order], chosen[order]
     with Publication(client, namespace, view.key, rate=rate) as publication:
-        publication.begin(entities, slots)
+        publication.begin(rows.keys, slots)
         setting = _Setting.of(publication, Keys(namespace), view, ROW, now_us)
         publication.write(
             setting.column(
-                entities[some],
+                rows.keys.take(pa.array(some)),
                 slots[some],
                 blob_columns(view, rows, chosen[some]),
                 rows.event_us[chosen[some]],
             )
-            for some in pieces(np.zeros(len(entities) + 1, np.int64))
+            for some in pieces(order, np.zeros(len(order), np.int64))
         )
         deleted = publication.finish(ROW, None)
-    return Published(len(entities), deleted)
+    return Published(len(order), deleted)
 
 
 @dataclass(frozen=True)
@@ -185,29 +184,30 @@ def firsts(slots: Ints, kept_s: Ints | None, together: int) -> Ints:
 
 
 def _tile_commands(setting: _Setting, layout: Layout, chosen: Chosen, cut: Cut) -> Iterator[tuple[Commands, Ints]]:
-    for some in pieces(chosen.edges * layout.event_bytes):
-        values = _blobs(layout, chosen, some, cut)
-        yield setting.column(chosen.entities[some], chosen.slots[some], values, chosen.newest_us[some])
+    for some in pieces(chosen.order, chosen.counts * layout.event_bytes):
+        values, entities = _blobs(layout, chosen, some, cut), chosen.entities.take(pa.array(some))
+        yield setting.column(entities, chosen.slots[some], values, chosen.newest_us[some])
 
 
-def _blobs(layout: Layout, chosen: Chosen, some: slice, cut: Cut) -> Values:
+def _blobs(layout: Layout, chosen: Chosen, some: Ints, cut: Cut) -> Values:
     """The values of some entities: joined from where they lie by compiled loops, or gathered first."""
     newest_us = chosen.newest_us[some]
     of_all = {"kind": codec.BATCH, "commit": cut.publication, "cut_us": cut.cut_us}
     if not chosen.compiled:
         return codec.pack_columns(layout, chosen.tiles_of(some), newest_us, **of_all)
-    headers, edges = codec.pack_headers(layout, newest_us, **of_all), chosen.edges[some.start : some.stop + 1]
-    return Scattered(headers, chosen.tiles.records, chosen.rows, edges)
+    headers = codec.pack_headers(layout, newest_us, **of_all)
+    return Scattered(headers, chosen.tiles.records, *chosen.rows_of(some))
 
 
-def pieces(edges: Ints) -> Iterator[slice]:
-    """Entities to be packed together, of which entity i has the bytes from `edges[i]` to `edges[i + 1]`; at least one.
+def pieces(order: Ints, sizes: Ints) -> Iterator[Ints]:
+    """Entities to be packed together, in order, of which entity i takes `sizes[i]` bytes; at least one.
 
     Small pieces first: the server has nothing to do until the first is packed.
     """
+    edges = np.append(0, np.cumsum(sizes[order]))
     first, share = 0, 1 / 16
-    while first < len(edges) - 1:
+    while first < len(order):
         last = int(np.searchsorted(edges, edges[first] + share * PACK_BYTES, "right")) - 1
-        last = max(first + 1, min(last, first + int(share * PACK_ENTITIES), len(edges) - 1))
-        yield slice(first, last)
+        last = max(first + 1, min(last, first + int(share * PACK_ENTITIES), len(order)))
+        yield order[first:last]
         first, share = last, min(2 * share, 1)

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 Ints = npt.NDArray[np.int64]
 _LINE = b"\r\n"
 OK, ONE = b"+OK\r\n", b":1\r\n"
+EXPIRE_AT = b"$4\r\nPXAT\r\n"
 COUNTED_MAX = 1 << 16
 """Numbers up to this are told apart by counting, greater ones by sorting."""
 
@@ -197,11 +198,12 @@ def _cut(joined: pa.BinaryArray, edges: Ints, reply: bytes = OK) -> Commands:
 def openers(sizes: Ints, *, alone: bool, expire: bool) -> pa.Array:
     """How the command of each group of so many rows begins."""
     distinct, which = np.unique(sizes, return_inverse=True)
-    texts = [_opener(size, alone=alone, expire=expire) for size in distinct.tolist()]
+    texts = [opener(size, alone=alone, expire=expire) for size in distinct.tolist()]
     return pa.array(texts, pa.binary()).take(pa.array(which))
 
 
-def _opener(size: int, *, alone: bool, expire: bool) -> bytes:
+def opener(size: int, *, alone: bool, expire: bool) -> bytes:
+    """How the command of a group of so many rows begins."""
     if alone:
         return b"*5\r\n$3\r\nSET\r\n" if expire else b"*3\r\n$3\r\nSET\r\n"
     if expire:
@@ -213,7 +215,7 @@ def _opener(size: int, *, alone: bool, expire: bool) -> bytes:
 def expiries(expires_ms: Ints, starts: Ints) -> pa.Array:
     """How the command of each group ends: with the last instant of its rows."""
     instants = _digits(pa.array(np.maximum.reduceat(expires_ms, starts) if len(starts) else expires_ms))
-    return _joined([b"$4\r\nPXAT\r\n", *_value(instants)])
+    return _joined([EXPIRE_AT, *_value(instants)])
 
 
 def _spread(texts: pa.Array, rows: Ints, count: int) -> pa.Array:

@@ -23,6 +23,8 @@ from forebay.online.cluster import Cluster
 from forebay.online.connection import address, elsewhere, is_unwritable, loading, translated, unwritable
 
 RECEIVE_BYTES = 1 << 20
+LONG_BYTES = 1 << 16
+"""Of so many bytes on, to copy them costs more than to send them by themselves."""
 
 Part = str | bytes | int
 pack: Callable[[tuple[Part, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # typed as a 1-tuple
@@ -82,7 +84,8 @@ class Wire:
     def send(self, commands: Iterable[bytes | memoryview]) -> None:
         """Send packed commands, whose replies are to be received. Raises as `ask` does."""
         with self._closing(), self._translated():
-            self._socket.sendall(b"".join(commands))
+            for sent in _sends(commands):
+                self._socket.sendall(sent)
 
     @overload
     def receive(self, count: int) -> list[Any]: ...
@@ -175,6 +178,21 @@ class Wire:
             if len(replies) == count:
                 return replies
             self._reader.feed(_received(socket))
+
+
+def _sends(commands: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Packed commands as what is sent at once: short ones joined, long ones where they are."""
+    short: list[bytes | memoryview] = []
+    for command in commands:
+        if len(command) < LONG_BYTES:
+            short.append(command)
+            continue
+        if short:
+            yield b"".join(short)
+            short = []
+        yield command
+    if short:
+        yield b"".join(short)
 
 
 def _unlike(socket: Any, expected: bytes) -> bytes | None:

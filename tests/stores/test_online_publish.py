@@ -229,7 +229,7 @@ def test_streaming_and_publishing_do_not_fence_each_other(client: redis.Redis, n
     lane = lane_of(client, namespace)
     with Publication(client, namespace, recent.key) as publication:
         lane.commit([piece(ORDERS)])
-        publication.begin(["ann"], slots_of(["ann"]))
+        publication.begin(pa.array(["ann"]), slots_of(["ann"]))
     lane.commit([piece([Order("ann", MIDNIGHT_US, 30)])])
 
 
@@ -419,15 +419,16 @@ def test_chunks_wait_packed_and_are_not_sent_after_a_failure() -> None:
 
 
 def test_what_is_packed_together_is_bounded_and_begins_small() -> None:
-    def sizes(edges: list[int]) -> list[int]:
-        found = list(pieces(np.array(edges)))
-        assert [some.start for some in found] == [0, *(some.stop for some in found[:-1])][: len(found)]
-        return [some.stop - some.start for some in found]
+    def together(sizes: list[int]) -> list[int]:
+        order = np.arange(len(sizes))[::-1]
+        found = list(pieces(order, np.array(sizes, np.int64)))
+        assert [number for some in found for number in some] == order.tolist()
+        return [len(some) for some in found]
 
-    assert sizes([0]) == []
-    assert sizes([0] * 7_001) == [256, 512, 1024, 2048, 3160]
-    assert sizes([number * PACK_BYTES // 16 for number in range(41)]) == [1, 2, 4, 8, 16, 9]
-    assert sizes([0, 3 * PACK_BYTES, 9 * PACK_BYTES]) == [1, 1]
+    assert together([]) == []
+    assert together([0] * 7_000) == [256, 512, 1024, 2048, 3160]
+    assert together([PACK_BYTES // 16] * 40) == [1, 2, 4, 8, 16, 9]
+    assert together([6 * PACK_BYTES, 3 * PACK_BYTES]) == [1, 1]
 
 
 def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: redis.Redis, namespace: str) -> None:

@@ -46,7 +46,7 @@ def test_a_publication_sends_few_commands_and_waits_for_few_answers(
     assert publish_rows(client, namespace, WEATHER, rows, rate=0) == Published(COUNT, 0)
     sent = int(client.info("stats")["total_net_input_bytes"]) - sent
     found = calls(client)
-    packs = len(list(pieces(np.zeros(COUNT + 1, np.int64))))
+    packs = len(list(pieces(np.arange(COUNT), np.zeros(COUNT, np.int64))))
     transactions = packs + 1  # each pack is less than a chunk; the last one gives the lease back
     value = len(client.get(Keys(namespace).row(WEATHER.key, "p000000")) or b"")
     name = len(Keys(namespace).row(WEATHER.key, "p000000"))
@@ -85,3 +85,15 @@ def test_a_list_that_only_loses_entities_is_written_once(client: redis.Redis, na
     assert publish_rows(client, namespace, WEATHER, table(1_000), rate=0) == Published(1_000, 1_000)
     assert calls(client)["set"] == 1 + SLOTS
     assert len(list(client.scan_iter(f"{namespace}:*:{ROW}", 5_000))) == 1_000
+
+
+def test_a_list_is_not_written_again_where_only_the_order_of_its_entities_is_another(
+    client: redis.Redis, namespace: str
+) -> None:
+    rows = table(2_000)
+    publish_rows(client, namespace, WEATHER, rows, rate=0)
+    published = Keys(namespace).slots("published", WEATHER.key, range(SLOTS))
+    lists = client.mget(published)
+    client.config_resetstat()
+    assert publish_rows(client, namespace, WEATHER, rows.take(np.arange(2_000)[::-1]), rate=0) == Published(2_000, 0)
+    assert (calls(client)["set"], client.mget(published)) == (1, lists), "the lease, and no list"
