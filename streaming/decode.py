@@ -21,6 +21,7 @@ from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
+from forebay.ingest.select import int64_of
 from forebay.language.source import EventSource
 from forebay.offline.archive import REVIVED
 from streaming.chunk import Chunk
@@ -199,5 +200,4 @@ def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64]) -> tuple[
 
 def instants(batch: EventBatch) -> npt.NDArray[np.int64]:
     """The timestamps of a batch in microseconds."""
-    column = batch.table[batch.source.timestamp]
-    return column.cast(pa.int64()).to_numpy() if batch.table.num_rows else np.empty(0, np.int64)
+    return int64_of(batch.table[batch.source.timestamp])

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.core.kernel import compiled
+from forebay.core.texts import data_of, edges_of
 
 Codes = npt.NDArray[np.int32]
 Array = npt.NDArray[Any]
@@ -73,9 +74,7 @@ def text_of(values: pa.Array) -> tuple[Codes, Array]:
     """The offsets and the bytes of texts."""
     if not len(values):
         return NONE
-    _, offsets, data = values.buffers()
-    edges = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    return edges, np.frombuffer(data or b"", np.uint8)
+    return edges_of(values), np.frombuffer(data_of(values), np.uint8)
 
 
 @compiled

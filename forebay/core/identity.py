@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.core.texts import bytes_of, data_of, edges_of, lengths_of
 from forebay.errors import RequestError, suggestion
 from forebay.language.entity import Entity
 from forebay.language.types import Int64Type
@@ -134,15 +135,13 @@ def crc32_of(keys: pa.Array) -> npt.NDArray[np.uint32]:
 
     Source: Sarwate's table-driven algorithm (1988).
     """
-    texts = keys.fill_null("")
+    texts = keys.fill_null("") if keys.null_count else keys
     if not len(texts):
         return np.empty(0, np.uint32)
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    lengths = np.diff(edges)
+    lengths = lengths_of(texts)
     if len(texts) < MANY_PER_BYTE * int(lengths.max()):
-        return np.fromiter(map(zlib.crc32, texts.cast(pa.binary()).to_pylist()), np.uint32, len(texts))
-    letters, starts = np.frombuffer(data or b"", np.uint8), edges[:-1]
+        return np.fromiter(map(zlib.crc32, texts.view(pa.binary()).to_pylist()), np.uint32, len(texts))
+    letters, starts = np.frombuffer(data_of(texts), np.uint8), edges_of(texts)[:-1]
     crc = np.full(len(texts), 0xFFFFFFFF, np.uint32)
     for place in range(int(lengths.max())):
         rows = slice(None) if lengths.min() > place else np.flatnonzero(lengths > place)
@@ -161,15 +160,6 @@ def _crc_table() -> npt.NDArray[np.uint32]:
 _CRC_TABLE = _crc_table()
 
 
-def _letters(texts: pa.Array) -> memoryview:
-    """The bytes of all texts, one after another."""
-    _, offsets, data = texts.buffers()
-    if data is None or not len(texts):
-        return memoryview(b"")
-    edges = np.frombuffer(offsets, np.int32)
-    return memoryview(data)[edges[texts.offset] : edges[texts.offset + len(texts)]]
-
-
 def _whole_number(entity: Entity, name: str, text: str) -> int:
     if not re.fullmatch(r"-?\d{1,19}", text):
         raise RequestError(f"Key {name!r} of entity {entity.name!r} is {text!r}; expected a whole number of 64 bits")
@@ -184,6 +174,6 @@ def _texts(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not pa.types.is_string(array.type):
         return array.cast(pa.string())
-    if _SPECIAL.search(_letters(array)) is None:
+    if _SPECIAL.search(bytes_of(array)) is None:
         return array
     return pa.array([None if text is None else _quote(text) for text in array.to_pylist()], pa.string())

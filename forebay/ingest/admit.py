@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from forebay.core.texts import bytes_of, lengths_of
 from forebay.ingest.batch import (
     BEFORE_HISTORY,
     EVENT_BYTES_MAX,
@@ -31,7 +31,7 @@ from forebay.ingest.batch import (
     event_schema,
 )
 from forebay.ingest.content_hash import content_hashes
-from forebay.ingest.convert import Converted, filled, units_of
+from forebay.ingest.convert import Converted, filled, units_of, with_nul
 from forebay.language.source import CONTENT_HASH, EventSource
 from forebay.language.types import DecimalType
 
@@ -126,25 +126,25 @@ def _too_long(arrays: Mapping[str, pa.Array], count: int) -> Mask:
     """Rows whose text alone is longer than an event may be."""
     size = np.zeros(count, np.int64)
     for array in arrays.values():
-        if pa.types.is_string(array.type) and array.nbytes > EVENT_BYTES_MAX // len(arrays):
-            size += np.asarray(filled(pc.binary_length(array), 0))
+        if pa.types.is_string(array.type) and len(bytes_of(array)) > EVENT_BYTES_MAX // len(arrays):
+            size += lengths_of(array)
     return size > EVENT_BYTES_MAX
 
 
 def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int | Ints) -> None:
     if array.null_count:
         faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
-    instants = np.asarray(filled(array.cast(pa.int64()), 0))
+    instants = np.asarray(filled(array.view(pa.int64()), 0))
     faults.add(instants > now_us + source.max_skew_us, FUTURE, source.timestamp)
     # Batch has no partition before history starts, so such an event would count in training and not online.
     faults.add(instants < source.history_start_us, BEFORE_HISTORY, source.timestamp)
 
 
 def _check_ids(faults: _Faults, source: EventSource, array: pa.Array) -> None:
-    length = np.asarray(filled(pc.binary_length(array), 0))
+    length = lengths_of(array)
     faults.add(length == 0, MISSING_EVENT_ID, source.event_id)
     faults.add(length > source.event_id_bytes, TOO_LARGE, source.event_id)
-    faults.add(np.asarray(filled(pc.match_substring(array, "\0"), False)), WRONG_TYPE, source.event_id)
+    faults.add(with_nul(array), WRONG_TYPE, source.event_id)
 
 
 def _with_ids(source: EventSource, table: pa.Table) -> pa.Table:
@@ -156,5 +156,7 @@ def _with_ids(source: EventSource, table: pa.Table) -> pa.Table:
             ids = table[source.event_id]
         table = table.append_column(EVENT_ID, ids)
     schema = event_schema(source)
+    if table.schema.equals(schema):
+        return table
     table = table.select(schema.names)
     return table if table.schema.equals(schema) else table.cast(schema)

@@ -6,6 +6,7 @@ can fail further down. Whatever was offered is in exactly one of the two: events
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,7 @@ def stored_type(kind: AnyType) -> pa.DataType:
     return pa.float64() if isinstance(kind, Float64Type) else pa.string()
 
 
+@functools.lru_cache(maxsize=256)
 def event_schema(source: EventSource) -> Any:
     """The Arrow schema of a batch: the source's columns, `event_id` (a copy of the column it is), `source_offset`."""
     fields = [(name, stored_type(kind)) for name, kind in source.schema.items()]

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.core.texts import bytes_of, lengths_of
 from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, INSTANT, TOO_LARGE, WRONG_TYPE, stored_type
 from forebay.instants import EARLIEST_US, LATEST_US
 from forebay.language.types import (
@@ -47,6 +48,7 @@ NEAR_TIE = 2.0**-51
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _PLAIN_NUMBER = r"^[+-]?[0-9]{1,18}(\.[0-9]{1,18})?$"
+_NUL = re.compile(rb"\0")
 _PLAIN = pa.decimal128(38, 18)
 _EXACT = decimal.Context(prec=2 * EVENT_BYTES_MAX, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
@@ -136,6 +138,13 @@ def filled(array: pa.Array, value: Any) -> pa.Array:
     return array.fill_null(value) if array.null_count else array
 
 
+def with_nul(array: pa.Array) -> Mask:
+    """Which texts hold the character NUL."""
+    if _NUL.search(bytes_of(array)) is None:
+        return np.zeros(len(array), np.bool_)
+    return np.asarray(filled(pc.match_substring(array, "\0"), False))
+
+
 def _numpy(array: pa.Array) -> npt.NDArray[Any]:
     return np.asarray(filled(array, 0))
 
@@ -162,8 +171,7 @@ def _to_string(kind: AnyType, array: pa.Array) -> Converted:
     assert isinstance(kind, StringType)
     if kind.max_bytes is None:
         return Converted(array, {})
-    long = np.asarray(filled(pc.binary_length(array), 0)) > kind.max_bytes
-    nul = np.asarray(filled(pc.match_substring(array, "\0"), False))
+    long, nul = lengths_of(array) > kind.max_bytes, with_nul(array)
     return _without(array, _faults(**{WRONG_TYPE: nul & ~long, TOO_LARGE: long}))
 
 

@@ -20,6 +20,7 @@ from forebay.core.events import Column, Events, unused
 from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.core.layout import Layout
 from forebay.core.lookup import KeyLookup
+from forebay.core.texts import lengths_of
 from forebay.errors import FormatError
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, stored_type
 from forebay.ingest.convert import convert, units_of, whole_numbers
@@ -97,25 +98,27 @@ class Selector:
             first += len(part)
 
     def _kept(self, table: pa.Table, code: npt.NDArray[np.int64]) -> pa.Table:
+        if not len(code) or code.min() >= 0:
+            return table
         table = table.drop_columns([name for name in table.column_names if name not in self._read])
-        return table.filter(pa.array(code >= 0)) if len(code) and code.min() < 0 else table
+        return table.filter(pa.array(code >= 0))
 
     def _events(self, table: pa.Table, keys: pa.StringArray, code: npt.NDArray[np.int64]) -> Events:
         return Events(
             keys=keys,
             code=code,
-            ts=_whole(table[self.view.source.timestamp]),
+            ts=int64_of(table[self.view.source.timestamp]),
             ids=self.ids(_one(table[EVENT_ID])) if self._ordered else unused("S1", len(table)),
-            offset=_whole(table[self._position]) if self._position else unused("<i8", len(table)),
+            offset=int64_of(table[self._position]) if self._position else unused("<i8", len(table)),
             columns={name: self._column(name, kind, _one(table[name])) for name, kind in self._columns.items()},
         )
 
     def _coded(self, columns: Mapping[str, pa.ChunkedArray]) -> tuple[pa.StringArray, npt.NDArray[np.int64]]:
         """The distinct keys, and which of them each row has; −1 where one is null or too long to be stored."""
         texts = entity_keys(self.view.entity, columns)
-        lengths = pc.binary_length(texts)
-        if (pc.max(lengths).as_py() or 0) > KEY_BYTES_MAX:
-            texts = pc.if_else(pc.less_equal(lengths, KEY_BYTES_MAX), texts, None)
+        lengths = lengths_of(texts)
+        if lengths.max(initial=0) > KEY_BYTES_MAX:
+            texts = pc.if_else(pa.array(lengths <= KEY_BYTES_MAX), texts, None)
         coded = texts.dictionary_encode()
         places = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
         return coded.dictionary, np.asarray(places).astype(np.int64)
@@ -130,7 +133,7 @@ class Selector:
 
     def ids(self, array: pa.Array) -> npt.NDArray[Any]:
         """Event ids as the core takes them. Raises `FormatError` for one that is longer than declared."""
-        if len(array) and pc.max(pc.binary_length(array)).as_py() > self._id_bytes:
+        if lengths_of(array).max(initial=0) > self._id_bytes:
             raise FormatError(
                 f"Source {self.view.source.name!r} holds an event_id longer than {self._id_bytes} bytes, "
                 "which it declares now; widen max_bytes of its event_id again"
@@ -202,9 +205,9 @@ def _derived(kind: AnyType, result: pa.ChunkedArray) -> pa.Array:
     return (whole_numbers(array) if isinstance(kind, Int64Type) else convert(kind, array)).array
 
 
-def _whole(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Whole numbers, or instants as such."""
-    return np.asarray(_one(column).cast(pa.int64()))
+def int64_of(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A column of int64, or of instants in microseconds, where they are; none is null."""
+    return np.asarray(_one(column).view(pa.int64()))
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

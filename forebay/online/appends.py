@@ -1,7 +1,7 @@
 """The commands of a commit for pending blobs: of many at once by Arrow's kernels, of a few one by one.
 
-A kernel takes as long to be called for one row as for a hundred. A flow that catches up writes thousands of keys at
-once; one that keeps up some tens, hundreds of times a second.
+A kernel takes as long to be called for one row as for a hundred, and ten times as long where others were called since.
+A flow that catches up writes thousands of keys at once; one that keeps up some tens, hundreds of times a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from forebay.online.keys import PENDING, Keys
 from forebay.online.resp import Commands, append_commands, expire_commands, packed
 from forebay.online.wire import Part, pack
 
-FEW = 64
+FEW = 256
 """Up to so many rows are packed one by one."""
 
 Ints = npt.NDArray[np.int64]

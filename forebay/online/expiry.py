@@ -11,16 +11,17 @@ missing in every path. Without a ttl it never goes. Each publication gives every
 
 from __future__ import annotations
 
+import functools
 import secrets
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from forebay.core.identity import KEY_BYTES_MAX
 from forebay.core.layout import Layout
 from forebay.core.rows import REMEMBERED_US
+from forebay.core.texts import lengths_of
 from forebay.ingest.select import fixed_bytes
 from forebay.instants import HOUR_US, SECOND_US
 from forebay.language.view import AnyView, BatchView
@@ -43,6 +44,7 @@ AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 """Older than this, age no longer adds: EXPIRE has a limit of its own."""
 
 
+@functools.lru_cache(maxsize=1024)
 def keep_us(view: AnyView) -> int | None:
     """How long after a write its keys are kept; `None` for ever."""
     if isinstance(view, BatchView):
@@ -59,7 +61,7 @@ def lifetimes_s(view: AnyView, newest_us: Ints, now_us: int) -> Ints | None:
     keep = keep_us(view)
     if keep is None:
         return None
-    age_us = now_us - np.clip(newest_us, now_us - AGE_US_MAX, now_us)
+    age_us = now_us - np.minimum(np.maximum(newest_us, now_us - AGE_US_MAX), now_us)
     lifetimes: Ints = (age_us + keep) // SECOND_US + 1
     return lifetimes
 
@@ -102,7 +104,7 @@ def key_hashes(view: str, entities: pa.StringArray) -> Words:
     """A hash of each entity of a view, another one in each process: each eight bytes of a text times an odd number of
     their place, folded, so that zeros behind a text count nothing.
     """
-    width = -(-(pc.max(pc.binary_length(entities)).as_py() or 1) // 8)
+    width = -(-int(lengths_of(entities).max(initial=1)) // 8)
     words = fixed_bytes(entities, 8 * width).view(np.uint64).reshape(len(entities), width)
     hashes = np.full(len(entities), hash((view,)) & 2**64 - 1, np.uint64)
     for place, odd in enumerate(_ODD[1 : width + 1]):

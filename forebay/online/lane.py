@@ -411,10 +411,7 @@ def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequen
         piece.partition: PartitionProgress(piece.next_offset, NO_CUT if piece.newest_us is None else piece.newest_us)
         for piece in pieces
     }
-    moved: dict[int, Progress] = {}
     nothing = Progress()
-    for slot in slots:
-        old = progress.get(slot, nothing)
-        if id(old) not in moved:
-            moved[id(old)] = old.advanced(number, spans)
-        progress[slot] = moved[id(old)]
+    old = {slot: progress.get(slot, nothing) for slot in slots}
+    moved = {key: known.advanced(number, spans) for key, known in {id(known): known for known in old.values()}.items()}
+    progress.update({slot: moved[id(known)] for slot, known in old.items()})

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import slots_of
 from forebay.core.layout import Layout
+from forebay.core.texts import lengths_of
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
@@ -65,9 +65,11 @@ class LongBlobs:
     def grown(self, view: WindowedView, pending: Pending, new: Fresh, lengths: Ints, commit: int) -> None:
         """Pending blobs have these lengths since a commit appended to them: roll up what is long, when it is time."""
         waiting = self._waiting[view.key]
-        added = np.asarray(pc.binary_length(new.bodies)).astype(np.int64)
-        waiting.update(new.keys.take(pa.array(np.flatnonzero(pending.are_long(lengths, added)))).to_pylist())
-        urgent = bool(pending.are_urgent(lengths, added).any())
+        urgent = False
+        if lengths.max(initial=0) >= pending.long_bytes:
+            added = lengths_of(new.bodies)
+            waiting.update(new.keys.take(pa.array(np.flatnonzero(pending.are_long(lengths, added)))).to_pylist())
+            urgent = bool(pending.are_urgent(lengths, added).any())
         if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
             return
         long = sorted(waiting)

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from forebay.core.kernel import compiled
 from forebay.core.layout import PENDING
+from forebay.core.texts import data_of, edges_of
 from forebay.online.resp import EXPIRE_AT, OK, ONE, Commands, Scattered, opener
 
 Array = npt.NDArray[Any]
@@ -241,9 +242,7 @@ def _openers(most: int, alone: bool, expire: bool) -> tuple[Array, Ints]:
 
 def _bytes_of(texts: pa.Array) -> tuple[Array, Array]:
     """The bytes of texts, and where each of them lies (one more than there are)."""
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return np.frombuffer(data or b"", np.uint8), edges
+    return np.frombuffer(data_of(texts), np.uint8), edges_of(texts)
 
 
 def _table(texts: Sequence[bytes]) -> Array:

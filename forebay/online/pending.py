@@ -85,6 +85,11 @@ class Pending(Protocol):
         """What some batches of events add."""
         ...
 
+    @property
+    def long_bytes(self) -> int:
+        """No shorter blob is to be rolled up."""
+        ...
+
     def are_long(self, lengths: Ints, added: Ints) -> Mask:
         """Which blobs are to be rolled up that have these lengths since some bytes were added."""
         ...
@@ -123,16 +128,18 @@ class PendingTiles:
         bodies, newest = pack_pending(self._layout, tiles, len(keys)), newest_of(tiles, len(keys))
         return Fresh(keys, slots, bodies, newest, folded)
 
+    @property
+    def long_bytes(self) -> int:
+        """ROLL_BYTES, or ROLL_RECORDS where these are longer."""
+        return max(ROLL_BYTES, ROLL_RECORDS * self._layout.event_bytes)
+
     def are_long(self, lengths: Ints, added: Ints) -> Mask:
-        """From ROLL_BYTES on, or ROLL_RECORDS where these are longer."""
-        return lengths >= self._limit()
+        """From `long_bytes` on."""
+        return lengths >= self.long_bytes
 
     def are_urgent(self, lengths: Ints, added: Ints) -> Mask:
         """From twice that on."""
-        return lengths >= 2 * self._limit()
-
-    def _limit(self) -> int:
-        return max(ROLL_BYTES, ROLL_RECORDS * self._layout.event_bytes)
+        return lengths >= 2 * self.long_bytes
 
     def rolled_up(
         self, stream: Sequence[bytes | None], pending: Sequence[bytes | None], cuts: Ints, horizons: Ints, commit: int
@@ -158,6 +165,11 @@ class PendingEvents:
         events = Unsettled(code, np.concatenate([part.ts for part in parts]))
         bodies = pa.array(pack_instants(events, len(keys)), pa.binary())
         return Fresh(keys, slots, bodies, events.newest_of(len(keys)), [Folded(part) for part in parts])
+
+    @property
+    def long_bytes(self) -> int:
+        """ROLL_BYTES."""
+        return ROLL_BYTES
 
     def are_long(self, lengths: Ints, added: Ints) -> Mask:
         """Each time that one has doubled: nothing may be settled yet, and then it is read for nothing."""
@@ -199,6 +211,8 @@ def _united(parts: Sequence[Events]) -> tuple[pa.StringArray, Ints, list[Ints]]:
 
 def _joined(parts: Sequence[Events], keys: pa.StringArray, numbers: Sequence[Ints]) -> Events:
     """The events of some batches as one, whose entities are numbered anew."""
+    if len(parts) == 1 and keys is parts[0].keys:
+        return parts[0]
     codes = [known[part.code] for part, known in zip(parts, numbers, strict=True)]
     return Events.concatenated(parts, keys, codes)
 

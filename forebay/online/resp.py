@@ -21,6 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from forebay.core.texts import data_of, edges_of
+
 Ints = npt.NDArray[np.int64]
 _LINE = b"\r\n"
 OK, ONE = b"+OK\r\n", b":1\r\n"
@@ -133,6 +135,8 @@ def section(commands: Commands, rows: slice) -> Commands:
 
 def part(commands: Commands, rows: slice) -> Chunk:
     """The same as one chunk."""
+    if (rows.start, rows.stop) == (0, int(commands.keys[-1])):
+        return Chunk(commands.data, len(commands), rows.stop, commands.reply)
     found = section(commands, rows)
     return Chunk(found.data, len(found), rows.stop - rows.start, found.reply)
 
@@ -190,9 +194,7 @@ def _joined(parts: Sequence[bytes | pa.Array]) -> pa.BinaryArray:
 
 def _cut(joined: pa.BinaryArray, edges: Ints, reply: bytes = OK) -> Commands:
     """Joined rows as commands that begin at some of them."""
-    _, offsets, data = joined.buffers()
-    ends = np.frombuffer(offsets, np.int32)[joined.offset : joined.offset + len(joined) + 1].astype(np.int64)
-    return Commands(memoryview(data) if data is not None else memoryview(b""), ends[edges], edges, reply)
+    return Commands(data_of(joined), edges_of(joined).astype(np.int64)[edges], edges, reply)
 
 
 def openers(sizes: Ints, *, alone: bool, expire: bool) -> pa.Array:
