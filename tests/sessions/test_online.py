@@ -132,7 +132,7 @@ def arrived(chance: random.Random, days: float, count: int) -> list[list[Visit]]
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Roll up with every commit, and ask the archive each time."""
-    monkeypatch.setattr(PendingEvents, "long_bytes", 0)
+    monkeypatch.setattr(pending.PendingEvents, "long_bytes", 0)
     for asked in ("are_long", "are_urgent"):
         monkeypatch.setattr(pending.PendingEvents, asked, lambda self, lengths, added: np.ones(len(lengths), np.bool_))
     monkeypatch.setattr(settling, "ASK_EVERY_S", 0.0)
