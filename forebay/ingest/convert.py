@@ -318,12 +318,12 @@ def _to_timestamp(kind: AnyType, array: pa.Array) -> Converted:
         array, faults = whole.array, dict(whole.faults)
     else:
         return _refused(kind, array)
-    instants = array.cast(pa.int64())
+    instants = array.view(pa.int64())
     values = _numpy(instants)
     beyond = _valid(instants) & ((values < EARLIEST_US) | (values > LATEST_US))
     if beyond.any():
         faults[TOO_LARGE] = faults.get(TOO_LARGE, beyond) | beyond
-    return Converted(_without(instants, _faults(**{TOO_LARGE: beyond})).array.cast(INSTANT), faults)
+    return Converted(_without(instants, _faults(**{TOO_LARGE: beyond})).array.view(INSTANT), faults)
 
 
 def _microseconds(array: pa.Array) -> pa.Array:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from forebay.ingest.expressions import Expressions
 
 Mask = npt.NDArray[np.bool_]
+FEW = 256
+"""Up to so many texts are brought to one width one by one: a kernel takes longer to be called."""
 ROW_NUMBER = "__row_number"
 """A column of numbers of rows, which no source has."""
 
@@ -183,9 +185,9 @@ def stored_column(kind: AnyType, array: pa.Array) -> Column:
 
 
 def fixed_bytes(array: pa.Array, width: int) -> npt.NDArray[Any]:
-    """Text of at most `width` bytes as an array of S{width}."""
-    if not len(array):
-        return np.empty(0, f"S{width}")
+    """Text of at most `width` bytes as an array of S{width}; none is null."""
+    if len(array) <= FEW:
+        return np.array(array.view(pa.binary()).to_pylist(), f"S{width}")
     padded = pc.ascii_rpad(array, width, "\0")
     return np.frombuffer(padded.buffers()[2], f"S{width}", len(padded), offset=padded.offset * width)
 

@@ -68,7 +68,7 @@ class LongBlobs:
         urgent = False
         if lengths.max(initial=0) >= pending.long_bytes:
             added = lengths_of(new.bodies)
-            waiting.update(new.keys.take(pa.array(np.flatnonzero(pending.are_long(lengths, added)))).to_pylist())
+            waiting.update(new.keys[row].as_py() for row in np.flatnonzero(pending.are_long(lengths, added)).tolist())
             urgent = bool(pending.are_urgent(lengths, added).any())
         if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
             return
