@@ -99,7 +99,7 @@ def fold(layout: Layout, events: Events) -> Tiles:
         else:
             fields |= partial.lift(column)
     starts = group_starts(code, start)
-    merged = reduce(layout, fields, starts)
+    merged = fields if len(starts) == len(order) else reduce(layout, fields, starts)
     merged["start"], merged["ring"] = start[starts], np.zeros(len(starts), np.uint8)
     return Tiles(code[starts], layout.records(merged), reduce_cells(layout, cells, starts))
 
