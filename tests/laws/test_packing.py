@@ -69,3 +69,15 @@ def test_what_is_wrong_is_found_by_both(field: str, value: int, monkeypatch: pyt
         monkeypatch.setattr(module, "COMPILED_TILES", many)
         with pytest.raises(RequestError, match=r"a tile at 2013-12-1\d.* is pending or not before the cut 2013-12-15"):
             Chosen.of(Layout.of(recent), keys, tiles, MIDNIGHT_US)
+
+
+@pytest.mark.parametrize("span_us", [0, 1, DAY_US, 10**16])
+def test_entities_are_ordered_by_slot_and_there_by_about_their_newest_event(span_us: int) -> None:
+    rng = np.random.default_rng(span_us % 97)
+    slots, newest_us = rng.integers(0, 64, 5_000), -(10**15) + rng.integers(0, span_us + 1, 5_000)
+    order = module.by_slot(slots, newest_us)
+    assert sorted(order.tolist()) == list(range(5_000))
+    assert (np.diff(slots[order]) >= 0).all()
+    back_us = np.where(np.diff(slots[order]) == 0, np.diff(newest_us[order]), 0).min()
+    assert -back_us <= span_us // module.STEPS + 1
+    assert module.by_slot(slots[:0], newest_us[:0]).tolist() == []
