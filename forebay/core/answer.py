@@ -109,7 +109,7 @@ def decide(layout: Layout, output: Output, merged: Merged) -> Decided:
     finished, ttl_us = output.aggregation.finish(merged, output.column), layout.view.ttl_us
     good = finished.present & ~finished.failed
     if ttl_us is None:
-        return Decided(finished, good, np.broadcast_to(np.False_, len(good)), merged.newest)
+        return Decided(finished, good, unused("?", len(good)), merged.newest)
     expired = merged.instant - merged.newest > ttl_us
     return Decided(finished, good & ~expired, expired, merged.newest)
 
