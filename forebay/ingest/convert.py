@@ -239,16 +239,19 @@ def _units_of_integers(kind: DecimalType, array: pa.Array) -> Converted:
 def _units_of_floats(kind: DecimalType, array: pa.Array) -> Converted:
     """Half-even of the shortest decimal of each double: by a rounded product, by its digits where near a tie."""
     values = _numpy(array)
-    valid = _valid(array) & ~np.isnan(values)
-    endless = valid & np.isinf(values)
     with np.errstate(over="ignore", invalid="ignore"):
         product = values * 10.0**kind.scale
         size = np.abs(product)
+        tie = np.abs(size - np.floor(size) - 0.5) <= size * NEAR_TIE
+        if not (array.null_count or tie.any()) and (size <= EXACT_MAX // 2).all():  # NaN is not
+            units = np.rint(product).astype(np.int64)
+            return Converted(decimal_array(units, np.broadcast_to(np.True_, len(units)), kind.scale), {})
+        valid = _valid(array) & ~np.isnan(values)
+        endless = valid & np.isinf(values)
         large = valid & ~endless & (size > DECIMAL_UNITS_MAX * (1 + NEAR_TIE))
         good = valid & ~endless & ~large
         units = np.rint(np.where(good, product, 0.0)).astype(np.int64)
-        tie = good & (np.abs(size - np.floor(size) - 0.5) <= size * NEAR_TIE)
-    for row in np.flatnonzero(tie).tolist():
+    for row in np.flatnonzero(good & tie).tolist():
         units[row] = _half_even(decimal.Decimal(repr(float(values[row]))), kind.scale)
     over = good & (np.abs(units) > DECIMAL_UNITS_MAX)
     faults = _faults(**{INFINITE: endless, TOO_LARGE: large | over})
@@ -320,10 +323,11 @@ def _to_timestamp(kind: AnyType, array: pa.Array) -> Converted:
         return _refused(kind, array)
     instants = array.view(pa.int64())
     values = _numpy(instants)
-    beyond = _valid(instants) & ((values < EARLIEST_US) | (values > LATEST_US))
+    beyond = (values < EARLIEST_US) | (values > LATEST_US)  # no null is: it counts as 1970
     if beyond.any():
         faults[TOO_LARGE] = faults.get(TOO_LARGE, beyond) | beyond
-    return Converted(_without(instants, _faults(**{TOO_LARGE: beyond})).array.view(INSTANT), faults)
+        instants = _without(instants, {TOO_LARGE: beyond}).array
+    return Converted(instants.view(INSTANT), faults)
 
 
 def _microseconds(array: pa.Array) -> pa.Array:

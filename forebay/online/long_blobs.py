@@ -31,8 +31,8 @@ from forebay.online.resp import Chunk
 from forebay.online.shares import Shares
 from forebay.online.wire import pack
 
-ROLL_ENTITIES_MIN = 32
-"""Fewer wait for each other until one is twice as long: a roll-up costs a millisecond, of however few it is."""
+ROLL_ENTITIES_MIN = 128
+"""Fewer wait for each other until one is twice as long: a roll-up costs some two milliseconds, of however few it is."""
 ROLL_ENTITIES_MAX = 512
 """Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
 
