@@ -95,7 +95,7 @@ def finish(
     if not len(rows):
         return FeatureColumn.of_defaults(output.feature, count, bare=bare)
     decided = decide(layout, output, merged)
-    if len(rows) == count and decided.good.all():
+    if len(rows) == count and (decided.whole or decided.good.all()):
         status = unused("<u1", count) if bare else np.full(count, PRESENT)
         event_us = unused("<i8", count) if bare else merged.newest.copy()
         return FeatureColumn(output.feature, decided.values, decided.good, status, event_us)
@@ -107,6 +107,9 @@ def finish(
 def decide(layout: Layout, output: Output, merged: Merged) -> Decided:
     """What windows that have an event come to; whichever of its windows the output is of."""
     finished, ttl_us = output.aggregation.finish(merged, output.column), layout.view.ttl_us
+    if finished.whole and ttl_us is None:
+        count = len(finished.present)
+        return Decided(finished, np.ones(count, np.bool_), unused("?", count), merged.newest)
     good = finished.present & ~finished.failed
     if ttl_us is None:
         return Decided(finished, good, unused("?", len(good)), merged.newest)
@@ -122,6 +125,11 @@ class Decided:
     good: Mask
     expired: Mask
     newest: Ints
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are known to be good."""
+        return self.finished.whole and is_unused(self.expired)
 
     @property
     def values(self) -> npt.NDArray[Any]:

@@ -24,6 +24,7 @@ from forebay.language.types import AnyType, DecimalType, FeatureType, StringType
 from forebay.language.windows import Window
 
 Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp] | slice
 """Some rows, by their numbers, or a stretch of them."""
 WINDOWS_MAX = 16
@@ -43,6 +44,15 @@ class Merged:
     newest: npt.NDArray[np.int64]
     instant: npt.NDArray[np.int64]
     cells: Mapping[str, Ragged] = field(default_factory=dict)
+    _there: dict[str | None, tuple[Mask, bool]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def there(self, column: str | None) -> tuple[Mask, bool]:
+        """Which windows have a value of a column, and whether all do (there are some, then); asked by each feature."""
+        found = self._there.get(column)
+        if found is None:
+            mask = self.present(column) > 0
+            found = self._there[column] = mask, bool(len(mask) and mask.all())
+        return found
 
     def present(self, column: str | None) -> npt.NDArray[np.int64]:
         """How many values of a column there are; of no column: how many events."""
@@ -51,11 +61,14 @@ class Merged:
 
 @dataclass(frozen=True)
 class Finished:
-    """Values of one feature, the rows that have one, and the rows whose value does not fit its type."""
+    """Values of one feature, the rows that have one, and the rows whose value does not fit its type; whether each has
+    one that fits, where that is known.
+    """
 
     values: Array
-    present: npt.NDArray[np.bool_]
-    failed: npt.NDArray[np.bool_]
+    present: Mask
+    failed: Mask
+    whole: bool = False
 
 
 class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="aggregation"):
@@ -133,14 +146,15 @@ class Aggregation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     def finish(self, merged: Merged, column: AnyType | None) -> Finished:
         """The values of merged windows."""
-        present = merged.present(self.of) > 0
-        output = self.output(column)
-        values = np.empty(len(present), output.storage)
-        failed = np.empty(len(present), np.bool_)
-        if len(present) and present.all():
-            values[:], failed[:] = self.compute(merged, slice(None), column)
-            return Finished(values, present, failed)
-        values[:], failed[:] = np.zeros((), output.storage), False
+        (present, whole), output = merged.there(self.of), self.output(column)
+        failed = np.zeros(len(present), np.bool_)
+        if whole:
+            values = np.empty(len(present), output.storage)
+            values[:], wrong = self.compute(merged, slice(None), column)
+            if wrong is not False:
+                failed[:] = wrong
+            return Finished(values, present, failed, wrong is False)
+        values = np.zeros(len(present), output.storage)
         rows = np.flatnonzero(present)
         if len(rows):
             values[rows], failed[rows] = self.compute(merged, rows, column)
