@@ -9,16 +9,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import redis
 
 from forebay.errors import StoreUnavailableError
 from forebay.instants import HOUR_US
 from forebay.online import pending as pending_module
 from forebay.online.connection import connect_online
+from forebay.online.wire import LONG_BYTES
 from forebay.settings import Settings
 from tests.infra.server import free_port
 from tests.infra.tls import TlsProxy
 from tests.infra.valkey import Valkey
-from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, piece, publish
+from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, piece, publish, recent
 
 PASSWORD = "p@ss:w/rd"
 ORDERS = [Order("ann" if i % 3 else "bob", MIDNIGHT_US + (i - 20) * HOUR_US, i) for i in range(30)]
@@ -43,6 +45,19 @@ def test_stream_publication_and_reads_go_over_tls(monkeypatch: pytest.MonkeyPatc
         assert_law(client, "tls", ORDERS)
         lane.close()
         client.close()
+
+
+def test_long_parts_of_a_transaction_go_over_tls_as_they_are(client: redis.Redis, namespace: str) -> None:
+    orders = [Order(f"user{n}", MIDNIGHT_US - HOUR_US, n) for n in range(3_000)]
+    port = free_port()
+    with Valkey("--requirepass", PASSWORD) as valkey, TlsProxy(port, valkey.port) as proxy:
+        secured = connect_online(settings(port, proxy.authority))
+        for one in (client, secured):
+            assert publish(one, namespace, orders, MIDNIGHT_US, recent).rows == len(orders)
+        names = sorted(client.scan_iter(f"{namespace}:*:b", 5_000))
+        assert len(b"".join(values := client.mget(names))) > 4 * LONG_BYTES
+        assert secured.mget(names) == values
+        secured.close()
 
 
 def test_a_certificate_that_is_not_trusted_and_a_wrong_password_are_one_line_without_it() -> None:
