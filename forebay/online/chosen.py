@@ -25,6 +25,7 @@ from forebay.instants import duration_text, instant_text
 COMPILED_TILES = 500_000
 """numba takes a fifth of a second to load, in which some 50,000 entities are published."""
 STEPS = 1 << 16
+"""Of the time that newest events span: enough to bring those together that are kept for about as long."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -79,8 +80,9 @@ class Chosen:
 
 
 def by_slot(slots: Ints, newest_us: Ints) -> Ints:
-    """The order of entities by slot, and in a slot by their newest event, of which a 65,536th of all time between these
-    is one; those alike stay in order. Numbers of one and of two bytes are counted.
+    """The order of entities by slot, and in a slot by their newest event, to within a step; those alike stay in order.
+
+    Numbers of one and of two bytes are counted, not compared.
     """
     if not len(slots):
         return np.empty(0, np.int64)

@@ -413,5 +413,6 @@ def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequen
     }
     nothing = Progress()
     old = {slot: progress.get(slot, nothing) for slot in slots}
-    moved = {key: known.advanced(number, spans) for key, known in {id(known): known for known in old.values()}.items()}
+    distinct = {id(known): known for known in old.values()}
+    moved = {which: known.advanced(number, spans) for which, known in distinct.items()}
     progress.update({slot: moved[id(known)] for slot, known in old.items()})
