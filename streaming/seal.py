@@ -20,6 +20,8 @@ from typing import Any
 from forebay.errors import StoreError
 
 KEY_BYTES, SEAL_BYTES = 32, 16
+HELD_MAX = 64
+"""Items of a message that are pickled once: as many as a reader may take at a time. Those before them are twice."""
 _dumps, _loads = pickle.dumps, pickle.loads
 
 
@@ -33,11 +35,20 @@ class Seal:
     """Seals and opens what travels between the workers that have a key."""
 
     key: bytes = field(repr=False)
+    held: dict[int, tuple[Any, bytes]] = field(default_factory=dict, repr=False, compare=False)
+    """What was pickled once, by its id, and what that made."""
 
     def dumps(self, item: Any, *how: Any, **more: Any) -> bytes:
         """An item pickled, behind its seal."""
-        body = _dumps(item, *how, **more)
-        return self._of(body) + body
+        if how or more:
+            return self._sealed(_dumps(item, *how, **more))
+        if id(item) in self.held:
+            return self.held.pop(id(item))[1]
+        sealed = self._sealed(_dumps(item))
+        self.held[id(item)] = (item, sealed)
+        if len(self.held) > HELD_MAX:
+            del self.held[next(iter(self.held))]
+        return sealed
 
     def loads(self, sealed: Any, **how: Any) -> Any:
         """The item of its bytes. Raises `StoreError` where another one made them."""
@@ -50,6 +61,9 @@ class Seal:
     def put_on(self) -> None:
         """Let this process, a worker's, pickle and unpickle by it from now on."""
         pickle.dumps, pickle.loads = self.dumps, self.loads
+
+    def _sealed(self, body: bytes) -> bytes:
+        return self._of(body) + body
 
     def _of(self, body: Any) -> bytes:
         return hashlib.blake2b(body, key=self.key, digest_size=SEAL_BYTES).digest()

@@ -10,8 +10,8 @@ one for each slot, `forebay.online.shares`),
     SADD    refused    offsets that were passed over because of the clock, if there are any
 
 so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
-in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way. Pending blobs that have grown long
-are rolled up in transactions of their own (`forebay.online.long_blobs`).
+in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way but pending blobs that have grown
+long, at the end; the next commit begins with their roll-up (`forebay.online.long_blobs`).
 
 All transactions are fenced (`forebay.online.fence`): a lane whose slots were taken over writes nothing more.
 """
@@ -119,7 +119,15 @@ class Lane:
         self._check_whole()
         self._names_of_progress = {view: keys.slots("progress", view, range(SLOTS)) for view in self._views}
         self._expiries = Expiries()
-        self.long = LongBlobs(self._shares, keys, self._expiries, clock_us, settled_us, self.next_offset)
+        self.long = LongBlobs(
+            self._shares,
+            keys,
+            self._expiries,
+            clock_us,
+            settled_us,
+            self.next_offset,
+            {key: (view, self._pending[key]) for key, view in self._views.items()},
+        )
         self._number = 0
 
     @property
@@ -251,6 +259,8 @@ class Lane:
         refused: Sequence[tuple[str, Piece]],
     ) -> None:
         commands = self._progress_commands(progress) if progress else {}
+        for place, rolled in self.long.rolled(number).items():
+            commands.setdefault(place, []).extend(rolled)
         ahead = {place: len(some) for place, some in commands.items()}
         applied = {view: self._in_order(new) for view, new in applied.items()}
         blobs = {view: Appends(self._keys, view, new.keys, new.slots) for view, new in applied.items()}
@@ -263,13 +273,21 @@ class Lane:
             for place, chunk in self._expire_commands(view, new, blobs[view]):
                 commands.setdefault(place, []).append(chunk)
         self._add_refusals(commands, refused)
-        replies = self._shares.commit(commands)
+        asked = self.long.asked()
+        for place, reads in asked.items():
+            commands.setdefault(place, []).extend(reads)
+        try:
+            replies = self._shares.commit(commands)
+        except BaseException:
+            self.long.again()
+            raise
         self._number = number
         self._progress.update(progress)
         left = {place: iter(some[ahead.get(place, 0) :]) for place, some in replies.items()}
         for view, new in applied.items():
             lengths = [np.fromiter(left[place], np.int64, rows.stop - rows.start) for place, rows in spans[view]]
-            self.long.grown(self._views[view], self._pending[view], new, np.concatenate(lengths), number)
+            self.long.grown(view, new, np.concatenate(lengths))
+        self.long.done({place: replies[place][-len(reads) :] for place, reads in asked.items()})
 
     def _in_order(self, new: Fresh) -> Fresh:
         """What a commit adds, share by share."""

@@ -1,17 +1,20 @@
 """The pending blobs of a lane that have grown long: when they are rolled up into stream blobs, and how.
 
-    commit ─▶ lengths of what it appended to ─▶ long? waits for some others ─▶ one transaction a share
-                                                                               read stream, pending, cut
-                                                                               write stream, delete pending (or shorten)
+    commit n        ─▶ lengths of what it appended to ─▶ long? waits for some others
+    commit n + 1    APPEND … ; then it reads stream, pending and cut of those that wait
+    commit n + 2    writes their stream, deletes their pending (or shortens it); then APPEND …
 
-What is read cannot change before it is written: no other lane writes these keys, or the transaction fails. A crash
-before it leaves a longer pending blob, a crash within it nothing.
+So a roll-up has no round trip of its own (docs/adr/0266). What is read cannot change before it is written: no other
+lane writes these keys, and this one writes them in the transaction that begins with the roll-up. A cut may move
+meanwhile; by an older one more is kept. A crash leaves a longer pending blob.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +30,16 @@ from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.keys import PENDING, STREAM, Keys
 from forebay.online.pending import Fresh, Pending
 from forebay.online.progress import Cut
-from forebay.online.resp import Chunk
 from forebay.online.shares import Shares
 from forebay.online.wire import pack
 
 ROLL_ENTITIES_MIN = 128
-"""Fewer wait for each other until one is twice as long: a roll-up costs some two milliseconds, of however few it is."""
-ROLL_ENTITIES_MAX = 512
-"""Entities of one roll-up transaction: it holds up other clients for about a millisecond."""
+"""Fewer wait for each other until one is twice as long: a roll-up costs about a millisecond, of however few it is."""
+ROLL_ENTITIES_MAX = 1024
+"""Entities of a view that one commit rolls up, the others wait for the next: it holds up other clients for some two
+milliseconds. A blob is long from ROLL_RECORDS partials on, so commits of 16,384 events, each of another entity, make no
+more of them long.
+"""
 
 Ints = npt.NDArray[np.int64]
 Settled = Callable[[EventSource, Callable[[str], int]], int]
@@ -43,8 +48,41 @@ partition is. NO_CUT otherwise.
 """
 
 
+@dataclass
+class _Batch:
+    """Entities of a view that are rolled up together, share by share, and what was read of them."""
+
+    view: str
+    keys: Sequence[str]
+    slots: Ints
+    spans: Sequence[tuple[int, slice]]
+    streams: list[str]
+    pendings: list[str]
+    found: dict[int, list[bytes | None]] = field(default_factory=dict)
+    """By share: stream blobs, pending blobs, and the cuts of `cut_slots`."""
+
+    def cut_slots(self, rows: slice) -> tuple[Ints, npt.NDArray[np.intp]]:
+        """The slots of some entities, each once, and which of them is that of each entity."""
+        return np.unique(self.slots[rows], return_inverse=True)
+
+    def blobs(self) -> tuple[list[bytes | None], list[bytes | None], Ints]:
+        """The stream blobs and pending blobs, and the cut of each entity."""
+        before, appended, cuts = [], [], []
+        for place, rows in self.spans:
+            count, values = rows.stop - rows.start, self.found[place]
+            before += values[:count]
+            appended += values[count : 2 * count]
+            of_slot = self.cut_slots(rows)[1]
+            cuts.append(np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot])
+        return before, appended, np.concatenate(cuts)
+
+
 class LongBlobs:
-    """Those of one lane, which writes through `shares` and remembers expiries. `next_offset` is that of the lane."""
+    """Those of one lane, whose views keep what `pending` says; `next_offset` is that of the lane.
+
+    For each commit call `rolled` and `asked`, whose commands go into its transaction, first and last, and then `done`,
+    or `again` where it failed.
+    """
 
     def __init__(
         self,
@@ -54,70 +92,102 @@ class LongBlobs:
         clock_us: Callable[[], int],
         settled_us: Settled | None,
         next_offset: Callable[[str, str], int],
+        pending: Mapping[str, tuple[WindowedView, Pending]],
     ) -> None:
         self._shares, self._keys, self._expiries, self._clock_us = shares, keys, expiries, clock_us
-        self._settled_us, self._next_offset = settled_us, next_offset
+        self._settled_us, self._next_offset, self._pending = settled_us, next_offset, pending
         self._waiting: dict[str, set[str]] = defaultdict(set)
-        """The entities of each view that wait to be rolled up."""
+        """The entities of each view that wait to be read."""
+        self._urgent: set[str] = set()
+        """The views of which one cannot wait for others."""
+        self._asked: list[_Batch] = []
+        self._read: list[_Batch] = []
         self.rolled_up = 0
         """Entities rolled up; whoever counts them may set it back."""
 
-    def grown(self, view: WindowedView, pending: Pending, new: Fresh, lengths: Ints, commit: int) -> None:
-        """Pending blobs have these lengths since a commit appended to them: roll up what is long, when it is time."""
-        waiting = self._waiting[view.key]
-        urgent = False
-        if lengths.max(initial=0) >= pending.long_bytes:
-            added = lengths_of(new.bodies)
-            waiting.update(new.keys[row].as_py() for row in np.flatnonzero(pending.are_long(lengths, added)).tolist())
-            urgent = bool(pending.are_urgent(lengths, added).any())
-        if not waiting or (len(waiting) < ROLL_ENTITIES_MIN and not urgent):
+    def grown(self, view: str, new: Fresh, lengths: Ints) -> None:
+        """The pending blobs of a view have these lengths since a commit appended to them; call it before `done`."""
+        pending = self._pending[view][1]
+        if lengths.max(initial=0) < pending.long_bytes:
             return
-        long = sorted(waiting)
-        waiting.clear()
-        for first in range(0, len(long), ROLL_ENTITIES_MAX):
-            self._roll_up(view, pending, long[first : first + ROLL_ENTITIES_MAX], commit)
+        added = lengths_of(new.bodies)
+        under_way = {key for batch in self._asked if batch.view == view for key in batch.keys}
+        urgent = pending.are_urgent(lengths, added)
+        for row in np.flatnonzero(pending.are_long(lengths, added)).tolist():
+            key = new.keys[row].as_py()
+            if key not in under_way:
+                self._waiting[view].add(key)
+                if urgent[row]:
+                    self._urgent.add(view)
 
-    def _roll_up(self, view: WindowedView, pending: Pending, keys: Sequence[str], commit: int) -> None:
-        """One transaction of each share."""
+    def rolled(self, commit: int) -> dict[int, list[bytes]]:
+        """What rolls up what was read, by share."""
+        commands: dict[int, list[bytes]] = {}
+        for batch in self._read:
+            for place, some in self._roll_up(batch, commit):
+                commands.setdefault(place, []).extend(some)
+        return commands
+
+    def asked(self) -> dict[int, list[bytes]]:
+        """What reads the blobs that are to be rolled up next, by share; one command of each view."""
+        self._asked = [
+            self._batch(view)
+            for view, waiting in self._waiting.items()
+            if len(waiting) >= ROLL_ENTITIES_MIN or (waiting and view in self._urgent)
+        ]
+        commands: dict[int, list[bytes]] = {}
+        for batch in self._asked:
+            for place, rows in batch.spans:
+                cuts = self._keys.slots("cut", batch.view, batch.cut_slots(rows)[0].tolist())
+                names = (*batch.streams[rows], *batch.pendings[rows], *cuts)
+                commands.setdefault(place, []).append(pack(("MGET", *names)))
+        return commands
+
+    def done(self, replies: Mapping[int, Sequence[Any]]) -> None:
+        """A commit was written; the replies to what it asked, by share."""
+        self.rolled_up += sum(len(batch.keys) for batch in self._read)
+        left = {place: iter(some) for place, some in replies.items()}
+        for batch in self._asked:
+            batch.found = {place: next(left[place]) for place, _ in batch.spans}
+        self._read, self._asked = self._asked, []
+
+    def again(self) -> None:
+        """A commit may have been written or not: what it rolled up, and what it asked for, is to be read anew."""
+        for batch in (*self._read, *self._asked):
+            self._waiting[batch.view].update(batch.keys)
+            self._urgent.add(batch.view)
+        self._read, self._asked = [], []
+
+    def _batch(self, view: str) -> _Batch:
+        """Some of the entities that wait, or all."""
+        waiting = self._waiting[view]
+        keys = sorted(waiting)[:ROLL_ENTITIES_MAX]
+        waiting.difference_update(keys)
+        if not waiting:
+            self._urgent.discard(view)
         slots = slots_of(keys)
         order = self._shares.order(slots)
         if order is not None:
             keys, slots = [keys[row] for row in order.tolist()], slots[order]
-        spans = self._shares.spans(slots)
-        streams = self._keys.many(view.key, keys, slots.tolist(), STREAM)
-        pendings = self._keys.many(view.key, keys, slots.tolist(), PENDING)
-        before, appended, cuts = self._read(view.key, slots, spans, streams, pendings)
+        streams, pendings = (self._keys.many(view, keys, slots.tolist(), kind) for kind in (STREAM, PENDING))
+        return _Batch(view, keys, slots, self._shares.spans(slots), streams, pendings)
+
+    def _roll_up(self, batch: _Batch, commit: int) -> Iterator[tuple[int, list[bytes]]]:
+        """What rolls it up, share by share."""
+        view, pending = self._pending[batch.view]
+        before, appended, cuts = batch.blobs()
         now_us, horizons = self._clock_us(), self._horizons(view, cuts)
         new = pending.rolled_up(before, appended, cuts, horizons, commit)
         if list(map(_size, new.pending)) == list(map(_size, appended)):
             return  # sessions of which none is settled
         kept = lifetimes_s(view, new.stream_newest_us, now_us), lifetimes_s(view, new.pending_newest_us, now_us)
-        commands: dict[int, list[bytes | Chunk]] = {}
-        for place, rows in spans:
-            written = _set_commands(streams[rows], new.stream[rows], _some(kept[0], rows))
-            written += _set_commands(pendings[rows], new.pending[rows], _some(kept[1], rows))
-            gone = [*_unset(streams[rows], new.stream[rows]), *_unset(pendings[rows], new.pending[rows])]
-            commands[place] = [*written, *([pack(("DEL", *gone))] if gone else [])]
-        self._expiries.forget(key_hashes(view.key, pa.array(keys)))
-        self._shares.commit(commands)
-        self.rolled_up += len(keys)
-
-    def _read(
-        self, view: str, slots: Ints, spans: Sequence[tuple[int, slice]], streams: list[str], pendings: list[str]
-    ) -> tuple[list[bytes | None], list[bytes | None], Ints]:
-        """The stream blobs and pending blobs of entities, and the cut of each."""
-        asked, of_slot = {}, {}
-        for place, rows in spans:
-            distinct, of_slot[place] = np.unique(slots[rows], return_inverse=True)
-            asked[place] = [*streams[rows], *pendings[rows], *self._keys.slots("cut", view, distinct.tolist())]
-        before, appended, cuts = [], [], []
-        found = self._shares.mget(asked)
-        for place, rows in spans:
-            count, values = rows.stop - rows.start, found[place]
-            before += values[:count]
-            appended += values[count : 2 * count]
-            cuts.append(np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot[place]])
-        return before, appended, np.concatenate(cuts)
+        self._expiries.forget(key_hashes(view.key, pa.array(batch.keys)))
+        for place, rows in batch.spans:
+            streams, pendings = batch.streams[rows], batch.pendings[rows]
+            written = _set_commands(streams, new.stream[rows], _some(kept[0], rows))
+            written += _set_commands(pendings, new.pending[rows], _some(kept[1], rows))
+            gone = [*_unset(streams, new.stream[rows]), *_unset(pendings, new.pending[rows])]
+            yield place, [*written, *([pack(("DEL", *gone))] if gone else [])]
 
     def _horizons(self, view: WindowedView, cuts: Ints) -> Ints:
         """Of each entity, before which instant no event is to come that its sessions would have to heed.

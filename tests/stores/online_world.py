@@ -96,6 +96,12 @@ def piece(orders: Sequence[Order], *, next_offset: int | None = None, partition:
     return Piece(partition, end, newest, dict.fromkeys(VIEWS, events))
 
 
+def commit_each(lane: Lane, parts: Sequence[Sequence[Order]]) -> None:
+    """A commit of each part."""
+    for part in parts:
+        lane.commit([piece(part)])
+
+
 def lane_of(client: redis.Redis, namespace: str, slots: Sequence[int] = ALL_SLOTS) -> Lane:
     """A lane that has taken over."""
     lane = Lane(client, namespace, list(VIEWS.values()), slots)

@@ -70,10 +70,10 @@ def assert_as_known(client: redis.Redis, namespace: str, lane: Lane) -> None:
 
 CALLS: dict[str, Callable[[Lane], object]] = {
     "APPEND": lambda lane: lane.commit([piece(ORDERS[:20])]),
-    "DEL": lambda lane: lane.commit([piece(ORDERS[:20])]),
+    "DEL": lambda lane: [lane.commit([piece(ORDERS[:15])]), lane.commit([piece(ORDERS[:20])])],
     "MSET": lambda lane: lane.beat(shop.name, {"0": 10}, ORDERS[10].ts),
 }
-"""By what is held: what is appended, a roll-up (which deletes pending blobs), a heartbeat."""
+"""By what is held: what is appended, the same with a roll-up (which deletes pending blobs), a heartbeat."""
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 99])
