@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from streaming.flow import Steps, build
+from streaming.interpreter import COARSE_S, sleep_within
 from streaming.parts import Parts
 
 EPOCH = timedelta(hours=1)
@@ -38,6 +39,8 @@ def drive(parts: Parts, place: Place | None = None) -> None:
     steps = Steps(parts.reader, parts.decode, delta.archive, parts.split, writer, stop)
     cluster: dict[str, Any] = {} if place is None else {"process_id": place.worker, "addresses": place.addresses}
     delta.start()
+    if place is not None:
+        sleep_within(COARSE_S)
     try:
         with stop.failing():
             cli_main(  # type: ignore[no-untyped-call]  # bytewax's stub does not say

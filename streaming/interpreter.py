@@ -1,4 +1,4 @@
-"""What a flow asks of the process that it runs in: memory that stays, and short turns.
+"""What a flow asks of the process that it runs in: memory that stays, short turns, and rest for who has nothing to do.
 
 Freed memory stays with the process. A flow asks for the same megabytes thousands of times a minute; glibc gives every
 block above 128 KB, and the top of its heap, back to the system when it is freed, and the next one comes in page by
@@ -6,6 +6,10 @@ page: rolling up cost up to four times as much that way. Elsewhere than on glibc
 
 Threads take short turns. The background writer of the offline store computes for some tens of milliseconds a second; a
 commit online lets go of Python's lock at each send and waits for the writer's turn to end, by default 5 ms each time.
+
+A worker's first thread does nothing but look for signals, which Bytewax has it do a thousand times a second, and each
+time it takes Python's lock from the thread that works. Its sleeps are made coarse: Linux may prolong them by what is
+called timer slack. Threads begin with the slack of the one that started them, so the one that works sets it back.
 """
 
 from __future__ import annotations
@@ -19,7 +23,12 @@ MAPPED_BYTES_MIN = 32 << 20
 """Blocks from here on are still given back: glibc accepts no more."""
 TURN_S = 0.0005
 """How long a thread computes while another waits; a commit of a hundred events takes some six of them."""
+COARSE_S = 0.05
+"""How much longer a first thread may sleep: so much later a signal is seen."""
+FINE_S = 0.00005
+"""Linux' own."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_PR_SET_TIMERSLACK = 29
 
 
 def prepare_process() -> None:
@@ -31,3 +40,9 @@ def prepare_process() -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
         mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+
+
+def sleep_within(slack_s: float) -> None:
+    """Let sleeps of this thread, and of those that it starts from now on, be longer by up to so many seconds."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(round(slack_s * 1e9)))

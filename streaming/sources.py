@@ -29,6 +29,7 @@ from streaming.chunk import EVENTS_MAX, Chunk, enough
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.gone import WithGone
 from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
+from streaming.interpreter import FINE_S, sleep_within
 from streaming.kafka_log import Topics
 from streaming.log import LogReader, NamedLog, Resume
 from streaming.redis_log import StreamReader, connect, partition_name
@@ -250,5 +251,6 @@ class Readers(FixedPartitionedSource[Chunk | Heartbeat, None]):
         return part_names(self._workers)
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> Reader:
-        """One reader, in its worker's thread."""
+        """One reader, in its worker's thread, which was started by one that sleeps coarsely."""
+        sleep_within(FINE_S)
         return self._build(int(for_part))
