@@ -1,10 +1,10 @@
 """The background writer of the offline store: one thread a process, so that a commit of tens of milliseconds delays
 no event online.
 
-Lives here: collecting what the flow hands over and appending it once or twice a second. Order of one flush: dead
-letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then partials of
-what is archived (by other workers, of their partitions), then heartbeats of partitions of which nothing is left to
-write. Whoever waits for what is archived (`trimming.py`) is told how far it is.
+Lives here: collecting what the flow hands over and appending it once a second, or as soon as it is much. Order of one
+flush: dead letters and repair marks, then the archive (a crash in between marks a date twice, never not at all), then
+partials of what is archived (by other workers, of their partitions), then heartbeats of partitions of which nothing is
+left to write. Whoever waits for what is archived (`trimming.py`) is told how far it is.
 Invariants: each append is atomic with the offsets it covers, so repeating any of it is harmless; the first error
 stops the flow; `close` returns when all is durable.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from forebay.instants import SECOND_US
-from streaming.backlog import Backlog
+from streaming.backlog import EVENTS_MAX, Backlog
 from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat
 from streaming.offline import Offline
@@ -30,6 +30,8 @@ from streaming.summary import Summary
 
 FLUSH_INTERVAL_S = 1.0
 """A commit costs tens of milliseconds and leaves a file: one a second is fresh enough for history."""
+FLUSH_EVENTS = EVENTS_MAX // 2
+"""Nor does it wait longer for more than half of what a worker may hold: the other half comes while it writes."""
 IDLE_INTERVAL_S = 30.0
 """How often the position of a view without events is moved: a restart re-reads at most about that much."""
 OTHERS_WAIT_S = 0.1
@@ -44,6 +46,8 @@ class _Pending:
     partials: dict[str, list[Partials]] = field(default_factory=lambda: defaultdict(list))
     beats: dict[tuple[str, int], Heartbeat] = field(default_factory=dict)
     """The newest of each source and reader."""
+    weight: int = 0
+    """Of what is decoded, as the backlog counts it."""
 
 
 class DeltaWriter:
@@ -83,6 +87,9 @@ class DeltaWriter:
         self._backlog.add("offline", item.weight)
         with self._wake:
             self._pending.decoded.append(item)
+            self._pending.weight += item.weight
+            if self._pending.weight >= FLUSH_EVENTS:
+                self._wake.notify()
 
     def streamed(self, partials: Partials) -> None:
         """Take the partials of a view."""
@@ -100,11 +107,14 @@ class DeltaWriter:
         with self._stop.failing():
             while not self._closing and self._stop.error is None:
                 with self._wake:
-                    self._wake.wait(FLUSH_INTERVAL_S)
+                    self._wake.wait_for(self._is_full, FLUSH_INTERVAL_S)
                 if self._stop.error is None:
                     self.flush()
             if self._stop.error is None:
                 self.flush()
+
+    def _is_full(self) -> bool:
+        return self._closing or self._pending.weight >= FLUSH_EVENTS
 
     def flush(self) -> None:
         """Write what there is; after it all that was taken before is durable."""

@@ -1,8 +1,8 @@
 """The flow at a glance:
 
-    read ──▶ decode ──┬──▶ archive      raw events, dead letters, repair marks      ──▶ Delta, in the background └──▶
-                      split ──▶ online     partials and progress, one transaction  ──▶ Redis ──▶ streamed/, in the
-                      background
+    read ──▶ decode ──┬──▶ archive            raw events, dead letters, repair marks ──▶ Delta, in the background
+                      └──▶ split ──▶ online   partials and progress, together        ──▶ Redis
+                                                                                     ──▶ streamed/, in the background
 
 Lives here: the wiring for Bytewax. No step keeps state for Bytewax and no recovery store is used: where to resume is
 read from the stores (docs/adr/0020). What travels is columns of thousands of events, and behind them the heartbeats of

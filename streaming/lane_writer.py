@@ -22,9 +22,7 @@ from streaming.retry import Patience
 from streaming.split import Piece
 
 COMMIT_EVENTS_MAX = 16_384
-"""Events of one transaction: two full chunks. It holds up other clients for some tens of milliseconds, if each event is
-of another entity.
-"""
+"""Events of one commit: two full chunks. Whatever is there at once shares it, and twice as many are no faster."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The lane: the one writer of the stream tiles of some slots.
 
-A commit folds the events of a few source partitions and writes, in one transaction that is sent once (on a cluster in
-one for each slot, `forebay.online.shares`),
+A commit folds the events of a few source partitions and writes, in one transaction that is sent once (if it is large in
+one for each lane, on a cluster in one for each slot: `forebay.online.shares`),
 
     APPEND  …:p        the finest partials of each entity touched (a pending blob, which readers count at once); of a
                        view of sessions the instants of the events
@@ -34,6 +34,7 @@ from forebay.errors import StoreError
 from forebay.language.view import WindowedView
 from forebay.online.appends import Appends
 from forebay.online.connection import address
+from forebay.online.division import Division
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.keys import Keys
 from forebay.online.long_blobs import LongBlobs, Settled
@@ -115,12 +116,15 @@ class Lane:
         )
         self._shares = Shares(client, self._slots, owned, token)
         self._progress: dict[str, _Slots] = {}
-        self._tellers = [np.unique(keys.tellers(np.array(some, np.int64))).tolist() for some in self._shares.slots]
+        self._tellers = {
+            division: [np.unique(keys.tellers(np.array(some, np.int64))).tolist() for some in division.shares]
+            for division in (self._shares.whole, self._shares.finest)
+        }
         self._check_whole()
         self._names_of_progress = {view: keys.slots("progress", view, range(SLOTS)) for view in self._views}
         self._expiries = Expiries()
         self.long = LongBlobs(
-            self._shares,
+            self._shares.finest,
             keys,
             self._expiries,
             clock_us,
@@ -189,10 +193,10 @@ class Lane:
         return min((known.get(slot, Progress()).next_offset(partition) for slot in self._slots), default=0)
 
     def commit(self, pieces: Sequence[Piece]) -> dict[str, Applied]:
-        """Apply pieces, all or nothing, less what is applied already; what was added to each view that got something.
+        """Apply pieces, less what is applied already; what was added to each view that got something.
 
-        Raises `FencedError` and has written nothing where another lane took over; `StoreUnavailableError`, and may or
-        may not have written, where the server cannot be reached.
+        Raises `FencedError` where another lane took over, and has written nothing in the share that found out;
+        `StoreUnavailableError`, and may or may not have written any share, where the server cannot be reached.
         """
         self._ready()
         number = self._number + 1
@@ -258,26 +262,27 @@ class Lane:
         applied: Mapping[str, Fresh],
         refused: Sequence[tuple[str, Piece]],
     ) -> None:
-        commands = self._progress_commands(progress) if progress else {}
-        for place, rolled in self.long.rolled(number).items():
+        division = self._shares.division(sum(len(new.keys) for new in applied.values()))
+        commands = self._progress_commands(progress, division) if progress else {}
+        for place, rolled in self.long.rolled(number, division).items():
             commands.setdefault(place, []).extend(rolled)
         ahead = {place: len(some) for place, some in commands.items()}
-        applied = {view: self._in_order(new) for view, new in applied.items()}
+        applied = {view: _in_order(new, division) for view, new in applied.items()}
         blobs = {view: Appends(self._keys, view, new.keys, new.slots) for view, new in applied.items()}
-        spans = {view: self._shares.spans(new.slots) for view, new in applied.items()}
+        spans = {view: division.spans(new.slots) for view, new in applied.items()}
         for view, new in applied.items():
             appends = blobs[view].append(new.bodies)
             for place, rows in spans[view]:
                 commands.setdefault(place, []).append(part(appends, rows))
         for view, new in applied.items():
-            for place, chunk in self._expire_commands(view, new, blobs[view]):
+            for place, chunk in self._expire_commands(view, new, blobs[view], division):
                 commands.setdefault(place, []).append(chunk)
-        self._add_refusals(commands, refused)
-        asked = self.long.asked()
+        self._add_refusals(commands, refused, division)
+        asked = self.long.asked(division)
         for place, reads in asked.items():
             commands.setdefault(place, []).extend(reads)
         try:
-            replies = self._shares.commit(commands)
+            replies = self._shares.commit(commands, division)
         except BaseException:
             self.long.again()
             raise
@@ -289,33 +294,34 @@ class Lane:
             self.long.grown(view, new, np.concatenate(lengths))
         self.long.done({place: replies[place][-len(reads) :] for place, reads in asked.items()})
 
-    def _in_order(self, new: Fresh) -> Fresh:
-        """What a commit adds, share by share."""
-        order = self._shares.order(new.slots)
-        return new if order is None else new.take(order)
-
-    def _expire_commands(self, view: str, new: Fresh, blobs: Appends) -> Iterator[tuple[int, Chunk]]:
+    def _expire_commands(
+        self, view: str, new: Fresh, blobs: Appends, division: Division
+    ) -> Iterator[tuple[int, Chunk]]:
         """What has the pending blobs that are written live long enough, of those not known to; by share."""
         now_us = self._clock_us()
         lifetimes = lifetimes_s(self._views[view], new.newest_us, now_us)
         rows, kept_s = self._expiries.due(key_hashes(view, new.keys), lifetimes, now_us)
         if len(rows):
             commands = blobs.expire(rows, kept_s)
-            for place, some in self._shares.spans(new.slots[rows]):
+            for place, some in division.spans(new.slots[rows]):
                 yield place, part(commands, some)
 
-    def _add_refusals(self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]]) -> None:
+    def _add_refusals(
+        self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]], division: Division
+    ) -> None:
         """Make the verdicts of the clock as durable as the progress that passes over them, in each share."""
         for source, piece in refused:
-            for place, slots in enumerate(self._shares.slots):
+            for place, slots in enumerate(division.shares):
                 told = refuse_command(self._keys, slots[0], source, piece.partition, piece.refused)
                 commands.setdefault(place, []).append(told)
 
-    def _progress_commands(self, progress: Mapping[str, _Slots]) -> dict[int, list[bytes | Chunk]]:
-        """What says how far each slot is, by share."""
+    def _progress_commands(
+        self, progress: Mapping[str, _Slots], division: Division | None = None
+    ) -> dict[int, list[bytes | Chunk]]:
+        """What says how far each slot is, by share (of the whole)."""
         encoded: dict[int, bytes] = {}
         commands: dict[int, list[bytes | Chunk]] = {}
-        for place, tellers in enumerate(self._tellers):
+        for place, tellers in enumerate(self._tellers[division or self._shares.whole]):
             parts: list[str | bytes] = ["MSET"]
             for view, slots in progress.items():
                 names = self._names_of_progress[view]
@@ -350,7 +356,7 @@ class Lane:
     def _check_whole(self) -> None:
         """Raise `ValueError` where slots are told of together and it has some of them only."""
         told = self._keys.tellers(np.arange(SLOTS))
-        if (np.isin(told, [slot for some in self._tellers for slot in some]) != self._mine).any():
+        if (np.isin(told, [slot for some in self._tellers[self._shares.whole] for slot in some]) != self._mine).any():
             raise ValueError(f"Slots {self._slots} are not whole lanes, which one server's writers have")
 
     def _check_mine(self, view: str, events: Events) -> None:
@@ -394,12 +400,18 @@ class Lane:
     def _read_progress(self) -> dict[str, _Slots]:
         progress: dict[str, _Slots] = {}
         for view in self._views:
-            asked = {place: self._keys.progress(view, some) for place, some in enumerate(self._shares.slots)}
+            asked = {place: self._keys.progress(view, some) for place, some in enumerate(self._shares.whole.shares)}
             found = self._shares.mget(asked)
             blobs = [blob for place in asked for blob in found[place]]
             pairs = zip(self._slots, blobs, strict=True)
             progress[view] = {slot: Progress.decode(blob) for slot, blob in pairs if blob is not None}
         return progress
+
+
+def _in_order(new: Fresh, division: Division) -> Fresh:
+    """What a commit adds, share by share."""
+    order = division.order(new.slots)
+    return new if order is None else new.take(order)
 
 
 def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:

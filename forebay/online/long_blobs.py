@@ -26,11 +26,11 @@ from forebay.core.layout import Layout
 from forebay.core.texts import lengths_of
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
+from forebay.online.division import Division
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.keys import PENDING, STREAM, Keys
 from forebay.online.pending import Fresh, Pending
 from forebay.online.progress import Cut
-from forebay.online.shares import Shares
 from forebay.online.wire import pack
 
 ROLL_ENTITIES_MIN = 128
@@ -50,35 +50,41 @@ partition is. NO_CUT otherwise.
 
 @dataclass
 class _Batch:
-    """Entities of a view that are rolled up together, share by share, and what was read of them."""
+    """Entities of a view that are rolled up together, in the order of the finest shares, and what was read of them."""
 
     view: str
     keys: Sequence[str]
     slots: Ints
-    spans: Sequence[tuple[int, slice]]
     streams: list[str]
     pendings: list[str]
-    found: dict[int, list[bytes | None]] = field(default_factory=dict)
-    """By share: stream blobs, pending blobs, and the cuts of `cut_slots`."""
+    asked: Sequence[tuple[int, slice]] = ()
+    """Which of them were asked for in which share."""
+    before: list[bytes | None] = field(default_factory=list)
+    """Their stream blobs."""
+    appended: list[bytes | None] = field(default_factory=list)
+    """Their pending blobs."""
+    cuts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def cut_slots(self, rows: slice) -> tuple[Ints, npt.NDArray[np.intp]]:
-        """The slots of some entities, each once, and which of them is that of each entity."""
-        return np.unique(self.slots[rows], return_inverse=True)
+    def names(self, rows: slice, keys: Keys) -> list[str]:
+        """What is read of some of them: blobs, and the cuts of their slots, each once."""
+        return [*self.streams[rows], *self.pendings[rows], *keys.slots("cut", self.view, self._cut_slots(rows)[0])]
 
-    def blobs(self) -> tuple[list[bytes | None], list[bytes | None], Ints]:
-        """The stream blobs and pending blobs, and the cut of each entity."""
-        before, appended, cuts = [], [], []
-        for place, rows in self.spans:
-            count, values = rows.stop - rows.start, self.found[place]
-            before += values[:count]
-            appended += values[count : 2 * count]
-            of_slot = self.cut_slots(rows)[1]
-            cuts.append(np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot])
-        return before, appended, np.concatenate(cuts)
+    def found(self, rows: slice, values: Sequence[bytes | None]) -> None:
+        """What those names hold, of the entities behind those of before."""
+        count, of_slot = rows.stop - rows.start, self._cut_slots(rows)[1]
+        self.before += values[:count]
+        self.appended += values[count : 2 * count]
+        cuts = np.array([Cut.decode(one).cut_us for one in values[2 * count :]], np.int64)[of_slot]
+        self.cuts = np.concatenate([self.cuts, cuts])
+
+    def _cut_slots(self, rows: slice) -> tuple[list[int], npt.NDArray[np.intp]]:
+        slots, of_slot = np.unique(self.slots[rows], return_inverse=True)
+        return slots.tolist(), of_slot
 
 
 class LongBlobs:
-    """Those of one lane, whose views keep what `pending` says; `next_offset` is that of the lane.
+    """Those of one lane, whose views keep what `pending` says; `next_offset` is that of the lane, `finest` how its
+    commits are divided at most.
 
     For each commit call `rolled` and `asked`, whose commands go into its transaction, first and last, and then `done`,
     or `again` where it failed.
@@ -86,7 +92,7 @@ class LongBlobs:
 
     def __init__(
         self,
-        shares: Shares,
+        finest: Division,
         keys: Keys,
         expiries: Expiries,
         clock_us: Callable[[], int],
@@ -94,7 +100,7 @@ class LongBlobs:
         next_offset: Callable[[str, str], int],
         pending: Mapping[str, tuple[WindowedView, Pending]],
     ) -> None:
-        self._shares, self._keys, self._expiries, self._clock_us = shares, keys, expiries, clock_us
+        self._finest, self._keys, self._expiries, self._clock_us = finest, keys, expiries, clock_us
         self._settled_us, self._next_offset, self._pending = settled_us, next_offset, pending
         self._waiting: dict[str, set[str]] = defaultdict(set)
         """The entities of each view that wait to be read."""
@@ -120,15 +126,15 @@ class LongBlobs:
                 if urgent[row]:
                     self._urgent.add(view)
 
-    def rolled(self, commit: int) -> dict[int, list[bytes]]:
+    def rolled(self, commit: int, division: Division) -> dict[int, list[bytes]]:
         """What rolls up what was read, by share."""
         commands: dict[int, list[bytes]] = {}
         for batch in self._read:
-            for place, some in self._roll_up(batch, commit):
+            for place, some in self._roll_up(batch, commit, division):
                 commands.setdefault(place, []).extend(some)
         return commands
 
-    def asked(self) -> dict[int, list[bytes]]:
+    def asked(self, division: Division) -> dict[int, list[bytes]]:
         """What reads the blobs that are to be rolled up next, by share; one command of each view."""
         self._asked = [
             self._batch(view)
@@ -137,10 +143,9 @@ class LongBlobs:
         ]
         commands: dict[int, list[bytes]] = {}
         for batch in self._asked:
-            for place, rows in batch.spans:
-                cuts = self._keys.slots("cut", batch.view, batch.cut_slots(rows)[0].tolist())
-                names = (*batch.streams[rows], *batch.pendings[rows], *cuts)
-                commands.setdefault(place, []).append(pack(("MGET", *names)))
+            batch.asked = division.spans(batch.slots)
+            for place, rows in batch.asked:
+                commands.setdefault(place, []).append(pack(("MGET", *batch.names(rows, self._keys))))
         return commands
 
     def done(self, replies: Mapping[int, Sequence[Any]]) -> None:
@@ -148,7 +153,8 @@ class LongBlobs:
         self.rolled_up += sum(len(batch.keys) for batch in self._read)
         left = {place: iter(some) for place, some in replies.items()}
         for batch in self._asked:
-            batch.found = {place: next(left[place]) for place, _ in batch.spans}
+            for place, rows in batch.asked:
+                batch.found(rows, next(left[place]))
         self._read, self._asked = self._asked, []
 
     def again(self) -> None:
@@ -166,23 +172,22 @@ class LongBlobs:
         if not waiting:
             self._urgent.discard(view)
         slots = slots_of(keys)
-        order = self._shares.order(slots)
+        order = self._finest.order(slots)
         if order is not None:
             keys, slots = [keys[row] for row in order.tolist()], slots[order]
         streams, pendings = (self._keys.many(view, keys, slots.tolist(), kind) for kind in (STREAM, PENDING))
-        return _Batch(view, keys, slots, self._shares.spans(slots), streams, pendings)
+        return _Batch(view, keys, slots, streams, pendings)
 
-    def _roll_up(self, batch: _Batch, commit: int) -> Iterator[tuple[int, list[bytes]]]:
+    def _roll_up(self, batch: _Batch, commit: int, division: Division) -> Iterator[tuple[int, list[bytes]]]:
         """What rolls it up, share by share."""
         view, pending = self._pending[batch.view]
-        before, appended, cuts = batch.blobs()
-        now_us, horizons = self._clock_us(), self._horizons(view, cuts)
-        new = pending.rolled_up(before, appended, cuts, horizons, commit)
-        if list(map(_size, new.pending)) == list(map(_size, appended)):
+        now_us, horizons = self._clock_us(), self._horizons(view, batch.cuts)
+        new = pending.rolled_up(batch.before, batch.appended, batch.cuts, horizons, commit)
+        if list(map(_size, new.pending)) == list(map(_size, batch.appended)):
             return  # sessions of which none is settled
         kept = lifetimes_s(view, new.stream_newest_us, now_us), lifetimes_s(view, new.pending_newest_us, now_us)
         self._expiries.forget(key_hashes(view.key, pa.array(batch.keys)))
-        for place, rows in batch.spans:
+        for place, rows in division.spans(batch.slots):
             streams, pendings = batch.streams[rows], batch.pendings[rows]
             written = _set_commands(streams, new.stream[rows], _some(kept[0], rows))
             written += _set_commands(pendings, new.pending[rows], _some(kept[1], rows))

@@ -1,12 +1,16 @@
-"""The transactions that a write of many slots takes: on one server one, on a cluster one for each slot.
+"""The transactions that a write of many slots takes: on one server one, or one for each lane; on a cluster one for each
+slot.
 
     one server    ┌─ all slots of the writer ─┐    one wire, one fence: WATCH, MULTI … EXEC, one send
+      large       ┌ lane 0 ┐ … ┌ lane 7 ┐          two more wires in turn: two are on their way at a time
     cluster       ┌─ 0 ─┐ ┌─ 1 ─┐ … ┌─ 63 ─┐       a wire and a fence each: all are sent, then all replies are read
 
 A *share* is the slots of one transaction. WATCH, MULTI and MGET fail across hash tags even on one node, and EXEC clears
-all WATCHes of a connection, so on a cluster each slot has a connection of its own. What a write means is the same: a
-share is written whole while the writer's token is in its slots, and not at all once another's is. But of several shares
-some may be written and others not; who needs to know reads what is there (`forebay.online.lane`).
+all WATCHes of a connection, so on a cluster each slot has a connection of its own. On one server a transaction of many
+thousand commands is divided by lanes: the server keeps all of its commands until EXEC, and what leaves its processor's
+cache costs twice as much each (docs/adr/0267). What a write means is the same: a share is written whole while the
+writer's token is in its slots, and not at all once another's is. But of several shares some may be written and others
+not; who needs to know reads what is there (`forebay.online.lane`).
 
 On one server a writer takes all slots in one transaction. On a cluster its token begins with a number, `12:5f0c…`, and
 is put into one slot after another, but never in the place of a greater one: of two writers that take the same slots at
@@ -15,27 +19,32 @@ once the one with the greater number has them all in the end, and the other one 
 
 from __future__ import annotations
 
+import itertools
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import redis
 
+from forebay.core.identity import LANES
 from forebay.errors import FencedError, ForebayError, StoreUnavailableError
 from forebay.online.cluster import Cluster
+from forebay.online.division import Division
 from forebay.online.fence import Fence
 from forebay.online.resp import Chunk
 from forebay.online.wire import Wire, pack
 
+DIVIDED_MIN = 3072
+"""Commands from which on a commit is divided on one server: up to some 2,000 in one transaction cost alike."""
+TURNS = 2
+"""Shares of a divided commit that are on their way at a time."""
 TAKES_MAX = 16
 """Each try that fails was overtaken by another writer, so somebody went on."""
 _MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
-Ints = npt.NDArray[np.int64]
 Command = bytes | Chunk
 T = TypeVar("T")
 Asked = TypeVar("Asked")
@@ -52,18 +61,20 @@ class Owned:
 
 
 class Shares:
-    """The shares of a writer of some slots; `apart` says that each slot is one. Numbered from 0, by ascending slot."""
+    """The shares of a writer of some slots; `apart` says that each slot is one, always. `whole` is the division of what
+    is small, and of all that is no commit of many keys; `finest` that of what is large.
+    """
 
     def __init__(self, client: redis.Redis, slots: Sequence[int], owned: Owned, token: bytes | None = None) -> None:
         self.apart = isinstance(client, Cluster)
-        self.slots = [(slot,) for slot in slots] if self.apart else [tuple(slots)]
+        self.whole = Division([(slot,) for slot in slots] if self.apart else [tuple(slots)])
+        lanes = [] if self.apart else _by_lane(slots)
+        self.finest = Division(lanes) if len(lanes) > 1 else self.whole
         self._owned = owned
-        self._names = [[name for slot in share for name in owned.names(slot)] for share in self.slots]
+        self._names = [[name for slot in share for name in owned.names(slot)] for share in self.whole.shares]
         self._wires = [Wire(client, names[0] if names else "") for names in self._names]
-        self._places = np.full(max(slots, default=0) + 1, 0, np.int64)
-        for place, share in enumerate(self.slots):
-            self._places[list(share)] = place
-        self._fences = self._fenced_by(token or uuid.uuid4().hex.encode())
+        self._turns = [] if self.apart else [Wire(client) for _ in range(TURNS)]
+        self._fence(token or uuid.uuid4().hex.encode())
 
     @property
     def token(self) -> bytes:
@@ -87,6 +98,7 @@ class Shares:
 
     def open(self) -> None:
         """Connect anew. Raises `StoreUnavailableError`."""
+        self.close()
         try:
             for wire in self._wires:
                 wire.open()
@@ -96,12 +108,12 @@ class Shares:
 
     def close(self) -> None:
         """Disconnect. The tokens stay."""
-        for wire in self._wires:
+        for wire in (*self._wires, *self._turns):
             wire.close()
 
     def arm(self) -> None:
         """Watch the tokens. Raises `FencedError` where one is gone."""
-        every = dict.fromkeys(range(len(self.slots)))
+        every = dict.fromkeys(range(len(self._fences)))
         self._together(
             every,
             lambda place, _: self._fences[place].send_guard(),
@@ -117,30 +129,23 @@ class Shares:
 
     def fence(self, slot: int) -> Fence:
         """The fence of a slot's share."""
-        return self._fences[int(self._places[slot])]
+        return self._fences[self.whole.place(slot)]
 
-    # ---- one after another or by the number of a share -----------------------------------------------------------
+    # ---- by the number of a share --------------------------------------------------------------------------------
 
-    def order(self, slots: Ints) -> Ints | None:
-        """How rows of these slots are to be ordered for `spans`; `None`: as they are."""
-        return np.argsort(slots, kind="stable") if self.apart else None
+    def division(self, commands: int) -> Division:
+        """How a commit of so many commands is divided."""
+        return self.finest if commands >= DIVIDED_MIN else self.whole
 
-    def spans(self, slots: Ints) -> list[tuple[int, slice]]:
-        """Which rows, whose slots are in that order, belong to which share; none is without rows."""
-        if not len(slots):
-            return []
-        if not self.apart:
-            return [(0, slice(0, len(slots)))]
-        places = self._places[slots]
-        starts = np.flatnonzero(np.diff(places, prepend=-1))
-        ends = [*starts[1:].tolist(), len(places)]
-        return [(int(places[first]), slice(int(first), last)) for first, last in zip(starts, ends, strict=True)]
-
-    def commit(self, commands: Mapping[int, Sequence[Command]]) -> dict[int, list[Any]]:
-        """Run the commands of each share as one transaction of it; the replies to them.
+    def commit(
+        self, commands: Mapping[int, Sequence[Command]], division: Division | None = None
+    ) -> dict[int, list[Any]]:
+        """Run the commands of each share of a division (`whole`) as one transaction of it; the replies to them.
 
         Raises as `Fence.commit` does, for any of them; the others may have been written. Then it is closed.
         """
+        if division is not None and division is not self.whole:
+            return self._in_turns(commands)
         return self._together(
             commands if commands or self.apart else {0: ()},
             lambda place, some: self._fences[place].send(some),
@@ -174,12 +179,12 @@ class Shares:
 
         Raises `FencedError` where somebody has a slot under a greater one, and may have taken other slots then.
         """
-        self._fences = self._fenced_by(b"%d:%s" % (number, self.token.rpartition(b":")[2]))
-        rank, waiting = _rank(self.token), dict(enumerate(self.slots))
+        self._fence(b"%d:%s" % (number, self.token.rpartition(b":")[2]))
+        rank, waiting = _rank(self.token), dict(enumerate(self.whole.shares))
         for _ in range(TAKES_MAX):
             self._check_older(waiting, rank)
             waiting = {
-                place: self.slots[place]
+                place: self.whole.shares[place]
                 for place, outcome in self._together(
                     {place: self._taking(place, beside) for place in waiting},
                     lambda place, some: self._wires[place].send(some),
@@ -206,20 +211,46 @@ class Shares:
 
     def _taking(self, place: int, beside: Callable[[int], Sequence[bytes]]) -> list[bytes]:
         pairs = [part for name in self._names[place] for part in (name, self.token)]
-        more = [command for slot in self.slots[place] for command in beside(slot)]
+        more = [command for slot in self.whole.shares[place] for command in beside(slot)]
         return [_MULTI, pack(("MSET", *pairs)), *more, _EXEC]
 
     def _taken(self) -> FencedError:
         return FencedError(f"Another writer took over {self._owned.what} at the same time. This one must stop.")
 
-    def _fenced_by(self, token: bytes) -> list[Fence]:
+    def _fence(self, token: bytes) -> None:
+        """Write under a token from now on."""
+        self._fences = []
+        for share, wire in zip(self.whole.shares, self._wires, strict=True):
+            self._fences.append(self._fence_of(share, wire, token, f" in slot {share[0]}" if self.apart else ""))
+        every = [slot for share in self.whole.shares for slot in share]
+        self._fences_in_turn = [self._fence_of(every, wire, token, " in some of its lanes") for wire in self._turns]
+
+    def _fence_of(self, slots: Sequence[int], wire: Wire, token: bytes, where: str) -> Fence:
         owned = self._owned
-        fences = []
-        for share, names, wire in zip(self.slots, self._names, self._wires, strict=True):
-            others = {name: value for slot in share for name, value in owned.others(slot).items()}
-            where = f" in slot {share[0]}" if self.apart else ""
-            fences.append(Fence(wire, names, owned.what, owned.gone, token, others, where))
-        return fences
+        names = [name for slot in slots for name in owned.names(slot)]
+        others = {name: value for slot in slots for name, value in owned.others(slot).items()}
+        return Fence(wire, names, owned.what, owned.gone, token, others, where)
+
+    def _in_turns(self, commands: Mapping[int, Sequence[Command]]) -> dict[int, list[Any]]:
+        """One share after another, of which two are on their way: the server has the next when it has applied one."""
+        found: dict[int, list[Any]] = {}
+        sent: deque[tuple[int, Fence]] = deque()
+        try:
+            for fence in self._fences_in_turn:
+                if not fence.is_armed:
+                    fence.rearm()
+            for place, fence in zip(commands, itertools.cycle(self._fences_in_turn), strict=False):
+                if len(sent) == TURNS:
+                    earlier, its = sent.popleft()
+                    found[earlier] = its.receive(commands[earlier])
+                fence.send(commands[place])
+                sent.append((place, fence))
+            for place, fence in sent:
+                found[place] = fence.receive(commands[place])
+        except BaseException:
+            self.close()
+            raise
+        return found
 
     def _together(
         self, asked: Mapping[int, Asked], send: Callable[[int, Asked], None], receive: Callable[[int, Asked], T]
@@ -245,6 +276,11 @@ class Shares:
                 self.close()
             raise
         return found
+
+
+def _by_lane(slots: Sequence[int]) -> list[tuple[int, ...]]:
+    lanes = sorted({slot % LANES for slot in slots})
+    return [tuple(slot for slot in slots if slot % LANES == lane) for lane in lanes]
 
 
 @contextmanager

@@ -105,7 +105,7 @@ class SlotLease:
     def write(self, columns: Iterable[tuple[Commands, Ints]]) -> None:
         """Columns of packed commands and the slot of each of their rows, in many transactions. Raises `FencedError`."""
         for column, slots in columns:
-            for slot, rows in self._slots.spans(slots):
+            for slot, rows in self._slots.whole.spans(slots):
                 if slot not in self._writers.of:
                     self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot))
                 for chunk in chunks(section(column, rows), self._bytes_max, self.keys_max):

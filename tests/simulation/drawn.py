@@ -12,6 +12,7 @@ import pytest
 
 import forebay.online.long_blobs
 import forebay.online.pending
+import forebay.online.shares
 from forebay import RedisStream
 from forebay.ingest.expressions import Expressions
 from forebay.language.view import WindowedView
@@ -41,6 +42,14 @@ def roll_up_early(seed: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(forebay.online.pending, "ROLL_BYTES", 1)
         patch.setattr(forebay.online.pending, "ROLL_RECORDS", chance.choice([0, 1, 2, 4]))
         patch.setattr(forebay.online.long_blobs, "ROLL_ENTITIES_MIN", chance.choice([1, 1, 2]))
+
+
+def divide_early(seed: int, patch: pytest.MonkeyPatch) -> bool:
+    """One run in two divides each of its commits by lanes: those of a shop are too small to be divided."""
+    does = random.Random(f"{seed}: division").random() < 0.5
+    if does:
+        patch.setattr(forebay.online.shares, "DIVIDED_MIN", 1)
+    return does
 
 
 def expressions(view: WindowedView) -> Expressions | None:

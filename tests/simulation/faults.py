@@ -91,7 +91,7 @@ class Faults:
     lose: float = 0.0
     others: float = 0.0
     apart: bool = False
-    """Whether a write is many sends, all of them before the first reply is read."""
+    """Whether a write is many sends, some of them before the first reply is read."""
     away: int = 0
     """Commits that the offline store still refuses."""
     act: Callable[[], None] = lambda: None

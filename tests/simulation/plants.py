@@ -16,6 +16,7 @@ from forebay.offline.archive import Archive
 from forebay.offline.dead_letters import DeadLetters
 from forebay.online.fence import Fence
 from forebay.online.lane import Lane
+from forebay.online.long_blobs import LongBlobs
 from forebay.online.pending import PendingTiles, RolledUp
 from forebay.online.progress import Progress
 from forebay.online.shares import Shares
@@ -90,7 +91,20 @@ def pending_dropped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PendingTiles, "rolled_up", forgetful)
 
 
+def read_before_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """What was read before a commit failed is rolled up after it all the same."""
+    again = LongBlobs.again
+
+    def kept(long: LongBlobs) -> None:
+        read = long._read
+        again(long)
+        long._read = read
+
+    patch.setattr(LongBlobs, "again", kept)
+
+
 PLANTS: tuple[Plant, ...] = (
+    read_before_a_failure,
     an_unfenced_lane,
     unfenced_tables,
     applied_twice,

@@ -45,7 +45,7 @@ from streaming.parts import Task
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
 from tests.simulation.copies import NOTHING, Copy
-from tests.simulation.drawn import expressions, network_of, roll_up_early, stream_of
+from tests.simulation.drawn import divide_early, expressions, network_of, roll_up_early, stream_of
 from tests.simulation.expected import Expected
 from tests.simulation.faults import Faults, Killed
 from tests.simulation.lake import MemoryLake
@@ -87,7 +87,8 @@ class Simulation:
         self.customers, self.log = Customers(chance), Log(self.shop.source.dedupe is not None)
         if not delta:
             MemoryLake().install(patch)
-        self.faults = Faults(chance, saw=self._saw, act=self._others, apart=cluster is not None, looking=self._looking)
+        apart = divide_early(seed, patch) or cluster is not None
+        self.faults = Faults(chance, saw=self._saw, act=self._others, apart=apart, looking=self._looking)
         self.faults.install(patch)
         patch.setattr(forebay.ingest.select, "expressions_of", expressions)
         self._choose_faults()

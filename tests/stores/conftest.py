@@ -11,6 +11,7 @@ import redis
 
 from forebay.online import long_blobs
 from forebay.online import pending as pending_module
+from forebay.online import shares as shares_module
 from forebay.online.wire import Wire
 from tests.infra.valkey import Valkey
 
@@ -85,6 +86,12 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_module, "ROLL_BYTES", 1)
     monkeypatch.setattr(pending_module, "ROLL_RECORDS", 0)
     monkeypatch.setattr(long_blobs, "ROLL_ENTITIES_MIN", 1)
+
+
+@pytest.fixture
+def divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit that appends is a large one, and so a transaction for each lane."""
+    monkeypatch.setattr(shares_module, "DIVIDED_MIN", 1)
 
 
 @pytest.fixture

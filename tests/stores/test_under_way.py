@@ -82,6 +82,27 @@ def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
     client: redis.Redis, namespace: str, network: Network, steps: Steps, eager: None, held: str, step: int
 ) -> None:
     """It is delivered before each send of its repetition: arm, void, look (of two views), commit …; or at the end."""
+    assert delivered_at(client, namespace, network, steps, held, step) >= 5
+
+
+@pytest.mark.parametrize("step", [*range(1, 16), 99])
+@pytest.mark.parametrize("held", ["APPEND", "DEL"])
+def test_what_one_lane_of_a_large_commit_was_sent_arrives_as_if_at_once_or_never(
+    client: redis.Redis,
+    namespace: str,
+    network: Network,
+    steps: Steps,
+    eager: None,
+    divided: None,
+    held: str,
+    step: int,
+) -> None:
+    """The same; before its lanes are sent to, the other two connections are armed."""
+    assert delivered_at(client, namespace, network, steps, held, step) >= 15
+
+
+def delivered_at(client: redis.Redis, namespace: str, network: Network, steps: Steps, held: str, step: int) -> int:
+    """A call is held up and repeated; what was held is delivered before a step of that. How many steps there were."""
     lane, call = lane_of(client, namespace), CALLS[held]
     lane.commit([piece(ORDERS[:10])])
     network.hold(b"MULTI", held.encode())
@@ -96,12 +117,13 @@ def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
     steps.before = deliver
     call(lane)
     lane.commit([piece(ORDERS)])
-    assert steps.count >= 5
+    count = steps.count
     steps.clear()
     assert network.deliver() == (step == 99)
     assert_as_known(client, namespace, lane)
     assert_law(client, namespace, ORDERS)
     lane.close()
+    return count
 
 
 def test_what_a_process_that_died_has_sent_is_not_run_after_another_has_begun_under_its_token(

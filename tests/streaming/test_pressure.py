@@ -23,7 +23,7 @@ from streaming.board import Board
 from streaming.offline import Offline
 from streaming.retry import Patience
 from tests.infra.valkey import Valkey
-from tests.streaming.world import START_US, World, await_that, check, end, lines, merchant_orders, orders
+from tests.streaming.world import START_US, WAIT_S, World, await_that, check, end, lines, merchant_orders, orders
 
 BOUND, CHUNK, FILES = 2000, 100, 4
 POLL = 2 * CHUNK * FILES
@@ -73,6 +73,21 @@ def test_a_valkey_that_pauses_slows_reading_and_loses_nothing(
     assert pauses == 3
     assert 0 < backlog.most <= BOUND + POLL
     assert (backlog.waiting("online"), backlog.waiting("offline")) == (0, 0)
+    check(world)
+
+
+def test_what_is_much_is_archived_before_its_time(
+    world: World, backlogs: list[Backlog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that waits for room does not wait for the next flush."""
+    monkeypatch.setattr("streaming.delta_writer.FLUSH_INTERVAL_S", 3600.0)
+    monkeypatch.setattr("streaming.delta_writer.FLUSH_EVENTS", BOUND // 2)
+    fill_log(world, 1500)
+    thread = threading.Thread(target=world.run, daemon=True)
+    thread.start()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    assert backlogs[0].most > BOUND // 2
     check(world)
 
 
