@@ -63,8 +63,8 @@ def measured(size: Size, flows: Mapping[str, Flows]) -> list[Comparison]:
     }
     found, samples = list[Comparison](), dict[str, Samples]()
     for how, taking_turns in contenders.items():
-        samples[how] = interleaved(taking_turns, size.rounds, warm_up=False)
-        for what, metric in (("worker", "cpu_us"), ("Redis", "redis_us")):
+        samples[how] = _with_both(interleaved(taking_turns, size.rounds, warm_up=False))
+        for what, metric in (("worker", "cpu_us"), ("Redis", "redis_us"), ("both", "both_us")):
             title = f"{many}, {how}, {what} CPU"
             found.append(Comparison.of(title, samples[how], few, metric, "µs/event", ours=many))
     held = {one: [{**round_, **_held(flows[one])} for round_ in rounds] for one, rounds in samples[CATCHING_UP].items()}
@@ -87,6 +87,14 @@ def setting(size: Size) -> str:
         f"2 views × 3 windows × 6 aggregates, one event of each user and {size.history:,} more before, "
         f"{size.timed:,} timed, {size.seconds:g} s at {size.per_s:,} events/s"
     )
+
+
+def _with_both(samples: Samples) -> Samples:
+    """With what an event costs in all."""
+    return {
+        one: [{**round_, "both_us": round_["cpu_us"] + round_["redis_us"]} for round_ in rounds]
+        for one, rounds in samples.items()
+    }
 
 
 def _held(flow: Flows) -> dict[str, float]:
