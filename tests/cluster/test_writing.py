@@ -23,7 +23,6 @@ from forebay.online.refusals import Refusals
 from forebay.online.takeover import beside, take_over
 from forebay.online.wire import Wire
 from tests.cluster.conftest import Steps
-from tests.stores.conftest import Killed
 from tests.stores.online_world import (
     ALL_SLOTS,
     MIDNIGHT_US,
@@ -31,8 +30,8 @@ from tests.stores.online_world import (
     Order,
     as_events,
     assert_law,
-    commit_each,
     ever,
+    killed_and_repeated,
     lane_of,
     piece,
     recent,
@@ -65,18 +64,7 @@ def test_killed_between_any_two_slots_nothing_is_lost_or_doubled(
     """A commit is a send for each of 64 slots; the first reads what is long of 30 entities, the second rolls it up."""
     parts = [ORDERS[:40], ORDERS[40:60], ORDERS[60:]]
     for step, arrived in itertools.product((1, 2, 33, 64, 65, 80, 100, 2 * SLOTS), (False, True)):
-        base = f"{namespace}-{step}-{arrived}"
-        lane = lane_of(client, base)
-        commit_each(lane, parts[:1])
-        steps.kill(step, arrived=arrived)
-        with pytest.raises(Killed):
-            commit_each(lane, parts[1:])
-        steps.clear()
-        lane.close()
-        heir = lane_of(client, base)
-        commit_each(heir, parts)
-        assert_law(client, base, ORDERS)
-        heir.close()
+        killed_and_repeated(client, f"{namespace}-{step}-{arrived}", steps, parts, step, arrived=arrived)
 
 
 @pytest.mark.parametrize(("step", "arrived"), [(1, False), (20, False), (64, False), (64, True)])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import redis
 
 from forebay import Count, Decimal, Entity, EventSource, FileStream, Last, Sum, Timestamp, WindowedView
@@ -25,6 +26,7 @@ from forebay.online.lane import Lane, Piece
 from forebay.online.publish import Published, publish_tiles
 from forebay.online.read import OnlineRead, OnlineReader
 from tests.oracle import oracle
+from tests.stores.conftest import Killed, Steps
 
 MIDNIGHT_US = 1_387_065_600_000_000  # 2013-12-15
 ALL_SLOTS = range(SLOTS)
@@ -100,6 +102,23 @@ def commit_each(lane: Lane, parts: Sequence[Sequence[Order]]) -> None:
     """A commit of each part."""
     for part in parts:
         lane.commit([piece(part)])
+
+
+def killed_and_repeated(
+    client: redis.Redis, namespace: str, steps: Steps, parts: Sequence[Sequence[Order]], step: int, *, arrived: bool
+) -> None:
+    """A lane commits the first part, dies at a step of the others, and another one commits all of them: the law."""
+    lane = lane_of(client, namespace)
+    commit_each(lane, parts[:1])
+    steps.kill(step, arrived=arrived)
+    with pytest.raises(Killed):
+        commit_each(lane, parts[1:])
+    steps.clear()
+    lane.close()
+    heir = lane_of(client, namespace)
+    commit_each(heir, parts)
+    assert_law(client, namespace, [order for part in parts for order in part])
+    heir.close()
 
 
 def lane_of(client: redis.Redis, namespace: str, slots: Sequence[int] = ALL_SLOTS) -> Lane:

@@ -23,7 +23,7 @@ from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.online.shares import DIVIDED_MIN, TURNS
 from forebay.online.wire import Wire
-from tests.stores.conftest import Killed, Steps
+from tests.stores.conftest import Steps
 from tests.stores.online_world import (
     ALL_SLOTS,
     MIDNIGHT_US,
@@ -31,6 +31,7 @@ from tests.stores.online_world import (
     assert_law,
     commit_each,
     ever,
+    killed_and_repeated,
     lane_of,
     piece,
     recent,
@@ -97,18 +98,7 @@ def test_killed_between_any_two_lanes_nothing_is_lost_or_doubled(
 ) -> None:
     """The second commit reads what is long, the third rolls it up; each is a send for each of 8 lanes."""
     for step, arrived in itertools.product(range(1, 2 * LANES + 1), (False, True)):
-        base = f"{namespace}-{step}-{arrived}"
-        lane = lane_of(client, base)
-        commit_each(lane, PARTS[:1])
-        steps.kill(step, arrived=arrived)
-        with pytest.raises(Killed):
-            commit_each(lane, PARTS[1:])
-        steps.clear()
-        lane.close()
-        heir = lane_of(client, base)
-        commit_each(heir, PARTS)
-        assert_law(client, base, ORDERS)
-        heir.close()
+        killed_and_repeated(client, f"{namespace}-{step}-{arrived}", steps, PARTS, step, arrived=arrived)
 
 
 @pytest.mark.parametrize(
