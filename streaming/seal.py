@@ -20,8 +20,8 @@ from typing import Any
 from forebay.errors import StoreError
 
 KEY_BYTES, SEAL_BYTES = 32, 16
-HELD_MAX = 64
-"""Items of a message that are pickled once: as many as a reader may take at a time. Those before them are twice."""
+HELD_MAX = 256
+"""Items of a message that are pickled once, more than one poll gives; all of a longer one are pickled twice."""
 _dumps, _loads = pickle.dumps, pickle.loads
 
 

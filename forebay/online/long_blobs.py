@@ -64,6 +64,8 @@ class _Batch:
     appended: list[bytes | None] = field(default_factory=list)
     """Their pending blobs."""
     cuts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    is_written: bool = False
+    """Whether there was something to roll up."""
 
     def names(self, rows: slice, keys: Keys) -> list[str]:
         """What is read of some of them: blobs, and the cuts of their slots, each once."""
@@ -150,7 +152,7 @@ class LongBlobs:
 
     def done(self, replies: Mapping[int, Sequence[Any]]) -> None:
         """A commit was written; the replies to what it asked, by share."""
-        self.rolled_up += sum(len(batch.keys) for batch in self._read)
+        self.rolled_up += sum(len(batch.keys) for batch in self._read if batch.is_written)
         left = {place: iter(some) for place, some in replies.items()}
         for batch in self._asked:
             for place, rows in batch.asked:
@@ -185,6 +187,7 @@ class LongBlobs:
         new = pending.rolled_up(batch.before, batch.appended, batch.cuts, horizons, commit)
         if list(map(_size, new.pending)) == list(map(_size, batch.appended)):
             return  # sessions of which none is settled
+        batch.is_written = True
         kept = lifetimes_s(view, new.stream_newest_us, now_us), lifetimes_s(view, new.pending_newest_us, now_us)
         self._expiries.forget(key_hashes(view.key, pa.array(batch.keys)))
         for place, rows in division.spans(batch.slots):

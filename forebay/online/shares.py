@@ -38,7 +38,7 @@ from forebay.online.resp import Chunk
 from forebay.online.wire import Wire, pack
 
 DIVIDED_MIN = 3072
-"""Commands from which on a commit is divided on one server: up to some 2,000 in one transaction cost alike."""
+"""Keys appended to, from which on a commit is divided on one server: some 2,000 in one transaction cost as few do."""
 TURNS = 2
 """Shares of a divided commit that are on their way at a time."""
 TAKES_MAX = 16
@@ -133,9 +133,9 @@ class Shares:
 
     # ---- by the number of a share --------------------------------------------------------------------------------
 
-    def division(self, commands: int) -> Division:
-        """How a commit of so many commands is divided."""
-        return self.finest if commands >= DIVIDED_MIN else self.whole
+    def division(self, keys: int) -> Division:
+        """How a commit that appends to so many keys is divided."""
+        return self.finest if keys >= DIVIDED_MIN else self.whole
 
     def commit(
         self, commands: Mapping[int, Sequence[Command]], division: Division | None = None
