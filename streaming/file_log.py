@@ -10,6 +10,8 @@ Lives here: following NDJSON (`.ndjson`, `.jsonl`) and Parquet files that only e
   events now. One that is followed has to go on as it began, too: what comes next is preceded by the bytes that were
   read last, and once a second it is seen that the name is still that file's. Where it is not, it is opened anew, as a
   restart would: a copy that has grown is read on (docs/adr/0257).
+- A file need not stay open: one that is let go of is opened anew at its place, where it is seen to be the same in that
+  way. Which ones stay open is for `file_reader.py` to say (docs/adr/0268).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ LINE_BYTES_MAX = 64 << 20
 REMEMBERED = 64
 """Bytes before a place in a file that are remembered, to see that it is still that place: most of an event."""
 
+_Sign = tuple[int, int, int, int]
 
 GROW = (
     "Files of a stream only ever grow: put the file back as it was, and new events into a new file. A log that is "
@@ -64,8 +67,14 @@ class LineFile:
         self._source, self._path, self._until_end = source, path, until_end
         self._next = offset
         self._lines: list[bytes] = []
-        self._file: BinaryIO = path.open("rb")
-        self._begin(self._file, inside=_skip_lines(self._file, path, offset))
+        self._file: BinaryIO | None = path.open("rb")
+        self._left: _Sign | None = None
+        """What the file looked like when it was laid to rest; `None` where it was gone."""
+        try:
+            self._begin(self._file, inside=_skip_lines(self._file, path, offset))
+        except BaseException:
+            self.release()
+            raise
 
     def _begin(self, file: BinaryIO, *, inside: bool) -> None:
         """Read on where a file is."""
@@ -78,6 +87,11 @@ class LineFile:
         """The bytes before the first line that does not count yet."""
 
     @property
+    def name(self) -> str:
+        """The partition."""
+        return self._path.name
+
+    @property
     def unfinished(self) -> bool:
         """Whether it ends in a line that is not finished."""
         return bool(self._tail)
@@ -88,17 +102,20 @@ class LineFile:
             return None
         lines, self._lines = self._lines[:EVENTS_MAX], self._lines[EVENTS_MAX:]
         first, self._next = self._next, self._next + len(lines)
-        return Chunk(self._source, self._path.name, first, self._next, lines=lines)
+        return Chunk(self._source, self.name, first, self._next, lines=lines)
 
     def end(self) -> End:
         """Where it ends, if it had no more lines at the last poll."""
-        return End(self._path.name, self._next, _written_us(self._path))
+        return End(self.name, self._next, _written_us(self._path))
 
     def check(self) -> None:
         """Raise `StoreError` where the file was truncated, or another one has its name that does not begin as it did.
 
-        One that is gone stays open; where another took its name, it is read to its end first.
+        One that is gone stays open; where another took its name, it is read to its end first. One that was let go of is
+        checked when it is opened again.
         """
+        if self._file is None:
+            return
         with contextlib.suppress(FileNotFoundError):
             named, mine = self._path.stat(), os.fstat(self._file.fileno())
             if os.path.samestat(named, mine):
@@ -107,6 +124,30 @@ class LineFile:
                 changed = mine.st_size <= self._at
             if changed:
                 self._open_again()
+
+    def rest(self) -> bool:
+        """Let go of it where nothing is left to read, until it `stirs`; whether nothing was."""
+        file, self._left = self._opened(), None
+        if file is not None:
+            status = os.fstat(file.fileno())
+            if self._lines or status.st_size != self._at:
+                return False
+            self._left = _sign(status)
+        self.release()
+        return True
+
+    def stirs(self) -> bool:
+        """Whether it changed, or came back, since it was laid to rest."""
+        try:
+            return _sign(self._path.stat()) != self._left
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Let go of the file: the next poll opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _read(self) -> bool:
         """Whether there are lines now, after reading on to the next newline or to the end."""
@@ -129,14 +170,22 @@ class LineFile:
         return self._take_last_line()
 
     def _next_block(self) -> bytes:
-        """What there is next, if the file still has before it what was read before."""
-        block = self._file.read(BYTES_MAX)
-        if block and _before(self._file, self._at) != self._before:
-            self._open_again()
-            block = self._file.read(BYTES_MAX)
+        """What there is next, if the file still has before it what was read before; nothing where it is gone."""
+        file = self._opened()
+        block = b"" if file is None else file.read(BYTES_MAX)
+        if file is not None and block and _before(file, self._at) != self._before:
+            file = self._open_again()
+            block = file.read(BYTES_MAX)
         return block
 
-    def _open_again(self) -> None:
+    def _opened(self) -> BinaryIO | None:
+        """The file, opened again if it was let go of; `None` where it is gone."""
+        if self._file is None:
+            with contextlib.suppress(FileNotFoundError):
+                return self._open_again()
+        return self._file
+
+    def _open_again(self) -> BinaryIO:
         """Go on where it was, or, as a restart would, behind the lines that were read, if it still begins with them."""
         file = self._path.open("rb")
         try:
@@ -147,8 +196,9 @@ class LineFile:
         except BaseException:
             file.close()
             raise
-        self._file.close()
+        self.release()
         self._file = file
+        return file
 
     def _begin_again(self, file: BinaryIO) -> None:
         """Find the lines that were read in a file that may be another one; what was half a line may be gone."""
@@ -164,62 +214,81 @@ class LineFile:
         self._lines, self._tail, self._inside, self._counted = [self._tail], b"", True, b""
         return True
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
-
 
 class RowFile:
     """One Parquet file, read from a row number on once its footer is there."""
 
-    def __init__(self, source: EventSource, path: Path, offset: int, *, until_end: bool) -> None:
+    def __init__(self, source: EventSource, path: Path, offset: int) -> None:
         self._source, self._path, self._next = source, path, offset
-        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
         self._file: pq.ParquetFile | None = None
+        self._is_whole = self._is_read = False
+
+    @property
+    def name(self) -> str:
+        """The partition."""
+        return self._path.name
 
     @property
     def unfinished(self) -> bool:
         """Whether its footer is not there yet."""
-        return self._file is None
+        return not self._is_whole
 
     def poll(self) -> Chunk | None:
         """The next rows; `None` where there are none now."""
-        if self._file is None and not self._open():
+        if self._is_read or (self._file is None and not self._open()):
             return None
-        batch = next(self._batches or iter(()), None)
+        batch = next(self._batches, None)
         if batch is None:
+            self._is_read = True
+            self.release()
             return None
         first, self._next = self._next, self._next + batch.num_rows
-        return Chunk(self._source, self._path.name, first, self._next, table=pa.Table.from_batches([batch]))
+        return Chunk(self._source, self.name, first, self._next, table=pa.Table.from_batches([batch]))
 
     def end(self) -> End | None:
         """Where it ends, if it had no more rows at the last poll; `None` while it is being written."""
-        return None if self._file is None else End(self._path.name, self._next, _written_us(self._path))
+        return End(self.name, self._next, _written_us(self._path)) if self._is_whole else None
 
     def check(self) -> None:
         """Nothing: a file with a footer is whole, and it is read as it was when it was opened."""
 
+    def rest(self) -> bool:
+        """Whether nothing is left to read; then it is closed already."""
+        return self._is_read
+
+    def stirs(self) -> bool:
+        """Never: a file with a footer is whole."""
+        return False
+
+    def release(self) -> None:
+        """Let go of the file: the next poll opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file, self._batches = None, iter(())
+
     def _open(self) -> bool:
         try:
             file = pq.ParquetFile(self._path)
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, FileNotFoundError):
             return False
         rows = file.metadata.num_rows
         if rows < self._next:
             raise _shrunk(self._path, rows, "rows", self._next)
-        self._file, self._batches = file, _rows_from(file, self._next)
+        self._file, self._batches, self._is_whole = file, _rows_from(file, self._next), True
         return True
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 def open_file(source: EventSource, path: Path, offset: int, *, until_end: bool) -> LineFile | RowFile:
-    """A reader of one file from an offset on."""
-    kind = LineFile if path.suffix in LINES else RowFile
-    return kind(source, path, offset, until_end=until_end)
+    """A reader of one file from an offset on. Raises `FileNotFoundError` where a file of lines has gone."""
+    if path.suffix in LINES:
+        return LineFile(source, path, offset, until_end=until_end)
+    return RowFile(source, path, offset)
+
+
+def _sign(status: os.stat_result) -> _Sign:
+    """What tells a file that was left as it was from one that was not."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _written_us(path: Path) -> int | None:

@@ -8,6 +8,7 @@ hold many events each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,8 +70,12 @@ class LogEnds:
 
     def _files(self, source: EventSource, stream: FileStream, applied: Mapping[str, int]) -> dict[str, LogEnd]:
         path = expand_path(stream.path, self.settings.home, os.environ, f"Stream of {source.name!r}")
-        ends = {file.name: self._length(file) for file in files_of(source, path)}
-        return {name: LogEnd(end, max(0, end - applied.get(name, 0))) for name, end in ends.items()}
+        ends = {}
+        for file in files_of(source, path):
+            with contextlib.suppress(FileNotFoundError):  # it has gone since
+                end = self._length(file)
+                ends[file.name] = LogEnd(end, max(0, end - applied.get(file.name, 0)))
+        return ends
 
     def _length(self, file: Path) -> int:
         if file.suffix in PARQUET:
@@ -80,6 +85,8 @@ class LogEnds:
                 return 0
             return rows
         lines, read = self._lines.get(file, (0, 0))
+        if file.stat().st_size == read:
+            return lines
         with file.open("rb") as stream:
             stream.seek(read)
             while block := stream.read(BYTES_MAX):

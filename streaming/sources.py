@@ -1,15 +1,14 @@
 """The readers of a flow: every partition of every source's log, in chunks, as soon as there is something.
 
-Lives here: which partitions a reader has, polling them, and its face towards Bytewax. What a file, a topic, a stream or
-the archive is lives in `file_log.py`, `kafka_log.py`, `redis_log.py` and `archive_log.py`. Partitions that appear while
-the flow runs are picked up by the reader they fall to, because a part for Bytewax is a reader and not a partition.
+Lives here: which partitions a reader has, polling them, and its face towards Bytewax. What files, a topic, a stream or
+the archive are lives in `file_reader.py`, `kafka_log.py`, `redis_log.py` and `archive_log.py`. Partitions that appear
+while the flow runs are picked up by the reader that they fall to: a part for Bytewax is a reader and not a partition.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,10 +24,10 @@ from forebay.offline.revived import Revived
 from forebay.offline.table_source import expand_path
 from streaming.archive_log import Archived, Continued
 from streaming.backlog import Backlog
-from streaming.chunk import EVENTS_MAX, Chunk, enough
-from streaming.file_log import LineFile, RowFile, files_of, open_file
+from streaming.chunk import EVENTS_MAX, Chunk
+from streaming.file_reader import FileReader
 from streaming.gone import WithGone
-from streaming.heartbeat import INTERVAL_MAX_US, End, Heartbeat, Pulse
+from streaming.heartbeat import INTERVAL_MAX_US, Heartbeat, Pulse
 from streaming.interpreter import FINE_S, sleep_within
 from streaming.kafka_log import Topics
 from streaming.log import LogReader, NamedLog, Resume
@@ -42,80 +41,6 @@ POLL_INTERVAL = timedelta(milliseconds=3)
 """How long an idle reader waits before it looks again: most of the delay of a fresh event (DESIGN §6)."""
 LINGER_S_MAX = 1.0
 """Events are fresh within a second."""
-DISCOVERY_INTERVAL_S = 1.0
-"""How often a folder is looked through for new files."""
-
-
-class FileReader:
-    """The files of one source that fall to one reader."""
-
-    def __init__(
-        self, source: EventSource, path: str, mine: Callable[[str], bool], resume: Resume, *, until_end: bool
-    ) -> None:
-        self.source = source
-        self._path, self._mine, self._resume, self._until_end = path, mine, resume, until_end
-        self._files: dict[str, LineFile | RowFile] = {}
-        self._turn: deque[LineFile | RowFile] = deque()
-        self._at_end: list[LineFile | RowFile] = []
-        self._names: frozenset[str] = frozenset()
-        self._looked_s = 0.0
-        self._discover()
-
-    @property
-    def ended(self) -> bool:
-        """A file ends where nothing is left to read."""
-        return True
-
-    def ends(self) -> Sequence[End]:
-        """The files that were looked at and had no more."""
-        ends = [file.end() for file in self._at_end]
-        return [end for end in ends if end is not None]
-
-    @property
-    def unfinished(self) -> Sequence[str]:
-        """Files that end in half a line, or have no footer yet."""
-        return [name for name, file in self._files.items() if file.unfinished]
-
-    @property
-    def names(self) -> Collection[str] | None:
-        """The files that are there, or are still read; an empty folder tells nothing: a disk may be away."""
-        return self._names | self._files.keys() if self._names else None
-
-    def poll(self) -> Sequence[Chunk]:
-        """The next chunk of each file that has one now, of a few files a time, in turn."""
-        if not self._until_end and time.monotonic() - self._looked_s > DISCOVERY_INTERVAL_S:
-            self._discover()
-        chunks: list[Chunk] = []
-        self._at_end = []
-        for _ in range(len(self._turn)):
-            file = self._turn[0]
-            self._turn.rotate(-1)
-            chunk = file.poll()
-            if chunk is None:
-                self._at_end.append(file)
-            else:
-                chunks.append(chunk)
-            if enough(chunks):
-                break
-        return chunks
-
-    def _discover(self) -> None:
-        self._looked_s = time.monotonic()
-        paths = files_of(self.source, self._path)
-        self._names = frozenset(path.name for path in paths)
-        for path in paths:
-            if path.name in self._files:
-                self._files[path.name].check()
-            elif self._mine(path.name):
-                offset = self._resume(self.source, path.name)
-                file = open_file(self.source, path, offset, until_end=self._until_end)
-                self._files[path.name] = file
-                self._turn.append(file)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        for file in self._files.values():
-            file.close()
 
 
 @dataclass(frozen=True)

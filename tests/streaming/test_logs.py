@@ -16,9 +16,9 @@ from streaming import chunk as chunks
 from streaming.chunk import EVENTS_MAX
 from streaming.entries import id_before, offset_of
 from streaming.file_log import LineFile, files_of, open_file
+from streaming.file_reader import FileReader
 from streaming.redis_log import StreamReader
 from streaming.retry import Patience
-from streaming.sources import FileReader
 from tests.infra.valkey import Valkey
 
 SOURCE = EventSource(

@@ -16,9 +16,9 @@ import pytest
 
 from forebay.errors import StoreError
 from forebay.instants import MINUTE_US, SECOND_US
-from streaming import sources
+from streaming import file_reader
 from streaming.file_log import BYTES_MAX, REMEMBERED, LineFile
-from streaming.sources import FileReader
+from streaming.file_reader import FileReader
 from tests.streaming.test_logs import SOURCE, follow, lines_of
 from tests.streaming.test_watermarks import NOON_US, Driven, driven
 
@@ -77,7 +77,7 @@ def test_a_file_that_differs_only_before_the_line_that_was_read_last_is_another_
 def test_a_rotated_file_is_read_to_its_end_and_its_successor_is_refused(
     path: Path, lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "DISCOVERY_INTERVAL_S", -1.0)
+    monkeypatch.setattr(file_reader, "DISCOVERY_INTERVAL_S", -1.0)
     reader = FileReader(SOURCE, str(path.parent), lambda name: True, lambda source, name: 0, until_end=False)
     assert sum(map(len, reader.poll())) == 100
     rotated = path.rename(path.parent / "a.ndjson.1")
@@ -145,7 +145,8 @@ def test_a_file_that_is_gone_stays_as_it_was(path: Path) -> None:
 
 def test_random_changes_are_read_right_or_refused(tmp_path: Path) -> None:
     """
-    Nothing that a file got is passed over, however it grew, and nothing of another file is taken for its own.
+    Nothing that a file got is passed over, however it grew and whether or not it stays open, and nothing of another
+    file is taken for its own.
     """
     refused = copied = 0
     for seed in range(200):
@@ -154,6 +155,8 @@ def test_random_changes_are_read_right_or_refused(tmp_path: Path) -> None:
         file, read = follow(path), list[bytes]()
         for n in range(chance.randrange(2, 20)):
             step = chance.random()
+            if chance.random() < 0.2:
+                file.release()
             if step < 0.5:
                 line = b"%d %s" % (n, b"x" * chance.choice([0, 9, 90]))
                 with path.open("ab") as more:
@@ -174,7 +177,7 @@ def test_random_changes_are_read_right_or_refused(tmp_path: Path) -> None:
             with pytest.raises(StoreError, match="read from it before"):
                 polled(file)
             refused += 1
-        file.close()
+        file.release()
     assert refused > 150
     assert copied > 200
 
@@ -201,7 +204,7 @@ def test_what_is_looked_at_is_counted(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_flow_whose_file_was_rotated_stops(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "DISCOVERY_INTERVAL_S", -1.0)
+    monkeypatch.setattr(file_reader, "DISCOVERY_INTERVAL_S", -1.0)
     driven.write("a", "ann", *(NOON_US - n * SECOND_US for n in range(20, 0, -1)))
     driven.start()
     driven.step()
