@@ -150,7 +150,10 @@ class StreamReader:
         return [chunk for partition, entries in found.items() for chunk in self._chunks(partition, entries)]
 
     def _weigh(self, found: Mapping[str, Sequence[Entry]]) -> None:
-        """Take as many entries of each stream at a time from now on as their size allows."""
+        """Take as many entries of each stream at a time from now on as their size allows. How large those of a stream
+        are that now holds nothing is forgotten by halves.
+        """
+        self._bytes = {partition: size // 2 for partition, size in self._bytes.items() if size > 1}
         for partition, entries in found.items():
             some = entries[:: -(-len(entries) // WEIGHED)]
             self._bytes[partition] = sum(len(value) for _, fields in some for value in fields.values()) // len(some)

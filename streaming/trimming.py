@@ -3,20 +3,21 @@
 Lives here: removing entries of which every event is durably archived, after each append to the archive. Nothing reads
 them again: what is archived is read from the archive (docs/adr/0026). Invariants: the last archived entry stays,
 because a flow that begins is sure by it that it lost nothing; a stream that cannot be trimmed now is trimmed later, and
-stops nothing.
+stops nothing: where its server refuses, that is said once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import redis
 
-from forebay.errors import StoreUnavailableError
+from forebay.errors import StoreError, StoreUnavailableError
 from forebay.language.source import EventSource, RedisStream
 from forebay.online.connection import translated
 from streaming.entries import layout_of
+from streaming.logs import LOG
 from streaming.redis_log import connect, partition_name, stream_name, url_of
 
 
@@ -27,6 +28,7 @@ class Trimming:
         self._online = online
         self._streams = {source.name: source.stream for source in sources if _is_trimmed(source)}
         self._clients: dict[str, redis.Redis] = {}
+        self._refused: set[str] = set()
 
     def __call__(self, source: str, archived: Mapping[str, int]) -> None:
         """Remove what lies before the last archived entry of each partition, in whole nodes of the stream."""
@@ -34,12 +36,28 @@ class Trimming:
         if not isinstance(stream, RedisStream):
             return
         names = [name for n in range(stream.partitions) if (name := partition_name(stream, n)) in archived]
-        with contextlib.suppress(StoreUnavailableError):
+        with self._bearing(source), contextlib.suppress(StoreUnavailableError):
             client = self._client(source, stream)
             for name in names:
                 kept = layout_of(stream).last_id(archived[name])
                 with translated(client, url_of(stream)):
                     client.xtrim(stream_name(stream, name), minid=kept, approximate=True)
+
+    @contextlib.contextmanager
+    def _bearing(self, source: str) -> Iterator[None]:
+        """Go on where the server refuses to trim; say so once."""
+        try:
+            yield
+        except StoreError as error:
+            if source not in self._refused:
+                self._refused.add(source)
+                LOG.warning(
+                    "untrimmed",
+                    warning=f"the streams of {source!r} are not trimmed, though trim=True says so, and go on growing: "
+                    f"{error} Let FOREBAY_ONLINE_URL's user, or that of the stream's url, run XTRIM on them",
+                    source=source,
+                    why=str(error),
+                )
 
     def _client(self, source: str, stream: RedisStream) -> redis.Redis:
         if source not in self._clients:

@@ -18,10 +18,13 @@ from forebay.errors import FormatError
 from forebay.online.source_clock import clock_us
 
 FORMAT_VERSION = 1
+DECODED_MAX = 128
+"""Values of either kind that a process keeps decoded: of a flow that commits each is new, and one of thousands of
+partitions takes as many hundred bytes.
+"""
 
 
-@dataclass(frozen=True)
-class PartitionProgress:
+class PartitionProgress(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How far a source partition is applied: all offsets below `next_offset`; `newest_us` is its newest event, or the
     instant to which a heartbeat has moved it since.
     """
@@ -100,9 +103,8 @@ class Progress:
 
     def encode(self) -> bytes:
         """Its bytes."""
-        partitions = {name: (p.next_offset, p.newest_us) for name, p in self.partitions.items()}
         targets = (dict(self.targets),) if self.targets else ()
-        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, partitions, *targets))
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, dict(self.partitions), *targets))
 
     @staticmethod
     def decode(blob: bytes) -> Progress:
@@ -134,7 +136,7 @@ class Cut:
 class _Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     version: int
     commit: int
-    partitions: dict[str, tuple[int, int]]
+    partitions: dict[str, PartitionProgress]
     targets: dict[str, int] = {}
 
 
@@ -149,22 +151,21 @@ _PROGRESS = msgspec.msgpack.Decoder(_Progress)
 _CUT = msgspec.msgpack.Decoder(_Cut)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=DECODED_MAX)
 def _progress(blob: bytes) -> Progress:
     try:
         found = _PROGRESS.decode(blob)
     except msgspec.DecodeError as error:
         raise _unreadable("progress", error) from None
     _check(found.version, "progress")
-    partitions = {name: PartitionProgress(*pair) for name, pair in found.partitions.items()}
-    return Progress(found.commit, partitions, found.targets)
+    return Progress(found.commit, found.partitions, found.targets)
 
 
 def _reached(applied: PartitionProgress | None, end: int) -> bool:
     return applied is not None and applied.next_offset >= end
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=DECODED_MAX)
 def _cut(blob: bytes) -> Cut:
     try:
         found = _CUT.decode(blob)

@@ -20,6 +20,7 @@ once the one with the greater number has them all in the end, and the other one 
 from __future__ import annotations
 
 import itertools
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ DIVIDED_MIN = 3072
 """Keys appended to, from which on a commit is divided on one server: some 2,000 in one transaction cost as few do."""
 TURNS = 2
 """Shares of a divided commit that are on their way at a time."""
+TURNS_REST_S = 5.0
+"""Their connections are opened anew after so long without one: a server, or what lies between, may have closed them."""
 TAKES_MAX = 16
 """Each try that fails was overtaken by another writer, so somebody went on."""
 _MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
@@ -74,6 +77,7 @@ class Shares:
         self._names = [[name for slot in share for name in owned.names(slot)] for share in self.whole.shares]
         self._wires = [Wire(client, names[0] if names else "") for names in self._names]
         self._turns = [] if self.apart else [Wire(client) for _ in range(TURNS)]
+        self._turned_s = time.monotonic()
         self._fence(token or uuid.uuid4().hex.encode())
 
     @property
@@ -236,6 +240,9 @@ class Shares:
         found: dict[int, list[Any]] = {}
         sent: deque[tuple[int, Fence]] = deque()
         try:
+            if time.monotonic() - self._turned_s > TURNS_REST_S:
+                for wire in self._turns:
+                    wire.close()
             for fence in self._fences_in_turn:
                 if not fence.is_armed:
                     fence.rearm()
@@ -250,6 +257,7 @@ class Shares:
         except BaseException:
             self.close()
             raise
+        self._turned_s = time.monotonic()
         return found
 
     def _together(

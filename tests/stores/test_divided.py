@@ -8,6 +8,7 @@ repeated  drop  drop  ●     ●
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterable
 
 import hiredis
@@ -18,6 +19,7 @@ import redis
 from forebay.core.identity import LANES, SLOTS, slot_of
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import MINUTE_US
+from forebay.online import shares
 from forebay.online.division import Division
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
@@ -87,6 +89,24 @@ def test_a_commit_of_many_keys_is_a_transaction_for_each_lane(
     assert {known.next_offset("0") for known in progress_of(client, namespace, ever.key)} == {len(many) + 1}
     assert client.exists(keys.pending(recent.key, "u1")) == 1
     assert_law(client, namespace, [*many, *more])
+
+
+def test_connections_that_the_server_closed_while_commits_were_small_do_not_fail_a_large_one(
+    client: redis.Redis, namespace: str, divided: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = lane_of(client, namespace)
+    lane.commit([piece(PARTS[0])])
+    for wire in lane._shares._turns:
+        wire._connection._sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(StoreUnavailableError):
+        lane.commit([piece(PARTS[1])])
+    lane.commit([piece(PARTS[1])])
+    monkeypatch.setattr(shares, "TURNS_REST_S", -1.0)
+    for wire in lane._shares._turns:
+        wire._connection._sock.shutdown(socket.SHUT_RDWR)
+    lane.commit([piece(PARTS[2])])
+    assert_law(client, namespace, ORDERS)
+    lane.close()
 
 
 def test_killed_between_any_two_lanes_nothing_is_lost_or_doubled(

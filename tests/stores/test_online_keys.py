@@ -11,7 +11,7 @@ from forebay.core.codec import NO_CUT
 from forebay.core.rows import Rows
 from forebay.errors import FormatError
 from forebay.online.keys import BATCH, Keys
-from forebay.online.progress import Cut, PartitionProgress, Progress
+from forebay.online.progress import DECODED_MAX, Cut, PartitionProgress, Progress, _cut, _progress
 from forebay.online.row_blob import pack_rows, unpack_rows
 
 KEYS = Keys("forebay")
@@ -73,6 +73,13 @@ def test_a_later_format_is_refused_with_advice() -> None:
         Cut.decode(bytes.fromhex("93020003"))
     with pytest.raises(FormatError, match="cannot be read"):
         Progress.decode(b"\xff")
+
+
+def test_of_what_a_flow_wrote_over_little_is_kept_decoded() -> None:
+    for commit in range(3 * DECODED_MAX):
+        Progress.decode(Progress(commit, {"0": PartitionProgress(commit, 5)}).encode())
+        Cut.decode(Cut(commit, commit).encode())
+    assert _progress.cache_info().currsize == _cut.cache_info().currsize == DECODED_MAX
 
 
 def test_progress_never_moves_back_and_knows_what_it_lacks() -> None:

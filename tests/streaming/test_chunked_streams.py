@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from forebay import Count, EventSource, RedisStream, Sum, WindowedView
 from forebay.deploy.registry import Registry
@@ -263,6 +264,21 @@ def test_a_stream_is_trimmed_to_the_last_entry_that_is_archived_and_no_further(v
 def test_a_stream_that_cannot_be_trimmed_now_stops_nothing(namespace: str) -> None:
     away = source_of(namespace, trim=True, url="redis://127.0.0.1:1/0")
     Trimming([away], redis.Redis)("orders", {f"{namespace}:0": SINGLE.end(b"5-0")})
+
+
+def test_a_server_that_refuses_to_trim_stops_nothing_and_is_told_of_once(valkey: Valkey, namespace: str) -> None:
+    client = valkey.connect()
+    client.execute_command("ACL", "SETUSER", namespace, "on", ">secret", "~*", "+@all", "-xtrim")
+    client.xadd(f"{namespace}:0", {"event": b"{}"})
+    limited = redis.Redis.from_url(valkey.url, username=namespace, password="secret")
+    trimming = Trimming([source_of(namespace, trim=True)], lambda: limited)
+    with capture_logs() as said:
+        for _ in range(3):
+            trimming("orders", {f"{namespace}:0": SINGLE.end(b"5-0")})
+    assert [one["event"] for one in said] == ["untrimmed"]
+    assert "'orders' are not trimmed, though trim=True says so" in said[0]["warning"]
+    assert "xtrim" in said[0]["why"]
+    client.execute_command("ACL", "DELUSER", namespace)
 
 
 def test_nothing_is_trimmed_that_the_archive_could_not_take(

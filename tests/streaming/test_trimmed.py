@@ -233,6 +233,23 @@ def test_small_entries_are_soon_read_many_at_a_time(valkey: Valkey, namespace: s
     assert max(client.counts) == most
 
 
+def test_one_large_entry_of_a_stream_that_falls_quiet_slows_the_others_only_for_a_while(
+    valkey: Valkey, namespace: str
+) -> None:
+    client = Asked.of(valkey)
+    client.xadd(f"{namespace}:0", {"event": bytes(3 << 20)})
+    with client.pipeline(transaction=False) as pipe:
+        for n in range(2 * EVENTS_MAX):
+            pipe.xadd(f"{namespace}:{1 + n % 3}", {"event": b"%d" % n})
+        pipe.execute()
+    following = reader(client, namespace, partitions=4)
+    while read(following):
+        pass
+    assert min(client.counts) < ENTRIES_FIRST
+    assert client.counts[-1] > EVENTS_MAX // 4
+    client.delete(*(f"{namespace}:{n}" for n in range(4)))
+
+
 def test_many_streams_share_what_a_read_may_hold(valkey: Valkey, namespace: str) -> None:
     client, size, partitions = Asked.of(valkey), 4096, 4 * CHUNKS_MAX
     with client.pipeline(transaction=False) as pipe:
