@@ -110,18 +110,32 @@ class Parts:
     def reader(self, n: int) -> Reader:
         """The reader of a worker, at the positions that were found; it says each time that it was at work."""
         task = self.task
-        ended, beat_us = self.summary.ended, interval_us(task.views)
-        polled = self.board.polled
         return Reader(
-            self.logs, n, task.workers, self.stop, self.backlog, ended, beat_us, task.now_us, polled, task.linger_s
+            self.logs,
+            n,
+            task.workers,
+            self.stop,
+            self.backlog,
+            ended=self.summary.ended,
+            beat_interval_us=interval_us(task.views),
+            now_us=task.now_us,
+            polled=self.board.polled,
+            linger_s=task.linger_s,
         )
 
     def writer(self, n: int) -> LaneWriter:
         """The writer of a worker, which holds its slots."""
-        mine, committed, delta = lanes_of(n, self.task.workers), self.summary.committed, self.delta
-        patience, done = self.task.patience, partial(self.backlog.done, "online")
-        metrics, now_us = self.summary.metrics, self.task.now_us
-        return LaneWriter(self.lanes[n], mine, self.views, patience, delta.streamed, committed, done, metrics, now_us)
+        return LaneWriter(
+            self.lanes[n],
+            lanes_of(n, self.task.workers),
+            self.views,
+            self.task.patience,
+            streamed=self.delta.streamed,
+            committed=self.summary.committed,
+            done=partial(self.backlog.done, "online"),
+            metrics=self.summary.metrics,
+            now_us=self.task.now_us,
+        )
 
 
 def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> Parts:
@@ -203,16 +217,16 @@ def _parts(
     logs = Logs(
         task.sources,
         settings.home,
-        lambda: connect_online(settings),
-        Topics(settings.kafka, patience, task.accepted),
-        positions.replay,
-        positions.archived_to,
-        positions.known,
-        positions.applied,
-        offline.store.revived(),
-        task.until_end,
-        patience,
-        task.accepted,
+        online=lambda: connect_online(settings),
+        topics=Topics(settings.kafka, patience, task.accepted),
+        archived=positions.replay,
+        resume=positions.archived_to,
+        known=positions.known,
+        applied=positions.applied,
+        revived=offline.store.revived(),
+        until_end=task.until_end,
+        patience=patience,
+        accepted=task.accepted,
     )
     summary.metrics.watch(backlog)
     limits = {source.name: task.definitions.limits(source) for source in task.sources}
