@@ -10,6 +10,7 @@ Invariants: what a partial merges to is what `forebay.core.ranges` says; only th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -77,11 +78,17 @@ class Span:
 
     @classmethod
     def all_of(cls, layout: Layout, groups: Mapping[Window, tuple[Output, ...]]) -> list[Span]:
-        """What is asked of some windows; what has cells window by window, since cells are many."""
-        asked: dict[str, dict[int, Output]] = {}
+        """What is asked of some windows; what has cells window by window, since cells are many.
+
+        Aggregations may share a name, and one may be asked over windows that are equal ("24h", "1d").
+        """
+        asked: dict[tuple[int, int], dict[int, Output]] = {}
         for w, outputs in enumerate(groups.values()):
+            times = Counter[int]()
             for output in outputs:
-                asked.setdefault(output.aggregation.name, {})[w] = output
+                which = id(output.aggregation)
+                asked.setdefault((which, times[which]), {})[w] = output
+                times[which] += 1
         found: dict[tuple[int, ...], list[tuple[Output, ...]]] = {}
         for windows in asked.values():
             some = list(windows)

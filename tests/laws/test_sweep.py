@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from forebay import Count, FirstK, Last, Max, Sum, WindowedView
 from forebay.algebra.lifted import Lifted
 from forebay.algebra.partials import Partial
 from forebay.algebra.ragged import Ragged
@@ -20,7 +21,7 @@ from forebay.core.cell_ranges import cell_ranges
 from forebay.core.cell_sweep import SweptRanges
 from forebay.core.events import Events, is_unused
 from forebay.core.layout import Layout
-from forebay.core.values import FeatureColumn
+from forebay.core.values import FeatureColumn, Status
 from forebay.instants import DAY_US
 from forebay.language.types import Float64Type
 from tests.laws.world import COLUMNS, EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, as_events, check
@@ -204,6 +205,31 @@ def test_bare_columns_have_the_same_values_and_nothing_else(threads: int) -> Non
         assert is_unused(one.valid) == (one.feature.default is not None)
         chosen = np.array([5, 2, 2])
         assert one.take(chosen).to_arrow().equals(other.take(chosen).to_arrow())
+
+
+def test_aggregations_may_share_a_name_and_windows_may_be_equal() -> None:
+    view = WindowedView(
+        "odd",
+        version=1,
+        entity=VIEW.entity,
+        source=VIEW.source,
+        features=[
+            Sum("a", of="whole", windows=["1h"], default=0),
+            Max("a", of="whole", windows=["24h", "1d"], default=0),
+            Count("a", windows=["30s", "7d"], default=0),
+            Count("n", windows=["60m", "1h", "3600s", "24h", "1440m"], default=0),
+            Last("l", of="whole", windows=["24h", "1d", "1h"], default=0),
+            FirstK("k", of="whole", k=2, windows=["24h", "1d"], default=[]),
+        ],
+    )
+    batch, code, at_us = many(11, 400)
+    layout = Layout.of(view)
+    swept = sweep.answer_sweep(layout, batch, code, at_us, threads=2)
+    assert [one.feature.name for one in swept] == list(view.outputs())
+    for one, other in zip(swept, ranges.answer_ranges(layout, batch, code, at_us), strict=True):
+        assert one.to_arrow().equals(other.to_arrow()), one.feature.name
+        assert one.status.tolist() == other.status.tolist(), one.feature.name
+        assert (one.status == Status.PRESENT).any(), one.feature.name
 
 
 def test_many_events_are_swept_and_few_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
