@@ -90,8 +90,7 @@ def _dedupes(archive: Archive, positions: Mapping[str, PartitionPosition]) -> di
         return {}
     begun = {name: position for name, position in positions.items() if position.newest_us is not None}
     dedupes = {name: Dedupe(horizon_us, newest_of(position)) for name, position in begun.items()}
-    since = {name: max(dedupe.newest_us - horizon_us, INT64_MIN) for name, dedupe in dedupes.items()}
-    for name, rows in archive.recent(since):
+    for name, rows in archive.recent({name: dedupe.newest_us for name, dedupe in dedupes.items()}, horizon_us):
         rows = rows.filter(pc.less(rows[SOURCE_OFFSET], positions[name].next_offset))
         dedupes[name](np.asarray(rows[instant].cast(pa.int64())), rows[EVENT_ID])
     return dedupes

@@ -149,21 +149,24 @@ class Archive:
 
         self.table.append(prepare)
 
-    def recent(self, since: Mapping[str, int]) -> Iterator[tuple[str, pa.Table]]:
-        """Instant, `event_id` and offset of the archived events of some partitions, of each from an instant on.
+    def recent(self, newest: Mapping[str, int], within_us: int) -> Iterator[tuple[str, pa.Table]]:
+        """Instant, `event_id` and offset of the archived events of some partitions, given the newest event of each: of
+        each those that are not further behind it.
 
-        They come by partition, piece by piece, in no particular order.
+        They come by partition, piece by piece, in no particular order. A scan ends with the newest events that it is
+        for: of a source with a file for each day it would else read, for each file, all dates that followed.
         """
         days: dict[int, dict[str, int]] = defaultdict(dict)  # partitions that end at about the same time: one scan
-        for name, us in since.items():
+        for name, us in newest.items():
             days[us // DAY_US][name] = us
         instant, columns = self.source.timestamp, [self.source.timestamp, EVENT_ID, SOURCE_OFFSET]
         for group in days.values():
-            start_us = min(group.values())
+            since = {name: max(us - within_us, _EARLIEST_US) for name, us in group.items()}
+            start_us, last_us = min(since.values()), max(group.values())
             where = pc.field(SOURCE_PARTITION).isin(list(group)) & (pc.field(instant) >= pa.scalar(start_us, INSTANT))
-            for name, rows in self._by_partition(columns, where, _dates(start_us, None)):
-                if group[name] > start_us:
-                    rows = rows.filter(pc.greater_equal(rows[instant], pa.scalar(group[name], INSTANT)))
+            for name, rows in self._by_partition(columns, where, _dates(start_us, last_us)):
+                if since[name] > start_us:
+                    rows = rows.filter(pc.greater_equal(rows[instant], pa.scalar(since[name], INSTANT)))
                 yield name, rows
 
     def scan(

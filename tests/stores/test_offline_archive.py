@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from forebay import Decimal, EventSource, Int64, String, Timestamp
 from forebay.errors import RequestError, StoreUnavailableError
-from forebay.ingest.batch import EventBatch
+from forebay.ingest.batch import SOURCE_OFFSET, EventBatch
 from forebay.ingest.json import decode_json
-from forebay.instants import DAY_US, day_us, instant_text
+from forebay.instants import DAY_US, HOUR_US, day_us, instant_text
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
@@ -111,6 +112,33 @@ def test_the_watermark_is_that_of_the_slowest_partition_and_never_falls(offline_
     archive.append([late], NOW_US)
     assert archive.watermark_us() == slowest
     assert {name: p.next_offset for name, p in archive.positions().items()} == {"p0": 11, "p1": 20}
+
+
+def test_what_is_recent_of_partitions_that_ended_long_ago_is_read_from_their_dates_alone(
+    offline_url: str, reads: Counter[str]
+) -> None:
+    """
+    date      01-01   01-02   01-03   01-04   …       a partition for each day, which ends with it
+    day-2                       ├───┤                 within two hours of its newest event
+    day-2               ├───────────┤                 within a day
+    """
+    archive = OfflineStore(offline_url).archive(SOURCE)
+    for day in range(6):
+        archive.append([batch(24 * day, 24 * day + 24, f"day-{day}")], NOW_US)
+    newest = {name: one.newest_us or 0 for name, one in archive.positions().items()}
+
+    def recent(within_us: int, *names: str) -> tuple[dict[str, list[int]], int]:
+        reads.clear()
+        found = archive.recent({name: newest[name] for name in names}, within_us)
+        return {name: sorted(rows[SOURCE_OFFSET].to_pylist()) for name, rows in found}, reads.total()
+
+    found, size = recent(2 * HOUR_US, *newest)
+    assert found == {f"day-{n}": [24 * n + hour for hour in (21, 22, 23)] for n in range(6)}
+    assert size == sum(recent(2 * HOUR_US, name)[1] for name in newest)
+    assert recent(2 * HOUR_US, "day-2")[0] == {"day-2": [69, 70, 71]}
+    assert {path.split("/")[0] for path in reads} == {"date=2024-01-03"}
+    assert recent(24 * HOUR_US, "day-2")[0] == {"day-2": list(range(48, 72))}
+    assert {path.split("/")[0] for path in reads} == {"date=2024-01-02", "date=2024-01-03"}
 
 
 def test_positions_survive_checkpoints(offline_url: str) -> None:
