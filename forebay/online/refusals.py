@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from typing import Any
 
 import redis
 
@@ -19,6 +18,9 @@ from forebay.core.identity import SLOTS
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.wire import pack
+
+FORGOTTEN_AT_ONCE = 1_000
+"""Members that one command removes: Redis does nothing else meanwhile."""
 
 
 def refuse_command(keys: Keys, slot: int, source: str, partition: str, offsets: Collection[int]) -> bytes:
@@ -35,21 +37,31 @@ class Refusals:
     def read(self, source: str) -> dict[str, set[int]]:
         """The offsets of each partition."""
         found: dict[str, set[int]] = defaultdict(set)
-        with translated(self._client), self._client.pipeline(transaction=False) as pipe:
-            for slot in range(SLOTS):
-                pipe.smembers(self._keys.refused(slot, source))
-            sets: list[Any] = pipe.execute()
-        for name in set().union(*sets):
-            partition, _, offset = name.decode().rpartition("/")
-            found[partition].add(int(offset))
+        for name in set().union(*self._sets(source)):
+            partition, offset = _position(name)
+            found[partition].add(offset)
         return dict(found)
 
     def forget(self, source: str, is_past: Callable[[str, int], bool]) -> None:
-        """Drop those of which the archive is past; it may be repeated, and left out."""
-        known = self.read(source)
-        past = [f"{name}/{n}" for name, offsets in known.items() for n in offsets if is_past(name, n)]
-        if past:
-            with translated(self._client), self._client.pipeline(transaction=False) as pipe:
-                for slot in range(SLOTS):
-                    pipe.srem(self._keys.refused(slot, source), *past)
-                pipe.execute()
+        """Drop those of which the archive is past, from the sets that hold them; it may be repeated, and left out."""
+        sets = self._sets(source)
+        with translated(self._client), self._client.pipeline(transaction=False) as pipe:
+            for slot, names in enumerate(sets):
+                past = [name for name in names if is_past(*_position(name))]
+                for first in range(0, len(past), FORGOTTEN_AT_ONCE):
+                    pipe.srem(self._keys.refused(slot, source), *past[first : first + FORGOTTEN_AT_ONCE])
+            pipe.execute()
+
+    def _sets(self, source: str) -> list[set[bytes]]:
+        """What the set of each slot holds."""
+        with translated(self._client), self._client.pipeline(transaction=False) as pipe:
+            for slot in range(SLOTS):
+                pipe.smembers(self._keys.refused(slot, source))
+            sets: list[set[bytes]] = pipe.execute()
+        return sets
+
+
+def _position(name: bytes) -> tuple[str, int]:
+    """The partition and the offset that a member of a set names."""
+    partition, _, offset = name.decode().rpartition("/")
+    return partition, int(offset)
