@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -123,9 +123,16 @@ class Cluster:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that a partition holds, and the one behind its last. Raises `StoreUnavailableError`."""
+        return self.answer_bounds(self.ask_bounds(partition))
+
+    def ask_bounds(self, partition: int) -> Sequence[Future[Any]]:
+        """Begin to ask for the bounds of a partition; `answer_bounds` reads the answers."""
         where = TopicPartition(self.topic, partition)
         specs = (OffsetSpec.earliest(), OffsetSpec.latest())
-        asked = [self._admin.list_offsets({where: spec}, request_timeout=self._answer_s)[where] for spec in specs]
+        return [self._admin.list_offsets({where: spec}, request_timeout=self._answer_s)[where] for spec in specs]
+
+    def answer_bounds(self, asked: Sequence[Future[Any]]) -> tuple[int, int]:
+        """The bounds that the cluster named. Raises `StoreUnavailableError`."""
         try:
             first, end = (one.result() for one in asked)
         except KafkaException as error:

@@ -98,6 +98,14 @@ class _Part:
         return self.eof >= 0 or (self.end is not None and self.next_offset >= self.end)
 
 
+@dataclass
+class _Moved:
+    """A partition that does not have the offset that comes next: the cluster was asked what it has, and when."""
+
+    asked: Sequence[Future[Any]]
+    asked_s: float
+
+
 class TopicReader:
     """Some partitions of one topic, read together by one client."""
 
@@ -118,6 +126,7 @@ class TopicReader:
         self._parts: dict[int, _Part] = {}
         self._asked: Future[Any] | None = None
         self._asked_s = self._looked_s = self._answered_s = time.monotonic()
+        self._moved: dict[int, _Moved] = {}
         self._trouble_s: dict[str, float] = {}
         self._numbers: Sequence[int] = topics.patience(self._cluster.partitions)
         self._take_up(self._numbers)
@@ -130,7 +139,7 @@ class TopicReader:
     @property
     def ended(self) -> bool:
         """Whether all partitions were read to where they ended."""
-        return all(part.at_end for part in self._parts.values())
+        return not self._moved and all(part.at_end for part in self._parts.values())
 
     @property
     def names(self) -> Collection[str] | None:
@@ -145,7 +154,7 @@ class TopicReader:
         """The partitions of which the cluster said that they ended where they were read to; none while it is away."""
         if not self._answers:
             return []
-        parts = self._parts.values()
+        parts = [part for number, part in self._parts.items() if number not in self._moved]
         return [End(part.name, part.next_offset) for part in parts if part.eof == part.next_offset]
 
     def poll(self) -> list[Chunk]:
@@ -160,6 +169,8 @@ class TopicReader:
         ]
         for message in faults:
             self._on_fault(message)
+        for number in [*self._moved]:
+            self._seek(self._parts[number])
         due = time.monotonic() - self._looked_s >= LOOK_INTERVAL_S
         if due:
             self._look()
@@ -198,7 +209,7 @@ class TopicReader:
         if part is not None and error.code() == KafkaError._PARTITION_EOF:
             part.eof = max(part.eof, message.offset() or 0)
         elif part is not None and error.code() in MOVED:
-            self._seek(part)
+            self._moved[part.number] = self._moved.get(part.number) or self._ask_bounds(part)
         elif error.code() not in ELSEWHERE:
             raise fatal(self._cluster, self._topic.topic if part is None else part.name, error)
 
@@ -214,7 +225,7 @@ class TopicReader:
         try:
             numbers = self._cluster.answer(asked)
         except StoreUnavailableError as error:
-            self._bear("away", error)
+            self._bear("away", error, self._asked_s)
             return
         self._answered_s = self._asked_s
         self._trouble_s.pop("away", None)
@@ -232,9 +243,25 @@ class TopicReader:
                 self._parts[number] = part
                 self._consumer.incremental_assign([TopicPartition(self._topic.topic, number, part.next_offset)])
 
+    def _ask_bounds(self, part: _Part) -> _Moved:
+        return _Moved(self._cluster.ask_bounds(part.number), time.monotonic())
+
     def _seek(self, part: _Part) -> None:
-        """The cluster does not have the offset that comes next: read on where the partition begins, or refuse."""
-        first, end = self._topics.patience(lambda: self._cluster.bounds(part.number))
+        """The cluster does not have the offset that comes next: read on where the partition begins, or refuse.
+
+        Its answer is not waited for: other partitions, and other sources, are read meanwhile.
+        """
+        moved, what = self._moved[part.number], f"bounds of {part.name}"
+        if not all(one.done() for one in moved.asked):
+            return
+        try:
+            first, end = self._cluster.answer_bounds(moved.asked)
+        except StoreUnavailableError as error:
+            self._bear(what, error, moved.asked_s)
+            if time.monotonic() - moved.asked_s >= LOOK_INTERVAL_S:
+                self._moved[part.number] = self._ask_bounds(part)
+            return
+        self._trouble_s.pop(what, None)
         if part.next_offset > end:
             raise self._made_anew(part, f"it ends at offset {end}")
         if part.next_offset < first:
@@ -242,6 +269,7 @@ class TopicReader:
         where = TopicPartition(self._topic.topic, part.number, max(first, part.next_offset))
         self._consumer.incremental_unassign([where])
         self._consumer.incremental_assign([where])
+        del self._moved[part.number]
 
     def _check_lost(self, part: _Part, first: int) -> None:
         """Refuse to pass over events that were there, or say which are passed over."""
@@ -259,7 +287,7 @@ class TopicReader:
         for part in self._parts.values():
             high = self._high(part)
             if high is not None and high < part.next_offset:
-                self._bear(part.name, self._made_anew(part, f"it ends at offset {high}"))
+                self._bear(part.name, self._made_anew(part, f"it ends at offset {high}"), self._asked_s)
             else:
                 self._trouble_s.pop(part.name, None)
 
@@ -269,9 +297,9 @@ class TopicReader:
         high = self._consumer.get_watermark_offsets(where, cached=True)[1]
         return high if high >= 0 else None
 
-    def _bear(self, what: str, error: StoreError) -> None:
-        """Raise what has been wrong for too long; `_trouble_s` says since when."""
-        since_s = self._trouble_s.setdefault(what, self._asked_s)
+    def _bear(self, what: str, error: StoreError, asked_s: float) -> None:
+        """Raise what has been wrong for too long, by the answer to a question; `_trouble_s` says since when."""
+        since_s = self._trouble_s.setdefault(what, asked_s)
         if time.monotonic() - since_s >= self._topics.patience.give_up_after_s:
             raise error
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from structlog.testing import capture_logs
 
 from forebay import EventSource, Int64, KafkaTopic, String, Timestamp
@@ -238,6 +241,74 @@ def test_a_truncated_topic_of_which_nothing_is_archived_is_begun_where_it_begins
     first = Following(noida.brokers, own_topic, until_end=True)
     assert first.read_to_the_end() == {name: numbers(30, 100)}
     assert first.chunks[0].first_offset == 0
+
+
+class Unanswered(Future[Any]):
+    """An answer that is not there before the test gives it."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        assert self.done(), "a reader waited for an answer"
+        return super().result(timeout)
+
+
+class Bounds:
+    """Where partitions begin and end, as the cluster is asked for it: it answers when the test says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.answers: list[Callable[[], None]] = []
+        self.failures = self.asked = 0
+        ask = AdminClient.list_offsets
+
+        def asked(admin: AdminClient, which: dict[TopicPartition, OffsetSpec], **options: Any) -> Any:
+            self.asked += 1
+            ((where, real),) = ask(admin, which, **options).items()
+            answer = Unanswered()
+            if self.failures:
+                self.failures -= 1
+                answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+            else:
+                self.answers.append(lambda: answer.set_result(real.result()))
+            return {where: answer}
+
+        patch.setattr(AdminClient, "list_offsets", asked)
+
+    def answer(self) -> None:
+        for answer in self.answers:
+            answer()
+
+
+def test_others_are_read_while_the_cluster_is_asked_where_a_partition_begins(
+    noida: Broker, own_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noida.grow(own_topic, 2)
+    noida.append(own_topic, 1, numbers(0, 7))
+    noida.truncate(own_topic, 0, 30)
+    bounds = Bounds(monkeypatch)
+    following = Following(noida.brokers, own_topic, {f"{own_topic}:0": 20}, accepted=["clicks"], until_end=True)
+    following.await_that(lambda: len(bounds.answers) == 2)
+    following.await_that(lambda: following.values() == {f"{own_topic}:1": numbers(0, 7)})
+    following.await_that(lambda: following.reader.ends() == [End(f"{own_topic}:1", 7)])
+    assert not following.reader.ended
+    bounds.answer()
+    assert following.read_to_the_end() == {f"{own_topic}:0": numbers(30, 100), f"{own_topic}:1": numbers(0, 7)}
+    assert bounds.asked == 2
+
+
+def test_a_cluster_that_does_not_say_where_a_partition_begins_is_borne_with_and_then_said(
+    noida: Broker, own_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noida.truncate(own_topic, 0, 30)
+    bounds = Bounds(monkeypatch)
+    bounds.failures = 2
+    following = Following(noida.brokers, own_topic, until_end=True)
+    following.await_that(lambda: len(bounds.answers) == 2)
+    assert bounds.asked == 4, "again after a second, and not at each poll"
+    bounds.answer()
+    assert following.read_to_the_end() == {f"{own_topic}:0": numbers(30, 100)}
+    bounds.failures = 1000
+    following = Following(noida.brokers, own_topic, give_up_after_s=0.5)
+    with pytest.raises(StoreUnavailableError, match=r"Cannot reach topic .*_TIMED_OUT"):
+        following.read(1)
 
 
 def test_a_topic_that_was_made_anew_is_refused_and_another_epoch_reads_it(noida: Broker, own_topic: str) -> None:
