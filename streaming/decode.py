@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.ingest.admit import Clock
+from forebay.ingest.admit import JUDGE, Clock
 from forebay.ingest.arrow import conform
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch, event_schema
 from forebay.ingest.dedupe import Dedupe
@@ -109,13 +109,13 @@ class Decoder:
     def _ingested(self, chunks: Sequence[Chunk]) -> Sequence[Ingested]:
         """The events and dead letters of each; of several, whose rows are numbered through, at once."""
         now_us = self._now_us()
-        clocks = [self._seen_of(chunk).settled.clock(now_us) for chunk in chunks]
+        clocks = [self._seen_of(chunk).settled.clock(now_us, chunk.first_offset) for chunk in chunks]
         if len(chunks) == 1:
             return [self._ingest(chunks[0], clocks[0])]
         rows = Numbered.of([chunk.positions for chunk in chunks])
         lines = [line for chunk in chunks for line in chunk.lines]
         whole = Chunk(chunks[0].source, "", 0, len(lines), lines=lines)
-        return _apart(chunks, rows, *self._ingest(whole, _clock_of(rows, clocks)))
+        return _apart(chunks, rows, *self._ingest(whole, _clock_of(rows, clocks, now_us)))
 
     def _ingest(self, chunk: Chunk, clock: int | Clock) -> Ingested:
         source, limits = chunk.source, self._limits.get(chunk.source.name, {})
@@ -171,20 +171,20 @@ def _apart(chunks: Sequence[Chunk], rows: Numbered, whole: EventBatch, dead: Seq
     ]
 
 
-def _clock_of(rows: Numbered, clocks: Sequence[int | Clock]) -> int | Clock:
+def _clock_of(rows: Numbered, clocks: Sequence[int | Clock], now_us: int) -> int | Clock:
     """The clock of rows that are numbered through, each of which is judged by the clock of its own chunk."""
     if all(isinstance(clock, int) for clock in clocks):
-        return clocks[0]
+        return now_us
 
-    def clock_us(numbers: Ints) -> Ints:
+    def settled(numbers: Ints) -> Ints:
         spans = zip(clocks, rows.spans(numbers), strict=True)
-        return np.concatenate([_instants_by(clock, rows.offsets[numbers[span]]) for clock, span in spans])
+        return np.concatenate([_settled_by(clock, rows.offsets[numbers[span]]) for clock, span in spans])
 
-    return clock_us
+    return Clock(now_us, settled)
 
 
-def _instants_by(clock: int | Clock, offsets: Ints) -> Ints:
-    return np.full(len(offsets), clock, np.int64) if isinstance(clock, int) else clock(offsets)
+def _settled_by(clock: int | Clock, offsets: Ints) -> Ints:
+    return np.full(len(offsets), JUDGE, np.int64) if isinstance(clock, int) else clock.settled(offsets)
 
 
 def _judged(seen: _Seen, batch: EventBatch, ts: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:

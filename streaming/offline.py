@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from forebay.backfill.dates import SessionsOfDates
 from forebay.errors import FencedError, StoreUnavailableError
-from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
+from forebay.ingest.batch import DEFINED, SOURCE_OFFSET
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
@@ -123,13 +123,16 @@ class Offline:
         """What the archive remembers of its partitions, and what was settled elsewhere."""
         return remember(self._archive(source), positions, settled)
 
-    def refused(self, source: EventSource) -> dict[str, set[int]]:
-        """The offsets behind the archive that were found to be dated too far ahead, online or as dead letters."""
+    def refused(self, source: EventSource) -> dict[str, dict[int, str]]:
+        """The offsets behind the archive that were refused, online or as dead letters, each by its reason."""
         found = self.refusals.read(source.name) if self.refusals else {}
         since = {name: one.next_offset for (of, name), one in self._known.items() if of == source.name}
-        for name, offset in self._letters.refused(source.name, since):
-            found.setdefault(name, set()).add(offset)
-        behind = {name: {n for n in offsets if n >= since.get(name, 0)} for name, offsets in found.items()}
+        for name, offset, reason in self._letters.refused(source.name, since):
+            found.setdefault(name, {})[offset] = reason
+        behind = {
+            name: {n: reason for n, reason in offsets.items() if n >= since.get(name, 0)}
+            for name, offsets in found.items()
+        }
         return {name: offsets for name, offsets in behind.items() if offsets}
 
     def replay(self, source: EventSource, stretches: Stretches, patience: Patience) -> Archived:
@@ -170,7 +173,7 @@ class Offline:
         since = {name: one.next_offset for (of, name), one in self._known.items() if of == source.name}
         for chunk in chunks:
             self._note(chunk)
-        if any(letter.reason == FUTURE for letter in letters):
+        if any(letter.reason in DEFINED for letter in letters):
             self._forget_refused(source)
         marked = {day for _, day, _ in (*late, *before, *after)}
         return _added(chunks, since, sum(int(late.sum()) for late in lates), marked)

@@ -9,7 +9,7 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,7 @@ class Found:
     streamed: Mapping[str, Mapping[str, int]]
     progress: Mapping[str, Sequence[Progress]]
     cuts: Mapping[str, int]
-    refused: Mapping[str, Mapping[str, Collection[int]]]
+    refused: Mapping[str, Mapping[str, Mapping[int, str]]]
     """By source and partition, the offsets behind the archive that were found to be dated too far ahead."""
 
 
@@ -116,9 +116,7 @@ class Positions:
     def _settled(self, source: EventSource) -> dict[str, Settled]:
         """What the online store or the dead letters have settled of each partition before the archive."""
         ends, refused = self.applied(source), self.found.refused[source.name]
-        return {
-            name: Settled(ends.get(name, 0), frozenset(refused.get(name, ()))) for name in ends.keys() | refused.keys()
-        }
+        return {name: Settled(ends.get(name, 0), refused.get(name, {})) for name in ends.keys() | refused.keys()}
 
     def _slots(self, source: EventSource) -> Iterator[Progress]:
         for view in self.views:

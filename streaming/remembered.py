@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.admit import Clock
-from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET
+from forebay.ingest.admit import COUNTS, JUDGE, Clock
+from forebay.ingest.batch import EVENT_ID, REASONS, SOURCE_OFFSET
 from forebay.ingest.dedupe import Dedupe
 from forebay.language.source import EventSource
 from forebay.offline.archive import Archive, PartitionPosition
@@ -28,28 +28,30 @@ from streaming.lateness import INT64_MIN
 
 @dataclass(frozen=True)
 class Settled:
-    """What is not for the clock to say any more: the offsets below `end` are not dated too far ahead, but for those
-    that were `refused`.
+    """What another store has decided, whatever the clock and the definitions say now: the offsets below `end` are
+    events, but for those that were `refused`, by their reasons, and what can be read as none at any time.
     """
 
     end: int = 0
-    refused: frozenset[int] = frozenset()
+    refused: Mapping[int, str] = field(default_factory=dict)
 
-    def clock(self, now_us: int) -> int | Clock:
-        """The instant by which each offset is judged now."""
-        if not self.end and not self.refused:
+    def clock(self, now_us: int, first_offset: int) -> int | Clock:
+        """By what the offsets of a partition are judged now, from one on."""
+        if first_offset >= max(self.end, *(offset + 1 for offset in self.refused), 0):
             return now_us
+        offsets = np.array(sorted(self.refused), np.int64)
+        reasons = np.array([REASONS.index(self.refused[offset]) for offset in offsets.tolist()], np.int64)
 
-        def clock(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            instants = np.where(offsets < self.end, ALWAYS_US, now_us)
-            return np.where(np.isin(offsets, list(self.refused)), NEVER_US, instants)
+        def settled(some: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            found = np.where(some < self.end, COUNTS, JUDGE)
+            named = np.isin(some, offsets)
+            found[named] = reasons[np.searchsorted(offsets, some[named])]
+            return found
 
-        return clock
+        return Clock(now_us, settled)
 
 
 NOTHING = Settled()
-NEVER_US, ALWAYS_US = -(2**62), 2**62
-"""Before and after every instant that an event can have."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from forebay.core.events import Events
-from forebay.ingest.batch import FUTURE, SOURCE_OFFSET
+from forebay.ingest.batch import DEFINED, SOURCE_OFFSET
 from forebay.ingest.select import Selector
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
@@ -38,7 +38,7 @@ class Piece:
     events: Mapping[str, Events]
     size: int
     """The writer's share of the events of the chunk, as the backlog counts them."""
-    refused: Sequence[int] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
     """Offsets of the chunk that are no events because of the clock."""
 
 
@@ -82,7 +82,7 @@ class Splitter:
     def _pieces_of(self, decoded: Decoded, cut: Mapping[str, Sequence[Events]]) -> Iterator[Piece]:
         batch, size = decoded.batch, -(-len(decoded.batch) // self._writers)
         self._backlog.add("online", size * self._writers)
-        refused = [letter.offset for letter in decoded.dead if letter.reason == FUTURE]
+        refused = {letter.offset: letter.reason for letter in decoded.dead if letter.reason in DEFINED}
         for writer in range(self._writers):
             yield Piece(
                 writer,

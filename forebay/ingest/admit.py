@@ -24,6 +24,7 @@ from forebay.ingest.batch import (
     LETTER_BYTES_MAX,
     MISSING_EVENT_ID,
     MISSING_TIMESTAMP,
+    REASONS,
     SOURCE_OFFSET,
     TOO_LARGE,
     WRONG_TYPE,
@@ -38,8 +39,20 @@ from forebay.language.types import DecimalType
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 DETAIL_LENGTH_MAX = 300
-Clock = Callable[[Ints], Ints]
-"""The instant by which each of some offsets is judged to be dated too far ahead."""
+_BEFORE = "(before)"
+"""In the place of a column: nothing is wrong with the row now."""
+JUDGE, COUNTS = -1, -2
+"""What is settled of an offset: nothing, it is judged now; or that it is an event, which counts already."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """By what rows are judged: an instant, and what an earlier reading has settled of some offsets (`JUDGE`, `COUNTS`,
+    or the place in REASONS of why it is none).
+    """
+
+    now_us: int
+    settled: Callable[[Ints], Ints]
 
 
 @dataclass(frozen=True)
@@ -59,11 +72,16 @@ class Offered:
 
 
 def admit(
-    offered: Offered, columns: Mapping[str, Converted], now_us: int | Clock, limits: Mapping[str, int]
+    offered: Offered, columns: Mapping[str, Converted], clock: int | Clock, limits: Mapping[str, int]
 ) -> tuple[pa.Table, list[DeadLetter]]:
-    """The events among the rows, as a table of `event_schema`, and the dead letters of all others."""
+    """The events among the rows, as a table of `event_schema`, and the dead letters of all others.
+
+    Of a row that counts already, a value that breaks its rule now is null, and the row is an event all the same.
+    """
     source = offered.source
-    faults = _Faults(offered)
+    now_us = clock if isinstance(clock, int) else clock.now_us
+    settled = None if isinstance(clock, int) else clock.settled(offered.offsets)
+    faults = _Faults(offered, settled)
     for name, column in columns.items():
         for reason, mask in column.faults.items():
             faults.add(mask, reason, name)
@@ -71,25 +89,29 @@ def admit(
             faults.add(_beyond(source, name, column.array, limits[name]), TOO_LARGE, name)
     arrays = {name: column.array for name, column in columns.items()}
     faults.add(_too_long(arrays, len(offered.offsets)), TOO_LARGE, "")
-    clock_us = now_us if isinstance(now_us, int) else now_us(offered.offsets)
-    _check_instants(faults, source, arrays[source.timestamp], clock_us)
+    _check_instants(faults, source, arrays[source.timestamp], now_us)
     if source.event_id != CONTENT_HASH:
         _check_ids(faults, source, arrays[source.event_id])
+    if settled is not None:
+        _refuse(faults, source, settled)
     dead = faults.letters()
     table = pa.table({**arrays, SOURCE_OFFSET: pa.array(offered.offsets, pa.int64())})
     return _with_ids(source, table.filter(pa.array(~faults.found)) if dead else table), dead
 
 
 class _Faults:
-    """The first fault of each row."""
+    """The first fault of each row; those that count already have none but that nothing dates or names them."""
 
-    def __init__(self, offered: Offered) -> None:
+    def __init__(self, offered: Offered, settled: Ints | None = None) -> None:
         self._offered = offered
         self.found = np.zeros(len(offered.offsets), np.bool_)
+        self._counts = None if settled is None else settled == COUNTS
         self._reports: list[tuple[int, str, str]] = []
 
     def add(self, mask: Mask, reason: str, column: str) -> None:
         """Report rows that have no fault yet."""
+        if self._counts is not None and reason not in (MISSING_TIMESTAMP, MISSING_EVENT_ID):
+            mask = mask & ~self._counts
         rows = np.flatnonzero(mask & ~self.found)
         if len(rows):
             self.found[rows] = True
@@ -104,6 +126,8 @@ class _Faults:
 
     def _detail(self, row: int, reason: str, column: str) -> str:
         source = self._offered.source
+        if column == _BEFORE:
+            return "it was refused when it was read first, and would be an event by what is defined now"
         if not column:
             return f"its text is longer than {EVENT_BYTES_MAX} bytes"
         if reason in (MISSING_TIMESTAMP, MISSING_EVENT_ID):
@@ -131,7 +155,14 @@ def _too_long(arrays: Mapping[str, pa.Array], count: int) -> Mask:
     return size > EVENT_BYTES_MAX
 
 
-def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int | Ints) -> None:
+def _refuse(faults: _Faults, source: EventSource, settled: Ints) -> None:
+    """Rows that were refused when they were read first, whatever would be said of them now."""
+    for place in np.unique(settled[settled >= 0]).tolist():
+        reason = REASONS[place]
+        faults.add(settled == place, reason, source.timestamp if reason == FUTURE else _BEFORE)
+
+
+def _check_instants(faults: _Faults, source: EventSource, array: pa.Array, now_us: int) -> None:
     if array.null_count:
         faults.add(np.asarray(array.is_null()), MISSING_TIMESTAMP, source.timestamp)
     instants = np.asarray(filled(array.view(pa.int64()), 0))

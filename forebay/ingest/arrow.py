@@ -35,7 +35,7 @@ def conform(
     partition: str,
     first_offset: int,
     table: pa.Table,
-    now_us: int | Clock,
+    clock: int | Clock,
     limits: Mapping[str, int] | None = None,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some rows of a partition, and a dead letter for every row that is none.
@@ -52,7 +52,7 @@ def conform(
         lambda row: _raw(source, table, row),
         lambda row, name: _found(table, row, source.names_of(name)),
     )
-    events, dead = admit(offered, columns, now_us, limits or {})
+    events, dead = admit(offered, columns, clock, limits or {})
     return EventBatch(source, partition, events, first_offset, first_offset + count), dead
 
 

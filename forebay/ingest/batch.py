@@ -38,6 +38,8 @@ REASONS = (
     BEFORE_HISTORY,
     TOMBSTONE,
 )
+DEFINED = frozenset(REASONS) - {MALFORMED, TOMBSTONE}
+"""Reasons that depend on when a row is judged, or by which definitions: the same bytes may be an event another time."""
 
 
 @dataclass(frozen=True, eq=False)

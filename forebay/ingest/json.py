@@ -34,7 +34,7 @@ def decode_json(
     partition: str,
     first_offset: int,
     lines: Sequence[bytes | None],
-    now_us: int | Clock,
+    clock: int | Clock,
     limits: Mapping[str, int] | None = None,
     *,
     offsets: Ints | None = None,
@@ -61,7 +61,7 @@ def decode_json(
         found = (getattr(rows[row], f"c{names.index(one)}") for one in source.names_of(name))
         return next((one for one in found if one is not None), None)
 
-    return assembled(messages, columns, value, readable, unreadable, now_us, limits or {})
+    return assembled(messages, columns, value, readable, unreadable, clock, limits or {})
 
 
 @functools.lru_cache(maxsize=256)

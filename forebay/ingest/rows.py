@@ -63,7 +63,7 @@ def obstacle(value: bytes | None) -> Unreadable | None:
 
 
 def decode_rows(
-    messages: Messages, rows: Sequence[Row | Unreadable], now_us: int | Clock, limits: Mapping[str, int] | None = None
+    messages: Messages, rows: Sequence[Row | Unreadable], clock: int | Clock, limits: Mapping[str, int] | None = None
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some messages that were decoded to rows, and a dead letter for every one that is none.
 
@@ -81,7 +81,7 @@ def decode_rows(
     def value(row: int, name: str) -> Any:
         return either([[found[row].get(one)] for one in source.names_of(name)])[0]
 
-    return assembled(messages, columns, value, readable, unreadable, now_us, limits or {})
+    return assembled(messages, columns, value, readable, unreadable, clock, limits or {})
 
 
 def assembled(
@@ -90,7 +90,7 @@ def assembled(
     value: Callable[[int, str], Any],
     readable: Sequence[int] | None,
     unreadable: Sequence[tuple[int, Unreadable]],
-    now_us: int | Clock,
+    clock: int | Clock,
     limits: Mapping[str, int],
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """A batch of the readable messages (their numbers; `None`: all), whose columns these are, and all dead letters."""
@@ -103,7 +103,7 @@ def assembled(
     def raw(row: int) -> bytes:
         return messages.raw(row if readable is None else readable[row])
 
-    table, dead = admit(Offered(source, partition, kept, raw, value), columns, now_us, limits)
+    table, dead = admit(Offered(source, partition, kept, raw, value), columns, clock, limits)
     lost = Offered(source, partition, offsets, messages.raw, lambda row, name: None)
     dead += [lost.letter(number, why.reason, why.detail) for number, why in unreadable]
     next_offset = int(offsets[-1]) + 1 if count else messages.first_offset

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import FUTURE, INSTANT, SOURCE_OFFSET, DeadLetter
+from forebay.ingest.batch import DEFINED, INSTANT, SOURCE_OFFSET, DeadLetter
 from forebay.instants import day_text
 from forebay.offline.archive import FLOW, FLOWS
 from forebay.offline.commit import Commit, Position
@@ -103,16 +103,18 @@ class DeadLetters:
         """How far `<source>/<partition>` was judged."""
         return self.table.position(name) or 0
 
-    def refused(self, source: str, since: Mapping[str, int]) -> list[tuple[str, int]]:
-        """Partitions and offsets of a source's letters that are FUTURE, those of each partition from an offset on."""
+    def refused(self, source: str, since: Mapping[str, int]) -> list[tuple[str, int, str]]:
+        """Partition, offset and reason of a source's letters that may be events another time (`DEFINED`), those of each
+        partition from an offset on.
+        """
         mine = [(name, end) for name, end in self.table.positions().items() if name.startswith(f"{source}/")]
         heads = {name.removeprefix(f"{source}/"): end for name, end in mine}
         if not any(end > since.get(name, 0) for name, end in heads.items() if name not in FLOWS):
             return []
-        where = (pc.field("source") == source) & (pc.field("reason") == FUTURE)
-        rows = self.table.reading(["source_partition", SOURCE_OFFSET], where).table()
-        found = zip(rows["source_partition"].to_pylist(), rows[SOURCE_OFFSET].to_pylist(), strict=True)
-        return [(name, offset) for name, offset in found if offset >= since.get(name, 0)]
+        where = (pc.field("source") == source) & pc.field("reason").isin(sorted(DEFINED))
+        rows = self.table.reading(["source_partition", SOURCE_OFFSET, "reason"], where).table()
+        found = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+        return [(name, offset, reason) for name, offset, reason in found if offset >= since.get(name, 0)]
 
     def places(self, source: str, reason: str | None = None) -> list[tuple[str, int, int]]:
         """Partition, offset and most bytes of the letters of a source, all or those with a reason, in their order."""

@@ -7,7 +7,7 @@ one for each lane, on a cluster in one for each slot: `forebay.online.shares`),
                        view of sessions the instants of the events
     EXPIRE  …:p        because APPEND doesn't prolong what it grows; of keys that are not known to live long enough
     MSET    progress   of the views concerned, by lane (cluster: by slot): commit number, next offsets, newest instants
-    SADD    refused    offsets that were passed over because of the clock, if there are any
+    SADD    refused    offsets that were passed over because they are no events, as judged now, if there are any
 
 so tiles and progress of a slot cannot disagree: whatever is sent again, in whatever pieces, is dropped by its offset,
 in the slots that have it. A heartbeat is the MSET alone. Nothing is read on the way but pending blobs that have grown
@@ -19,8 +19,8 @@ All transactions are fenced (`forebay.online.fence`): a lane whose slots were ta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -55,14 +55,14 @@ class Piece:
 
     `events` by view key are those of the lane's entities; a view with empty `events` is moved on all the same, a view
     that is missing is not. `newest_us` is the newest instant known of the partition (a heartbeat may move it), `None`
-    if none is. `refused` are offsets that are no events because of the clock.
+    if none is. `refused` are offsets that are no events, as judged now, and why.
     """
 
     partition: str
     next_offset: int
     newest_us: int | None
     events: Mapping[str, Events]
-    refused: Collection[int] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ class Lane:
     def _add_refusals(
         self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]], division: Division
     ) -> None:
-        """Make the verdicts of the clock as durable as the progress that passes over them, in each share."""
+        """Make verdicts on what is no event as durable as the progress that passes over them, in each share."""
         for source, piece in refused:
             for place, slots in enumerate(division.shares):
                 told = refuse_command(self._keys, slots[0], source, piece.partition, piece.refused)

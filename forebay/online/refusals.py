@@ -1,20 +1,22 @@
-"""Offsets that were refused by the clock and passed online, until the archive has passed them too.
+"""Offsets that were refused and passed online, until the archive has passed them too.
 
-Whether an event is dated too far ahead depends on when it is judged. The first store that passes an offset settles it
-for all: a lane puts the offsets that it passed over into a set, in the same transaction as its progress, so whoever
-reads the log again after a crash finds them. Once the archive is past an offset nobody judges it again, and it goes.
+Whether something is an event depends on when it is judged, because it may be dated too far ahead, and by which
+definitions. The first store that passes an offset settles it for all: a lane puts the offsets that it passed over into
+a set, in the same transaction as its progress, so whoever reads the log again after a crash finds them. Once the
+archive is past an offset nobody judges it again, and it goes. What can be read by nobody is not named.
 
-    <ns>:{17}:refused:<source>     a set of `<partition>/<offset>`; 17 is the first slot of the lane
+    <ns>:{17}:refused:<source>     a set of `<partition>/<offset>:<reason>`; 17 is the first slot of the lane
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 import redis
 
 from forebay.core.identity import SLOTS
+from forebay.ingest.batch import FUTURE
 from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.wire import pack
@@ -23,9 +25,10 @@ FORGOTTEN_AT_ONCE = 1_000
 """Members that one command removes: Redis does nothing else meanwhile."""
 
 
-def refuse_command(keys: Keys, slot: int, source: str, partition: str, offsets: Collection[int]) -> bytes:
-    """The command that a lane adds to its transaction."""
-    return pack(("SADD", keys.refused(slot, source), *(f"{partition}/{offset}" for offset in offsets)))
+def refuse_command(keys: Keys, slot: int, source: str, partition: str, refused: Mapping[int, str]) -> bytes:
+    """The command that a lane adds to its transaction: offsets, by their reasons."""
+    names = (f"{partition}/{offset}:{reason}" for offset, reason in refused.items())
+    return pack(("SADD", keys.refused(slot, source), *names))
 
 
 class Refusals:
@@ -34,12 +37,12 @@ class Refusals:
     def __init__(self, client: redis.Redis, namespace: str) -> None:
         self._client, self._keys = client, Keys(namespace)
 
-    def read(self, source: str) -> dict[str, set[int]]:
-        """The offsets of each partition."""
-        found: dict[str, set[int]] = defaultdict(set)
+    def read(self, source: str) -> dict[str, dict[int, str]]:
+        """The offsets of each partition, and why they were refused."""
+        found: dict[str, dict[int, str]] = defaultdict(dict)
         for name in set().union(*self._sets(source)):
-            partition, offset = _position(name)
-            found[partition].add(offset)
+            partition, offset, reason = _refused(name)
+            found[partition][offset] = reason
         return dict(found)
 
     def forget(self, source: str, is_past: Callable[[str, int], bool]) -> None:
@@ -47,7 +50,7 @@ class Refusals:
         sets = self._sets(source)
         with translated(self._client), self._client.pipeline(transaction=False) as pipe:
             for slot, names in enumerate(sets):
-                past = [name for name in names if is_past(*_position(name))]
+                past = [name for name in names if is_past(*_refused(name)[:2])]
                 for first in range(0, len(past), FORGOTTEN_AT_ONCE):
                     pipe.srem(self._keys.refused(slot, source), *past[first : first + FORGOTTEN_AT_ONCE])
             pipe.execute()
@@ -61,7 +64,8 @@ class Refusals:
         return sets
 
 
-def _position(name: bytes) -> tuple[str, int]:
-    """The partition and the offset that a member of a set names."""
-    partition, _, offset = name.decode().rpartition("/")
-    return partition, int(offset)
+def _refused(name: bytes) -> tuple[str, int, str]:
+    """The partition, the offset and the reason that a member of a set names; one without a reason is of before."""
+    partition, _, place = name.decode().rpartition("/")
+    offset, _, reason = place.partition(":")
+    return partition, int(offset), reason or FUTURE

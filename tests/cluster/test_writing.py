@@ -14,6 +14,7 @@ import pytest
 
 from forebay.core.identity import SLOTS, slot_of
 from forebay.errors import FencedError, StoreUnavailableError
+from forebay.ingest.batch import FUTURE
 from forebay.instants import MINUTE_US
 from forebay.online.cluster import Cluster
 from forebay.online.keys import Keys
@@ -127,10 +128,10 @@ def test_a_slot_that_passed_an_offset_has_the_verdict_on_it(
 
     monkeypatch.setattr(Wire, "send", sent)
     with pytest.raises(StoreUnavailableError):
-        lane.commit([Piece("0", 6, MIDNIGHT_US, {recent.key: as_events([])}, refused=[5])])
+        lane.commit([Piece("0", 6, MIDNIGHT_US, {recent.key: as_events([])}, refused={5: FUTURE})])
     passed = [known.next_offset("0") for known in progress_of(client, namespace, recent.key)]
     assert passed == [0, *[6] * (SLOTS - 1)]
-    assert Refusals(client, namespace).read(shop.name) == {"0": {5}}
+    assert Refusals(client, namespace).read(shop.name) == {"0": {5: FUTURE}}
 
 
 def lanes_of(client: Cluster, namespace: str) -> list[Lane]:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
-from forebay import EventSource, String, Timestamp
-from forebay.ingest.batch import EVENT_ID, FUTURE, SOURCE_OFFSET
-from forebay.instants import MINUTE_US, day_us, instant_text
+from forebay import EventSource, Float64, Int64, String, Timestamp
+from forebay.ingest.batch import (
+    BEFORE_HISTORY,
+    EVENT_ID,
+    FUTURE,
+    INFINITE,
+    MALFORMED,
+    MISSING_TIMESTAMP,
+    SOURCE_OFFSET,
+    TOO_LARGE,
+    WRONG_TYPE,
+)
+from forebay.instants import DAY_US, MINUTE_US, day_us, instant_text
 from forebay.offline.tables import OfflineStore
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
@@ -72,13 +83,47 @@ def test_what_was_settled_is_not_for_the_clock_to_say() -> None:
     settled   ├─ passed online ────┤
     refused            ×               ×             the last one in the dead letters alone
     """
-    settled = Remembered(settled=Settled(3, frozenset({1, 3})))
+    settled = Remembered(settled=Settled(3, {1: FUTURE, 3: FUTURE}))
     lines = [line("a", 0), *(line(f"b{n}", 5) for n in range(4))]
     (found,) = fresh(NOW_US, settled)([chunk(0, lines)])
     assert ([n for n, _ in kept(found)], [letter.offset for letter in found.dead]) == ([0, 2], [1, 3, 4])
     (later,) = fresh(NOW_US + 60 * MINUTE_US, settled)([chunk(0, lines)])
     assert ([n for n, _ in kept(later)], [letter.offset for letter in later.dead]) == ([0, 2, 4], [1, 3])
     assert {letter.reason for letter in [*found.dead, *later.dead]} == {FUTURE}
+
+
+def test_what_was_settled_is_not_for_the_definitions_to_say() -> None:
+    """
+    offset     0       1       2       3       4       5
+    now        ok      ok      odd     odd     ok      odd      odd: two columns are not of their types
+    settled   ├─── passed online ─────────────┤
+    refused            ×               ×
+    """
+    odd = {"n": "many", "real": "much"}
+    lines = [json.dumps(json.loads(line(f"e{n}", 0)) | (odd if n in (2, 3, 5) else {})).encode() for n in range(6)]
+    later = replace(SOURCE, schema={**SOURCE.schema, "n": Int64, "real": Float64})
+    remembered = Remembered(settled=Settled(5, {1: TOO_LARGE, 3: INFINITE}))
+    decode = Decoder({}, lambda source, partition: remembered, lambda: NOW_US)
+    (found,) = decode([Chunk(later, "p", 0, len(lines), lines=lines)])
+    assert [n for n, _ in kept(found)] == [0, 2, 4]
+    assert found.batch.table["n"].null_count == found.batch.table["real"].null_count == 3
+    assert [(letter.offset, letter.reason) for letter in found.dead] == [(1, TOO_LARGE), (3, WRONG_TYPE), (5, WRONG_TYPE)]
+    assert "refused when it was read first" in found.dead[0].detail
+    assert [letter.raw for letter in found.dead] == [lines[1], lines[3], lines[5]]
+
+
+def test_what_counts_already_is_an_event_however_large_it_is_or_old() -> None:
+    lines = [line("a", 0), line("b", -60 * 24 * 400)]
+    settled = Remembered(settled=Settled(1))
+    decode = Decoder({}, lambda source, partition: settled, lambda: NOW_US)
+    later = replace(SOURCE, history_start=instant_text(NOW_US + DAY_US)[:10])
+    (found,) = decode([Chunk(later, "p", 0, 2, lines=lines)])
+    assert ([n for n, _ in kept(found)], [letter.reason for letter in found.dead]) == ([0], [BEFORE_HISTORY])
+    unreadable = [b"{", json.dumps(json.loads(lines[0]) | {"ts": None}).encode()]
+    settled = Remembered(settled=Settled(9))
+    decode = Decoder({}, lambda source, partition: settled, lambda: NOW_US)
+    (found,) = decode([Chunk(SOURCE, "p", 0, 2, lines=unreadable)])
+    assert [letter.reason for letter in found.dead] == [MALFORMED, MISSING_TIMESTAMP]
 
 
 @pytest.mark.parametrize("resume", [0, 2, 5])

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from forebay import Count, Decimal, Entity, EventSource, Last, String, Sum, Timestamp, WindowedView
 from forebay.core.events import Events
 from forebay.core.identity import SLOTS
+from forebay.ingest.batch import FUTURE, WRONG_TYPE
 from forebay.ingest.json import decode_json
 from forebay.ingest.select import Selector
 from forebay.instants import MINUTE_US, day_us, instant_text
@@ -54,7 +55,7 @@ BY_USER = WindowedView(
 )
 BY_SHOP = WindowedView("by_shop", 1, Entity("shop", keys={"shop": String}), SOURCE, features=FEATURES)
 VIEWS = [BY_USER, BY_SHOP]
-SETTLED = {"p2": Remembered(NOW_US - 20 * MINUTE_US, settled=Settled(2, frozenset({1, 4})))}
+SETTLED = {"p2": Remembered(NOW_US - 20 * MINUTE_US, settled=Settled(2, {1: FUTURE, 4: WRONG_TYPE}))}
 
 
 def line(id_: str, user: str | None, amount: int, minute: int) -> bytes:
