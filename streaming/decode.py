@@ -2,7 +2,9 @@
 
 Lives here: calling ingest on chunks, and judging which events are late and which are duplicates. An event that cannot
 be one becomes a dead letter; nothing here raises for what is in a log. What comes from the archive is judged already.
-Small chunks of several partitions are decoded as one (`numbered.py`), and judged each by its own partition.
+Small chunks of several partitions are decoded as one (`numbered.py`), and judged each by its own partition. What
+duplicates of a partition are known by is let go of when nothing has come of it for a while, and read from the archive
+when something does (docs/adr/0270).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.ingest.select import int64_of
 from forebay.language.source import EventSource
-from forebay.offline.archive import REVIVED
+from forebay.offline.archive import REVIVED, PartitionPosition
 from streaming.chunk import Chunk
 from streaming.lateness import INT64_MIN, late_rows
 from streaming.numbered import Numbered, together
@@ -33,6 +35,10 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Ingested = tuple[EventBatch, list[DeadLetter]]
 """The events of a chunk, and its dead letters."""
+Recall = Callable[[EventSource, str, PartitionPosition], Dedupe]
+"""What duplicates of a partition are known by, before a position."""
+DORMANT_S = 600.0
+"""What nothing came of for so long is let go of: long since archived."""
 EVENT_BYTES = 1024
 """What an event that waits may take, and not more, by and large."""
 
@@ -70,6 +76,7 @@ class _Seen:
     newest_us: int
     dedupe: Dedupe | None
     settled: Settled
+    used_s: float = 0.0
 
 
 class Decoder:
@@ -81,10 +88,12 @@ class Decoder:
         remembered: Callable[[EventSource, str], Remembered],
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         codecs: Mapping[str, Codec] | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self._limits, self._remembered, self._now_us = limits, remembered, now_us
-        self._codecs = codecs or {}
+        self._codecs, self._recall = codecs or {}, recall
         self._seen: dict[tuple[str, str], _Seen] = {}
+        self._looked_s = time.monotonic()
 
     def __call__(self, chunks: Sequence[Chunk]) -> list[Decoded]:
         """The columns of each of some chunks."""
@@ -94,13 +103,14 @@ class Decoder:
                 decoded += map(_as_archived, some)
             else:
                 decoded += [self._decoded(*one) for one in zip(some, self._ingested(some), strict=True)]
+        self._let_go(time.monotonic())
         return decoded
 
     def _decoded(self, chunk: Chunk, ingested: Ingested) -> Decoded:
         batch, dead = ingested
         batch = replace(batch, next_offset=chunk.next_offset)  # offsets may have gaps behind the last event too
         ts = instants(batch)
-        late, repeated = _judged(self._seen_of(chunk), batch, ts)
+        late, repeated = _judged(self._awake(chunk), batch, ts)
         if repeated.any():
             batch = replace(batch, table=batch.table.filter(pa.array(~repeated)))
             ts, late = ts[~repeated], late[~repeated]
@@ -136,9 +146,28 @@ class Decoder:
         where = (chunk.source.name, chunk.partition)
         if where not in self._seen:
             known = self._remembered(chunk.source, chunk.partition)
-            dedupe = None if chunk.partition == REVIVED else known.dedupe or fresh_dedupe(chunk.source)
-            self._seen[where] = _Seen(known.newest_us, dedupe, known.settled)
+            self._seen[where] = _Seen(known.newest_us, known.dedupe, known.settled)
         return self._seen[where]
+
+    def _awake(self, chunk: Chunk) -> _Seen:
+        """What was seen of a partition before a chunk that is judged now, with what duplicates are known by."""
+        seen = self._seen_of(chunk)
+        seen.used_s = time.monotonic()
+        if seen.dedupe is None and chunk.partition != REVIVED:
+            seen.dedupe = fresh_dedupe(chunk.source)
+            if seen.dedupe is not None and seen.newest_us != INT64_MIN and self._recall is not None:
+                position = PartitionPosition(chunk.first_offset, seen.newest_us)
+                seen.dedupe = self._recall(chunk.source, chunk.partition, position)
+        return seen
+
+    def _let_go(self, now_s: float) -> None:
+        """Let go of what duplicates are known by, of partitions that nothing came of for long; seldom."""
+        if self._recall is None or now_s - self._looked_s < DORMANT_S / 10:
+            return
+        self._looked_s = now_s
+        for seen in self._seen.values():
+            if now_s - seen.used_s > DORMANT_S:
+                seen.dedupe = None
 
 
 def _alike(chunk: Chunk) -> str | None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from forebay.backfill.dates import SessionsOfDates
 from forebay.errors import FencedError, StoreUnavailableError
 from forebay.ingest.batch import DEFINED, SOURCE_OFFSET
+from forebay.ingest.dedupe import Dedupe
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
@@ -35,7 +36,7 @@ from streaming.decode import Decoded
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN, dates_of
 from streaming.partials import Partials, ends, missing
-from streaming.remembered import Remembered, Settled, remember
+from streaming.remembered import Remembered, Settled, recall, remember
 from streaming.retry import Patience
 
 LATE, BEFORE_CUT = "late", "before the cut"
@@ -122,6 +123,19 @@ class Offline:
     ) -> dict[str, Remembered]:
         """What the archive remembers of its partitions, and what was settled elsewhere."""
         return remember(self._archive(source), positions, settled)
+
+    def recalled(self, source: EventSource, partition: str, position: PartitionPosition) -> Dedupe:
+        """What the archive knows of the duplicates of a partition that was dormant, before a position.
+
+        Raises `StoreUnavailableError` while that is not archived.
+        """
+        archived = self._known.get((source.name, partition), PartitionPosition()).next_offset
+        if archived < position.next_offset:
+            raise StoreUnavailableError(
+                f"The archive of {source.name!r} has {partition!r} up to offset {archived}, "
+                f"not yet {position.next_offset}"
+            )
+        return recall(self._archive(source), partition, position)
 
     def refused(self, source: EventSource) -> dict[str, dict[int, str]]:
         """The offsets behind the archive that were refused, online or as dead letters, each by its reason."""

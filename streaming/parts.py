@@ -242,7 +242,13 @@ def _parts(
         summary,
         backlog,
         logs,
-        Decoder(limits, patience(lambda: positions.remembered(mine)), task.now_us, codecs_of_task(task)),
+        Decoder(
+            limits,
+            patience(lambda: positions.remembered(mine)),
+            task.now_us,
+            codecs_of_task(task),
+            lambda *where: patience(lambda: offline.recalled(*where)),
+        ),
         Splitter(task.views, task.workers, backlog),
         DeltaWriter(
             offline,

@@ -90,14 +90,14 @@ class Positions:
     def remembered(
         self, mine: Callable[[str, str], bool] = lambda source, partition: True
     ) -> Callable[[EventSource, str], Remembered]:
-        """Asks what the stores remember of a partition; that of some (source, partition) is read now."""
+        """Asks what the stores remember of a partition, once; that of some (source, partition) is read now."""
         known: dict[tuple[str, str], Remembered] = {}
         for source in self.sources:
             name = source.name
             archived = {part: one for (of, part), one in self.found.archived.items() if of == name and mine(name, part)}
             found = self.offline.remembered(source, archived, self._settled(source))
             known |= {(source.name, name): one for name, one in found.items()}
-        return lambda source, partition: known.get((source.name, partition), Remembered())
+        return lambda source, partition: known.pop((source.name, partition), Remembered())
 
     @property
     def losses(self) -> list[Loss]:

@@ -6,6 +6,8 @@
 
 Lives here: reading that memory from the archive when a flow begins: its newest event, and the events of the last
 `dedupe` before its position (docs/adr/0023); and what another store has settled behind that position (docs/adr/0028).
+Duplicates of a partition that is dormant are read when something comes of it again (docs/adr/0270): a folder that gets
+a file each hour has thousands.
 """
 
 from __future__ import annotations
@@ -21,9 +23,15 @@ import pyarrow.compute as pc
 from forebay.ingest.admit import COUNTS, JUDGE, Clock
 from forebay.ingest.batch import EVENT_ID, REASONS, SOURCE_OFFSET
 from forebay.ingest.dedupe import Dedupe
+from forebay.instants import DAY_US
 from forebay.language.source import EventSource
 from forebay.offline.archive import Archive, PartitionPosition
 from streaming.lateness import INT64_MIN
+
+DORMANT_US = DAY_US
+"""So far behind the newest event of its source (or twice `dedupe`, if that is more) the newest of a partition lies that
+is dormant.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ NOTHING = Settled()
 
 @dataclass(frozen=True)
 class Remembered:
-    """The newest archived event of a partition (INT64_MIN: none), what is known of duplicates (`None`: nothing yet),
-    and what was settled of the offsets behind the archive.
+    """The newest archived event of a partition (INT64_MIN: none), what is known of duplicates (`None`: nothing yet, or
+    it is dormant), and what was settled of the offsets behind the archive.
     """
 
     newest_us: int = INT64_MIN
@@ -69,11 +77,16 @@ def remember(
     archive: Archive, positions: Mapping[str, PartitionPosition], settled: Mapping[str, Settled]
 ) -> dict[str, Remembered]:
     """What an archive at `positions` remembers of its partitions, and what was `settled` elsewhere."""
-    dedupes, nothing = _dedupes(archive, positions), PartitionPosition()
+    dedupes, nothing = _dedupes(archive, _awake(archive.source, positions)), PartitionPosition()
     return {
         name: Remembered(newest_of(positions.get(name, nothing)), dedupes.get(name), settled.get(name, NOTHING))
         for name in positions.keys() | settled.keys()
     }
+
+
+def recall(archive: Archive, partition: str, position: PartitionPosition) -> Dedupe:
+    """What is known of the duplicates of one partition, before a position that the archive has reached."""
+    return _dedupes(archive, {partition: position})[partition]
 
 
 def newest_of(position: PartitionPosition) -> int:
@@ -84,6 +97,13 @@ def newest_of(position: PartitionPosition) -> int:
 def fresh_dedupe(source: EventSource) -> Dedupe | None:
     """The memory of a partition of which nothing was read; `None` where the source declares none."""
     return None if source.dedupe_us is None else Dedupe(source.dedupe_us)
+
+
+def _awake(source: EventSource, positions: Mapping[str, PartitionPosition]) -> dict[str, PartitionPosition]:
+    """The partitions that are not dormant."""
+    newest_us = max(map(newest_of, positions.values()), default=INT64_MIN)
+    since_us = max(newest_us - max(DORMANT_US, 2 * (source.dedupe_us or 0)), INT64_MIN)
+    return {name: position for name, position in positions.items() if newest_of(position) >= since_us}
 
 
 def _dedupes(archive: Archive, positions: Mapping[str, PartitionPosition]) -> dict[str, Dedupe]:

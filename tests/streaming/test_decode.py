@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from msgspec.structs import replace
 
 from forebay import EventSource, Float64, Int64, String, Timestamp
+from forebay.errors import StoreUnavailableError
 from forebay.ingest.batch import (
     BEFORE_HISTORY,
     EVENT_ID,
@@ -19,8 +21,11 @@ from forebay.ingest.batch import (
     TOO_LARGE,
     WRONG_TYPE,
 )
+from forebay.ingest.dedupe import Dedupe
 from forebay.instants import DAY_US, MINUTE_US, day_us, instant_text
+from forebay.offline.archive import PartitionPosition
 from forebay.offline.tables import OfflineStore
+from streaming import decode as decode_module
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
 from streaming.heartbeat import Heartbeat, Quiet
@@ -107,7 +112,11 @@ def test_what_was_settled_is_not_for_the_definitions_to_say() -> None:
     (found,) = decode([Chunk(later, "p", 0, len(lines), lines=lines)])
     assert [n for n, _ in kept(found)] == [0, 2, 4]
     assert found.batch.table["n"].null_count == found.batch.table["real"].null_count == 3
-    assert [(letter.offset, letter.reason) for letter in found.dead] == [(1, TOO_LARGE), (3, WRONG_TYPE), (5, WRONG_TYPE)]
+    assert [(letter.offset, letter.reason) for letter in found.dead] == [
+        (1, TOO_LARGE),
+        (3, WRONG_TYPE),
+        (5, WRONG_TYPE),
+    ]
     assert "refused when it was read first" in found.dead[0].detail
     assert [letter.raw for letter in found.dead] == [lines[1], lines[3], lines[5]]
 
@@ -154,3 +163,60 @@ def test_a_successor_goes_on_with_what_the_archive_remembers(offline_url: str, r
     offsets = [offset for one in found for offset, _ in kept(one)]
     assert offsets == [offset for offset in (0, 1, 2, 3, 5, 8, 9) if offset >= resume]
     assert sum(one.duplicates for one in found) == 2
+
+
+def archiving(offline_url: str) -> Offline:
+    offline = Offline(OfflineStore(offline_url), lambda source: -(2**63), lambda: NOW_US)
+    offline.archived(SOURCE)
+    return offline
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_was_let_go_of_is_known_again_when_something_comes(
+    offline_url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that lets go after each call judges as one that never does."""
+    chance, offline = random.Random(seed), archiving(offline_url)
+    keeping, recalled = fresh(), list[str]()
+
+    def recall(source: EventSource, partition: str, position: PartitionPosition) -> Dedupe:
+        recalled.append(partition)
+        return offline.recalled(source, partition, position)
+
+    forgetting = Decoder({}, lambda source, partition: Remembered(), lambda: NOW_US, recall=recall)
+    ends = dict.fromkeys("pqr", 0)
+    for n in range(12):
+        monkeypatch.setattr(decode_module, "DORMANT_S", -1.0 if n % 3 else 600.0)
+        chunks = []
+        for name in chance.sample("pqr", chance.randint(1, 3)):
+            count = chance.randint(1, 6)
+            lines = [line(chance.choice("abcdef"), chance.randint(n - 12, n) - 60) for _ in range(count)]
+            chunks.append(chunk(ends[name], lines, name))
+            ends[name] += count
+        found = forgetting(chunks)
+        expected = keeping(chunks)
+        assert [(kept(one), one.duplicates, one.late.tolist()) for one in found] == [
+            (kept(one), one.duplicates, one.late.tolist()) for one in expected
+        ]
+        offline.append_events(found)
+    assert len(recalled) > 5
+
+
+def test_of_a_partition_that_is_dormant_at_the_start_nothing_is_read(offline_url: str) -> None:
+    offline = archiving(offline_url)
+    old, new = [line("a", -60 * 24 * 4), line("b", -60 * 24 * 4)], [line("c", -60)]
+    first = fresh()
+    offline.append_events(first([chunk(0, old, "old"), chunk(0, new, "new")]))
+    offline = archiving(offline_url)
+    positions = offline.archived(SOURCE)
+    remembered = offline.remembered(SOURCE, positions, {})
+    assert {name: one.dedupe is not None for name, one in remembered.items()} == {"old": False, "new": True}
+    decode = Decoder({}, lambda source, partition: remembered[partition], lambda: NOW_US, recall=offline.recalled)
+    again = [line("b", -60 * 24 * 4), line("d", -60 * 24 * 4)]
+    assert [(kept(one), one.duplicates) for one in decode([chunk(2, again, "old")])] == [([(3, "d")], 1)]
+
+
+def test_what_is_not_archived_yet_is_waited_for(offline_url: str) -> None:
+    offline = archiving(offline_url)
+    with pytest.raises(StoreUnavailableError, match=r"has 'p' up to offset 0, not yet 4"):
+        offline.recalled(SOURCE, "p", PartitionPosition(4, NOW_US))
