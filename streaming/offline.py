@@ -3,8 +3,9 @@
 Lives here: which tables a flow appends to, in which order, and what it knows of their positions. Order of a chunk:
 repair marks, dead letters, archive; a crash in between repeats the first two, and dead letters are dropped by their
 position. After the archive has an event its published cuts are looked at once more, because a publication may have
-moved one meanwhile. A heartbeat moves a quiet partition's watermark only here, between appends, so an event that comes
-after it is judged against it (docs/adr/0024).
+moved one meanwhile; a flow that begins looks as well, for a predecessor that died before it could (`parts.py`). A
+heartbeat moves a quiet partition's watermark only here, between appends, so an event that comes after it is judged
+against it (docs/adr/0024).
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from functools import partial
 
 import redis
 
-from forebay.backfill.publication import publish_view
+from forebay.backfill.gaps import read_cut
+from forebay.backfill.publication import mark_repairs, publish_view
 from forebay.core.codec import NO_CUT
 from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
@@ -197,6 +198,7 @@ def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[La
     losses = positions.losses
     if patience(lambda: _give_back(task, online, offline, losses)):
         positions = patience(read)
+    patience(lambda: _mark_repairs(task, online, offline))
     for lane in lanes:
         _mark(task, positions, lane)
     return Taken(number, [lane.token for lane in lanes], positions.found, losses)
@@ -290,6 +292,18 @@ def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequen
         publish_view(online, namespace, offline.store, view, rate=rate) for view in task.views if view.key in lost
     ]
     return any(report.cut_us is not None for report in published)
+
+
+def _mark_repairs(task: Task, online: redis.Redis, offline: Offline) -> None:
+    """Mark the days before a published cut that have got events since they were folded, as a publication does.
+
+    A predecessor may have died when the archive had its events and it had not looked again whether a cut had passed
+    them (`streaming/offline.py`); what is archived nobody looks at twice.
+    """
+    for view in task.views:
+        cut_us = read_cut(online, task.settings.namespace, view)
+        if cut_us != NO_CUT:
+            mark_repairs(offline.store, view, cut_us)
 
 
 def _lost_cuts(cuts_us: Sequence[int]) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from forebay import Count, Entity, EventSource, FileStream, String, Timestamp, WindowedView
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
+from forebay.core.codec import NO_CUT
 from forebay.core.values import Status
 from forebay.errors import StoreUnavailableError
 from forebay.ingest.batch import EventBatch
@@ -29,6 +30,7 @@ from forebay.online.connection import connect_online
 from forebay.online.read import OnlineReader
 from forebay.online.source_clock import LIVE_WITHIN_US, clock_us
 from forebay.settings import Settings
+from streaming import parts
 from streaming.chunk import EVENTS_MAX
 from streaming.delta_writer import BEAT_INTERVAL_US
 from streaming.heartbeat import End, Heartbeat, Pulse, interval_us
@@ -59,6 +61,10 @@ by_user = WindowedView(
     freshness="2s",
 )
 USERS = ("ann", "bob")
+
+
+class Killed(BaseException):
+    """The process died here."""
 
 
 @dataclass
@@ -122,10 +128,18 @@ class Driven:
         """The archive's watermark, which decides the cut."""
         return OfflineStore(self.settings).archive(clicks).watermark_us()
 
+    def archived(self, partition: str) -> int:
+        """How far a partition is archived."""
+        return OfflineStore(self.settings).archive(clicks).next_offset(f"{partition}.ndjson")
+
+    def marks(self) -> list[tuple[str, str]]:
+        """The days that are marked, and why, each as often as it is."""
+        table = OfflineStore(self.settings).repairs().scan()
+        return list(zip(table["day"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
     def repairs(self) -> set[tuple[str, str]]:
         """The days that are marked, and why."""
-        table = OfflineStore(self.settings).repairs().scan()
-        return set(zip(table["day"].to_pylist(), table["reason"].to_pylist(), strict=True))
+        return set(self.marks())
 
     def publish(self, *days: str) -> int | None:
         """Fold these days and publish; the cut."""
@@ -365,3 +379,45 @@ def test_what_the_archive_took_unheard_is_counted(driven: Driven, monkeypatch: p
     assert driven.offline.archive(clicks).next_offset("a.ndjson") == 3
     assert next(tries) == 2
     assert (dict(driven.summary.events), sum(driven.summary.dead.values())) == ({"clicks": 2}, 1)
+
+
+def test_what_a_cut_passed_while_it_was_archived_is_marked_by_the_next_flow(
+    driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    day 1          ┆ day 2
+    a      ●       ┆       ●
+    b         ●    ┆                  its first event: it is behind nothing of its partition, so not late
+    flow                              looks at the cut              archives b  │ †          marks
+    batch                                               publishes               │
+    """
+    midnight_us, looks = floor_us(NOON_US, DAY_US), itertools.count()
+    driven.write("a", "ann", midnight_us - 2 * HOUR_US, NOON_US)
+    driven.start()
+    driven.step()
+
+    def cut_us(source: EventSource) -> int:
+        if next(looks):
+            raise Killed
+        assert driven.publish("2026-03-01") == midnight_us
+        return NO_CUT
+
+    driven.write("b", "bob", midnight_us - HOUR_US)
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "published_cut", lambda *of: cut_us)
+        driven.start()
+    (chunk,) = (item for item in driven.reader.next_batch() if not isinstance(item, Heartbeat))
+    driven.parts.delta.archive(driven.parts.decode([chunk])[0])
+    with pytest.raises(Killed):
+        driven.parts.delta.flush()
+    assert (driven.archived("b"), driven.marks()) == (1, [])
+
+    for _ in range(2):
+        driven.start()
+        driven.step()
+        assert driven.marks() == [("2026-03-01", "before the cut")]
+    assert driven.summary.late["clicks"] == 0
+    assert driven.publish("2026-03-01") == midnight_us
+    assert driven.wrong() == set()
+    driven.start()
+    assert driven.marks() == [("2026-03-01", "before the cut")], "what was folded since is not marked again"
