@@ -4,8 +4,10 @@ Lives here: what a topic's format means for the bytes of a message; what a value
 Rules:
 
 - A message is read by the schema that it was written with, so the classes of Protobuf messages are not needed here.
-- Whatever cannot be decoded is that message's fault and a dead letter, also a schema that the registry does not have.
-- A registry that does not answer is nobody's fault: it is waited for as a store is, then the flow stops.
+- Whatever cannot be decoded is that message's fault and a dead letter, also a schema that the registry says it does not
+  have.
+- A registry that does not answer, or answers what no registry does (a proxy's page, a redirect), is nobody's fault: it
+  is waited for as a store is, then the flow stops.
 - Secrets come from the environment (`FOREBAY_SCHEMA_REGISTRY_…`) and are in no message.
 """
 
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from confluent_kafka.schema_registry import (
+    Schema,
     SchemaRegistryClient,
     dual_schema_id_deserializer,
     topic_subject_name_strategy,
@@ -28,6 +31,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.schema_registry.serde import SchemaId
 from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro._read_py import schemaless_reader
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -45,6 +49,8 @@ DEFAULTS = {"timeout": 5.0, "max.retries": 0}  # a registry is waited for by the
 NUMBERS = ("timeout", "cache.capacity", "cache.latest.ttl.sec", "max.retries", "retries.wait.ms", "retries.max.wait.ms")
 BY_TOPIC = {"subject.name.strategy": topic_subject_name_strategy}
 REFUSED, LATER = (401, 403), (408, 429)
+LACKING = (40401, 40402, 40403)
+"""How a registry says that it has no such subject, version or schema."""
 WRAPPERS = {
     f"google.protobuf.{kind}Value"
     for kind in ("Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64")
@@ -91,7 +97,7 @@ class Registry(SchemaRegistryClient):
 
     def get_schema(self, *arguments: Any, **named: Any) -> Any:
         """A schema by its number."""
-        return self._waited(lambda: super(Registry, self).get_schema(*arguments, **named))
+        return self._waited(lambda: self._there(super(Registry, self).get_schema(*arguments, **named)))
 
     def get_schema_by_guid(self, *arguments: Any, **named: Any) -> Any:
         """A schema by its universal name."""
@@ -100,6 +106,11 @@ class Registry(SchemaRegistryClient):
     def get_version(self, *arguments: Any, **named: Any) -> Any:
         """A schema that another refers to."""
         return self._waited(lambda: super(Registry, self).get_version(*arguments, **named))
+
+    def _there(self, schema: Schema) -> Schema:
+        if schema.schema_str is None:
+            raise StoreUnavailableError(f"{self._where} answers without a schema; look at {REGISTRY}URL")
+        return schema
 
     def _waited(self, call: Callable[[], T]) -> T:
         """What a call returns, which is at hand for all messages but the first."""
@@ -111,15 +122,19 @@ class Registry(SchemaRegistryClient):
     def _asked(self, call: Callable[[], T]) -> T:
         try:
             return call()
+        except StoreUnavailableError:
+            raise
         except SchemaRegistryError as error:
             if error.http_status_code in REFUSED:
                 raise ConfigError(
                     f"Not let in to {self._where} (HTTP {error.http_status_code}); look at "
                     f"{REGISTRY}BASIC_AUTH_USER_INFO and its like"
                 ) from None
-            if error.http_status_code >= 500 or error.http_status_code in LATER:
-                raise StoreUnavailableError(f"{self._where} answers HTTP {error.http_status_code}") from None
-            raise
+            if error.error_code in LACKING:
+                raise
+            later = error.http_status_code >= 500 or error.http_status_code in LATER
+            hint = "" if later else f", and not as a registry that lacks a schema; look at {REGISTRY}URL"
+            raise StoreUnavailableError(f"{self._where} answers HTTP {error.http_status_code}{hint}") from None
         except Exception as error:  # noqa: BLE001  its HTTP client's errors have no common root with a stable name
             raise StoreUnavailableError(f"{self._where} cannot be reached ({type(error).__name__})") from None
 
@@ -153,15 +168,65 @@ class _Each:
 
 
 def _avro(registry: Registry, context: SerializationContext) -> Callable[[bytes], Row]:
-    deserialize: Any = AvroDeserializer(registry, conf=BY_TOPIC)
+    records = _Records(registry, conf=BY_TOPIC)
+    flat: set[bytes] = set()
+    """How messages begin whose schema does not contain itself."""
 
     def decode(value: bytes) -> Row:
-        record = deserialize(value, context)
+        frame = value[:FRAME_BYTES]
+        if frame not in flat and not records.may_be_deep(value, context):
+            flat.add(frame)
+        record = records(value, context) if frame in flat else records.within_bounds(value, context)
         if not isinstance(record, dict):
             raise ValueError(f"it is a {type(record).__name__}, not a record")
         return {name: str(one) if isinstance(one, UUID) else one for name, one in record.items()}
 
     return decode
+
+
+class _Records(AvroDeserializer):
+    """Reads records; those whose schema contains itself, which a message may nest as deeply as it is long, in Python:
+    where compiled code would have the process killed, that says `RecursionError`.
+    """
+
+    def may_be_deep(self, value: bytes, context: SerializationContext) -> bool:
+        """Whether the schema of a message contains itself."""
+        schema: Any = self._written(value, context)[1]
+        named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+        return _contains_itself(schema, named, set(), set())
+
+    def within_bounds(self, value: bytes, context: SerializationContext) -> Any:
+        """The record of a message, in Python."""
+        payload, schema = self._written(value, context)
+        return schemaless_reader(payload, schema, None)
+
+    def _written(self, value: bytes, context: SerializationContext) -> tuple[Any, Any]:
+        """The rest of a message, and the schema that it was written with."""
+        schema_id = SchemaId("AVRO")
+        payload = dual_schema_id_deserializer(value, context, schema_id)
+        subject = topic_subject_name_strategy(context, None)
+        return payload, self._get_parsed_schema(self._get_writer_schema(schema_id, subject))
+
+
+def _contains_itself(schema: Any, named: Mapping[str, Any], within: set[str], known: set[str]) -> bool:
+    """Whether a record is reached from within itself; `known` are names of which that is not so."""
+    if isinstance(schema, list):
+        return any(_contains_itself(one, named, within, known) for one in schema)
+    if isinstance(schema, str):
+        return schema in within or (
+            schema in named and schema not in known and _contains_itself(named[schema], named, within, known)
+        )
+    kind = schema["type"]
+    if kind not in ("record", "error"):
+        return _contains_itself(schema.get("items", schema.get("values", kind)), named, within, known)
+    name = schema["name"]
+    if name in within or name in known:
+        return name in within
+    within.add(name)
+    found = any(_contains_itself(field["type"], named, within, known) for field in schema["fields"])
+    within.remove(name)
+    known.add(name)
+    return found
 
 
 class _Writers(ProtobufDeserializer):

@@ -132,12 +132,20 @@ class _Faults:
             return f"its text is longer than {EVENT_BYTES_MAX} bytes"
         if reason in (MISSING_TIMESTAMP, MISSING_EVENT_ID):
             return f"{column!r} is missing"
-        value = repr(self._offered.value(row, column))[:100]
+        value = _shown(self._offered.value(row, column))
         if reason == FUTURE:
             return f"{column!r} is {value}, more than {source.max_skew} ahead of the clock"
         if reason == BEFORE_HISTORY:
             return f"{column!r} is {value}, before the source's history_start {source.history_start}"
         return f"{column!r} is {value}; expected {source.schema[column]}"
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value; of one that Python will not spell, what it is."""
+    try:
+        return repr(value)[:100]
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 def _beyond(source: EventSource, name: str, array: pa.Array, limit: int) -> Mask:

@@ -21,10 +21,10 @@ from msgspec.structs import replace as but
 
 from forebay import KafkaTopic
 from forebay.errors import ConfigError, StoreUnavailableError
-from forebay.ingest.batch import DeadLetter, EventBatch
+from forebay.ingest.batch import MALFORMED, MISSING_TIMESTAMP, WRONG_TYPE, DeadLetter, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
-from streaming.kafka_codec import codecs_of
+from streaming.kafka_codec import _contains_itself, codecs_of
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.schema_registry import SchemaRegistry
@@ -181,6 +181,75 @@ def test_a_registry_that_is_away_is_waited_for_and_nothing_becomes_a_dead_letter
     registry.reopen()
     batch, dead = decoded(codec(coded, registry), [good])
     assert (len(batch), dead) == (1, [])
+
+
+@pytest.mark.parametrize("status", [400, 404, 407, 409, 302])
+def test_what_is_no_answer_of_a_registry_is_waited_for_and_nothing_becomes_a_dead_letter(
+    coded: Coded, registry: SchemaRegistry, status: int
+) -> None:
+    """A wrong path, a proxy, an ingress whose backend is away: nothing of it says that there is no such schema."""
+    good = serializer(coded, registry.url, "orders")(events(1)[0])
+    registry.status = status
+    with pytest.raises(StoreUnavailableError, match=rf"answers HTTP {status}, .*look at FOREBAY_SCHEMA_REGISTRY_URL"):
+        codec(coded, registry, give_up_after_s=0.1)([good])
+    registry.status = 200
+    kept, registry.schemas = registry.schemas, [{}] * len(registry.schemas)
+    with pytest.raises(StoreUnavailableError, match="answers without a schema"):
+        codec(coded, registry, give_up_after_s=0.1)([good])
+    registry.schemas = kept
+    batch, dead = decoded(codec(coded, registry), [good])
+    assert (len(batch), dead) == (1, [])
+
+
+def nested(depth: int) -> bytes:
+    """A message of the first schema: a record that holds another one, so many times."""
+    return b"\0" + (1).to_bytes(4, "big") + b"\2" * depth + b"\0"
+
+
+@pytest.mark.parametrize("column", ["merchant", "unknown"])
+def test_records_that_contain_themselves_are_read_to_a_depth_and_never_kill_the_process(
+    registry: SchemaRegistry, column: str
+) -> None:
+    node = {"type": "record", "name": "Node", "fields": [{"name": column, "type": ["null", "Node"], "default": None}]}
+    registry.schemas.append({"schema": json.dumps(node), "schemaType": "AVRO", "subject": "orders-value"})
+    values = [nested(depth) for depth in (0, 1, 100, 1_000, 5_000, 60_000)]
+    batch, dead = decoded(codec("avro", registry), values)
+    assert len(batch) == 0
+    shallow = WRONG_TYPE if column == "merchant" else MISSING_TIMESTAMP
+    assert [letter.reason for letter in dead] == [MISSING_TIMESTAMP, *[shallow] * 2, *[MALFORMED] * 3]
+    assert all("RecursionError" in letter.detail for letter in dead[3:])
+
+
+def test_a_value_that_python_will_not_spell_is_named_by_its_type() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(20_000):
+        deep = {"a": deep}
+    event = {"event_id": "e", "user": "u", "merchant": deep, "amount": 1, "kind": "paid", "ts": "2024-03-02T00:00:00Z"}
+    (letter,) = decode_rows(Messages(SOURCE, "p", 0, [b"raw"]), [event], NOW_US)[1]
+    assert (letter.reason, letter.detail[:23]) == (WRONG_TYPE, "'merchant' is a dict; e")
+
+
+def test_which_schemas_contain_themselves() -> None:
+    def record(name: str, *types: object) -> dict[str, Any]:
+        return {
+            "type": "record",
+            "name": name,
+            "fields": [{"name": f"f{n}", "type": one} for n, one in enumerate(types)],
+        }
+
+    leaf = record("Leaf", "int", ["null", "string"], {"type": "bytes", "logicalType": "decimal"})
+    flat = record("Flat", leaf, "Leaf", {"type": "array", "items": "Leaf"}, {"type": "map", "values": ["null", "Leaf"]})
+    assert not _contains_itself(flat, {"Leaf": leaf}, set(), set())
+    for inner in (
+        ["null", "Top"],
+        {"type": "array", "items": "Top"},
+        record("Other", {"type": "map", "values": "Top"}),
+    ):
+        assert _contains_itself(record("Top", "int", inner), {}, set(), set())
+    one, other = record("One", "Other"), record("Other", "One")
+    assert _contains_itself(record("Top", "One"), {"One": one, "Other": other}, set(), set())
+    deep = {f"L{n}": record(f"L{n}", f"L{n + 1}", f"L{n + 1}") for n in range(200)} | {"L200": record("L200", "int")}
+    assert not _contains_itself(deep["L0"], deep, set(), set())
 
 
 def test_a_registry_that_lets_nobody_in_says_so_without_secrets(registry: SchemaRegistry) -> None:
