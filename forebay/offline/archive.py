@@ -48,6 +48,7 @@ FLOWS = frozenset([FLOW, *shares_of(FLOW)])
 """Positions that are no partition's."""
 _EARLIEST_US = -(2**62)
 _LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
+"""Exactly: a Redis Stream or topic may be named `load`, and has partitions `load:0`, `load:1` …"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        others = {name for name in found if _LOADED.fullmatch(name) or _is_instant(name, found)} | {RETAINED}
+        others = {name for name in found if is_loaded(name) or _is_instant(name, found)} | {RETAINED}
         names = [name for name in found if name not in FLOWS | others]
         return {
             name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
@@ -239,10 +240,11 @@ class Archive:
 
         Where nothing was ever loaded, nothing is read.
         """
-        if not any(_LOADED.fullmatch(name) for name in self.table.positions()):
+        files = [name for name in self.table.positions() if is_loaded(name)]
+        if not files:
             return {}
         name, found = self.source.timestamp, dict[str, int]()
-        where = pc.starts_with(pc.field(SOURCE_PARTITION), LOAD)
+        where = pc.field(SOURCE_PARTITION).isin(files)
         if start_us > _EARLIEST_US:
             some = pc.field(DATE).isin(pa.array(sorted(days), pa.string()))
             where &= (pc.field(name) >= pa.scalar(start_us, INSTANT)) | some
@@ -286,6 +288,15 @@ class Archive:
             newest[name] = max(us, newest.get(name, us))
         before = {name: position(name) for name in newest}
         return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
+
+
+def is_loaded(partition: str) -> bool:
+    """Whether a partition is a file that was loaded.
+
+    >>> is_loaded("load:00ff00ff00ff00ff"), is_loaded("load:0")
+    (True, False)
+    """
+    return _LOADED.fullmatch(partition) is not None
 
 
 def least_watermark_us(positions: Iterable[PartitionPosition]) -> int | None:

@@ -29,7 +29,7 @@ from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.instants import day_text
 from forebay.language.source import EventSource
-from forebay.offline.archive import LOAD, REVIVED, SOURCE_PARTITION, Archive
+from forebay.offline.archive import REVIVED, SOURCE_PARTITION, Archive, is_loaded
 from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE
 from forebay.offline.dead_letters import DeadLetters, Kept
@@ -70,7 +70,7 @@ class Judge:
         """The events among some letters of a partition, by offset, and why the others are still none."""
         offsets = np.array([offset for offset, _ in letters], np.int64)
         lines = [raw for _, raw in letters]
-        if self.codec is None or partition == REVIVED or partition.startswith(LOAD):
+        if self.codec is None or partition == REVIVED or is_loaded(partition):
             first = int(offsets[0])
             batch, dead = decode_json(self.source, partition, first, lines, self.now_us, self.limits, offsets=offsets)
         else:

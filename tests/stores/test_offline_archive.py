@@ -289,6 +289,16 @@ def test_a_file_larger_than_memory_is_loaded_in_pieces(
     assert archive.scan(["item"], start_us, start_us + 1).num_rows == 20
 
 
+def test_events_of_a_stream_named_load_are_not_loaded_ones(offline_url: str, tmp_path: Path) -> None:
+    """The partition of a Redis Stream `load` is `load:0`; it is read only where a file was loaded, too."""
+    archive = OfflineStore(offline_url).archive(SOURCE)
+    archive.append([batch(30, 60, "load:0")], NOW_US)
+    assert archive.loaded(START_US) == {}
+    load(archive, _file(tmp_path, "a.ndjson", [line(n) for n in range(5)]))
+    assert archive.loaded(START_US) == {"2024-01-01": START_US + 4 * HOUR_US + 123_456}
+    assert [*archive.positions()] == ["load:0"]
+
+
 def test_a_load_races_with_another_and_with_the_stream(offline_url: str, tmp_path: Path) -> None:
     path = _file(tmp_path, "a.ndjson", [line(n) for n in range(100, 200)])
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from forebay import Bool, Decimal, EventSource, FileStream, Float64, Int64, String, Timestamp
-from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, DeadLetter
+from forebay.ingest.batch import EVENT_BYTES_MAX, LETTER_BYTES_MAX, MALFORMED, DeadLetter
 from forebay.ingest.json import decode_json
+from forebay.ingest.rows import Unreadable
 from forebay.instants import DAY_US, day_us, instant_text
 from forebay.offline import revived, upkeep
+from forebay.offline.archive import REVIVED
 from forebay.offline.commit import Commit
 from forebay.offline.revived import Judge, Outcome
 from forebay.offline.tables import OfflineStore
@@ -149,6 +152,21 @@ def test_where_duplicates_are_dropped_an_event_that_is_archived_is_not_revived(o
     assert [raw is None for raw in events(store)] == [False, True, True, False]
     letters(store, [event(2), event(3)], "b")
     assert revive(store, source) == Outcome(1, 1, {}), "revived before, though not archived yet"
+
+
+@pytest.mark.parametrize(
+    ("partition", "coded"), [("a", True), ("load:0", True), ("load:00ff00ff00ff00ff", False), (REVIVED, False)]
+)
+def test_letters_of_a_topic_are_read_by_its_codec_whatever_its_name(partition: str, coded: bool) -> None:
+    """Those of the topic `load` are messages of it; those of a loaded file are lines of JSON."""
+    asked: list[bytes | None] = []
+
+    def codec(messages: Sequence[bytes | None]) -> list[Unreadable]:
+        asked.extend(messages)
+        return [Unreadable(MALFORMED, "not Avro") for _ in messages]
+
+    _, reasons = Judge(SOURCE, NOW_US, codec=codec)(partition, [(0, event(0))])
+    assert (asked, reasons) == (([event(0)], {MALFORMED: 1}) if coded else ([], {}))
 
 
 def test_upkeep_merges_its_files_and_changes_nothing(offline_url: str) -> None:
