@@ -1,11 +1,14 @@
 """Publish what batch knows of a view to the online store, and move the cut.
 
-    days from history_start   ■ ■ ■ ■ ■ ■ ■ □ ■ ■      ■ folded, and from all that the archive holds of it
+    days since history began  ■ ■ ■ ■ ■ ■ ■ □ ■ ■      ■ folded, and from all that the archive holds of it
     gapless until                            ^
     the stream's watermark − lateness            ^     (where a stream has run)
     the cut                            midnight ^      the earlier of the two, never behind the present one; and where
                                                        the present one is while the stream has begun a partition of
                                                        which the archive holds nothing
+
+History begins on `history_start`, or before it, on the first day that the archive holds: where it was raised past
+archived events, a cut that passed them would hide their stream tiles, and no batch tile would count them.
 
 A day is folded when the tiles table says so, atomically with the tiles: an empty day is known to be empty, and a day
 that was folded before its last events had arrived is not yet done. Such a day stops the cut. A day that lacks nothing
@@ -32,8 +35,9 @@ from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
+from forebay.language.source import EventSource
 from forebay.language.view import AnyView, BatchView, WindowedView
-from forebay.offline.archive import least_watermark_us
+from forebay.offline.archive import first_kept, least_watermark_us
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_table import TilesTable
 from forebay.online.connection import translated
@@ -117,26 +121,43 @@ def choose_cut(
     late = _but_for_late_events(store, tiles, view, present_us, since) if behind else set()
     done = tiles.folded().keys() - (set(behind) - late)
     retained_us = archive.retained_us()
-    gap_us = source.history_start_us if retained_us is None else max(retained_us, source.history_start_us)
+    began_us = _began_us(source, archived, retained_us)
+    gap_us = began_us if retained_us is None else max(retained_us, began_us)
     while day_text(gap_us) in done:
         gap_us += DAY_US
     cut_us, remark = gap_us, f"{day_text(gap_us)} is the first day that is not folded"
     if day_text(gap_us) in behind:
         remark = f"{day_text(gap_us)} has got events since it was folded: materialize it again"
+    if gap_us < source.history_start_us:
+        remark = f"{remark}; {_raised(source, began_us)}"
     if watermark_us is not None and watermark_us - source.lateness_us < cut_us:
         cut_us = floor_us(watermark_us - source.lateness_us, DAY_US)
         remark = f"the stream's watermark is {instant_text(watermark_us)}, less {source.lateness} for late events"
     if unknown:
-        cut_us = min(cut_us, max(present_us, source.history_start_us))
+        cut_us = min(cut_us, max(present_us, began_us))
         remark = f"the stream has begun partition {min(unknown)!r}, of which the archive holds nothing yet"
     cut_us = max(cut_us, present_us)
     if retained_us is not None and (lacks := _lacks(view, cut_us, retained_us)):
         return None, f"nothing to publish: {remark}, and {lacks}", _shown(behind)
     if cut_us <= present_us:
         return present_us, f"{remark}; the cut stays at {instant_text(present_us)}", _shown(behind)
-    if cut_us <= source.history_start_us:
-        return None, f"nothing to publish: {remark}, and history starts on {source.history_start}", _shown(behind)
+    if cut_us <= began_us:
+        return None, f"nothing to publish of history, which starts on {day_text(began_us)}: {remark}", _shown(behind)
     return cut_us, f"cut at {instant_text(cut_us)}: {remark}", _shown(behind)
+
+
+def _began_us(source: EventSource, archived: Mapping[str, int], retained_us: int | None) -> int:
+    """Where history begins: no day that the archive holds is before it."""
+    first = first_kept(archived, retained_us)
+    return source.history_start_us if first is None else min(source.history_start_us, day_us(first))
+
+
+def _raised(source: EventSource, began_us: int) -> str:
+    """Why a day before `history_start` holds the cut, and what to do."""
+    return (
+        f"the archive holds events from {day_text(began_us)} on, before history_start {source.history_start}: set it "
+        "back, apply, and materialize the days from there on"
+    )
 
 
 def _lacks(view: WindowedView, cut_us: int, retained_us: int) -> str | None:

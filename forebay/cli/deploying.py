@@ -47,7 +47,7 @@ def apply(as_json: Json = False) -> None:
     try:
         applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes)
     except PlanRefusedError:
-        planned = registry.plan(code)
+        planned = registry.plan(code, archives=sizes)
         if as_json:
             print_json(planned.to_dict())
         else:
@@ -102,6 +102,7 @@ def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:
     from forebay.deploy.registry import Registry
     from forebay.language.definitions import Definitions
     from forebay.language.view import WindowedView
+    from forebay.offline.archive import first_kept
     from forebay.settings import Settings
 
     settings = Settings.from_env()
@@ -109,8 +110,11 @@ def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:
     deployed = Deployed(settings, code)
 
     def size(source: EventSource) -> ArchiveSize | None:
-        found = deployed.offline.archive(source).size()
-        return None if found is None else ArchiveSize(*found)
+        archive = deployed.offline.archive(source)
+        found = archive.size()
+        if found is None:
+            return None
+        return ArchiveSize(*found, first_kept(archive.events_by_date(), archive.retained_us()))
 
     def reusable(view: WindowedView) -> Reused | None:
         from forebay.backfill.reuse import reuse_of

@@ -18,10 +18,11 @@ STEPS_US = {"daily": DAY_US, "hourly": HOUR_US}
 
 
 class ArchiveSize(NamedTuple):
-    """How much an archive holds."""
+    """How much an archive holds, and the first date of which it has events."""
 
     rows: int
     bytes: int
+    first_day: str | None = None
 
 
 Archives = Callable[[EventSource], ArchiveSize | None]

@@ -26,7 +26,7 @@ from forebay.language.fingerprint import fingerprint, signature
 from forebay.language.manifest import describe
 from forebay.language.on_demand import OnDemandView
 from forebay.language.service import FeatureService
-from forebay.language.source import AnySource
+from forebay.language.source import AnySource, EventSource
 from forebay.language.view import AnyView, BatchView, WindowedView
 
 GROUPS = {
@@ -110,8 +110,8 @@ def make_plan(
     """The plan from what is deployed (`None`: nothing yet) to the code.
 
     With a clock, added views come with the footprint of their backfill; `archives` adds rows, bytes and an estimate to
-    it, `reusable` the tiles that are there. `check` is called with each windowed view that is new or not as it is
-    deployed.
+    it, and lets a `history_start` that is behind archived events be refused; `reusable` adds the tiles that are there.
+    `check` is called with each windowed view that is new or not as it is deployed.
     """
     before = deployed or Definitions()
     changes: dict[str, list[Change]] = {"added": [], "removed": [], "changed": [], "refused": [], "kept": []}
@@ -126,6 +126,9 @@ def make_plan(
                 outcome, change = _add(kind, key, now[key], before, touched)
             else:
                 outcome, change = _keep(kind, key, was[key], now[key], before, code)
+            raised = None if outcome == "refused" else _refuse_start(was.get(key), now.get(key), archives)
+            if raised is not None:
+                outcome, change = "refused", raised
             changes[outcome].append(change)
     refused = {(change.kind, change.key) for change in changes["refused"]}
     expressions = [change for change in _check_expressions(code, before, check) if ("view", change.key) not in refused]
@@ -224,6 +227,26 @@ def _refuse(was: AnyDefinition, now: AnyDefinition, before: Definitions, code: D
     assert isinstance(was, WindowedView | BatchView)
     assert isinstance(now, WindowedView | BatchView)
     return _refuse_view(was, now, before, code)
+
+
+def _refuse_start(was: AnyDefinition | None, now: AnyDefinition | None, archives: Archives | None) -> Change | None:
+    """The refusal of a `history_start` that was raised past archived events.
+
+    No day before it is folded any more, so of these events no publication would have a tile, and training would count
+    them.
+    """
+    if archives is None or not isinstance(now, EventSource):
+        return None
+    before = was.history_start if isinstance(was, EventSource) else None
+    size = archives(now) if before is None or before < now.history_start else None
+    if size is None or size.first_day is None or size.first_day >= now.history_start:
+        return None
+    first = size.first_day if before is None else min(before, size.first_day)
+    reason = (
+        f"its archive holds events from {size.first_day} on, before history_start, and online values would lose them"
+    )
+    advice = f"declare history_start={first!r}; for history that begins later, declare a source under another name"
+    return Change("source", now.name, (Difference("history_start", before, now.history_start),), None, reason, advice)
 
 
 def _refuse_entity(was: Entity, now: Entity, staying: Iterable[AnyView]) -> Change | None:

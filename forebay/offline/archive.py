@@ -290,6 +290,12 @@ class Archive:
         return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
 
 
+def first_kept(days: Iterable[str], retained_us: int | None) -> str | None:
+    """The first of the dates that have archived events; not of what came later than it would be kept, which goes."""
+    since = "" if retained_us is None else day_text(retained_us)
+    return min((day for day in days if day >= since), default=None)
+
+
 def is_loaded(partition: str) -> bool:
     """Whether a partition is a file that was loaded.
 

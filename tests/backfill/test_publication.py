@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
+from forebay import Count
 from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US
+from forebay.offline.archive import RETAINED
 from forebay.online.keys import Keys
 from forebay.online.progress import PartitionProgress, Progress
-from tests.backfill.shop import user_sales
+from tests.backfill.shop import sales, user_sales
 from tests.backfill.world import World, day, sale
 from tests.places import everywhere
 
@@ -82,6 +85,44 @@ def test_the_cut_waits_for_the_archive_of_a_partition_that_the_stream_has_begun(
     assert (cut, "partition '0'" in remark) == (None, True)
     world.stream([sale(100, day(4, 5))])
     assert publish(world)[0] == day(3)
+
+
+@pytest.mark.parametrize("folded", [[], [(0, 1)]])
+def test_history_that_was_raised_past_archived_events_does_not_hide_them(
+    world: World, folded: list[tuple[int, int]]
+) -> None:
+    """
+    day       0   1   2   3
+    archived  ■       ■   ■
+    history           ├──────     raised by a flow's definitions, or by an apply before an older event came
+    folded            ■   ■       then 0 and 1, once history begins on 0 again
+    """
+    world.stream([sale(number, day(number, 1)) for number in (0, 2, 3, 4)])
+    raised = replace(user_sales, source=replace(sales, history_start="2024-01-03"))
+    for first, end in [*folded, (2, 4)]:
+        fold_dates(world.store, raised, day(first), day(end))
+    report = publish_view(world.redis, world.namespace, world.store, raised)
+    assert report.cut_us == (day(1) if folded else None)
+    said = "the archive holds events from 2024-01-01 on, before history_start 2024-01-03: set it back, apply, and"
+    assert said in report.remark
+    fold_dates(world.store, user_sales, day(0), day(2))
+    assert publish(world)[0] == day(4)
+    assert world.online(user_sales, KEYS, day(4)) == world.expected(user_sales, KEYS, day(4))
+
+
+def test_history_that_begins_after_what_was_removed_is_published(world: World) -> None:
+    """
+    day       0   1   2   3   4   5
+    archived  ●   □   ■   ■   ■   ■     all before 2 was removed; the event of 0 came since, and goes the next time
+    history           ├────────────     raised past what is gone
+    """
+    features = [Count("bought", windows=["24h"], default=0)]
+    raised = replace(user_sales, source=replace(sales, history_start="2024-01-03"), features=features)
+    world.stream([sale(number, day(number, 1)) for number in (1, 2, 3, 4, 5)])
+    world.store.archive(sales).table.remove("date < '2024-01-03'", {RETAINED: day(2)})
+    world.stream([sale(0, day(0, 1))])
+    fold_dates(world.store, raised, day(2), day(5))
+    assert publish_view(world.redis, world.namespace, world.store, raised).cut_us == day(5)
 
 
 def test_the_cut_never_goes_back(world: World) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from forebay.backfill.tiles import fold_dates
 from forebay.cli.app import app
+from forebay.cli.deploying import PLAN_REFUSED
 from forebay.instants import DAY_US, day_text, instant_text
 from forebay.offline.tables import OfflineStore
 from forebay.settings import Settings
@@ -113,3 +114,19 @@ def test_plan_prints_what_a_backfill_touches_what_it_reuses_and_how_long_it_may_
     assert {key: one["reused"] for key, one in touched.items() if one["reused"]} == {"user_sales@2": reused}
     assert {key for key, one in touched.items() if one["seconds"] is not None} == {"counter_sales@1", "user_sales@2"}
     assert touched["user_sales@2"]["bytes"] == size
+
+
+def test_history_that_would_begin_after_loaded_events_is_refused(
+    project: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = "import msgspec\nfrom tests.backfill.shop import sales as was, user_sales as view\n"
+    raised += "sales = msgspec.structs.replace(was, history_start='2024-01-02')\n"
+    raised += "user_sales = msgspec.structs.replace(view, source=sales)\ndel view, was\n"
+    (project / f"raised_{namespace}.py").write_text(raised)
+    monkeypatch.setenv("FOREBAY_DEFINITIONS", f"raised_{namespace}")
+    for command in ("plan", "apply"):
+        result = CliRunner().invoke(app, [command, "--json"])
+        assert result.exit_code == PLAN_REFUSED
+        refused = json.loads(result.stdout)["refused"]
+        assert [(one["kind"], one["key"]) for one in refused] == [("source", "sales")]
+        assert "its archive holds events from 2024-01-01 on" in refused[0]["reason"]
