@@ -1,6 +1,6 @@
 """What a flow says of itself while it runs: its sign of life, and how far behind it is.
 
-    reader   poll  poll  poll ………(stuck)              a reader that waits for a store does not poll
+    reader   poll  poll  poll ………(stuck)              whose worker waits for Redis does not poll
     sign       ●     ●     ●                          `seen_us` is the last poll of the slowest reader
 
 Lives here: what is said, and how often. Invariants: it decides nothing and stops nobody; what it cannot write is left

@@ -35,16 +35,22 @@ class Layout:
         """The offset of an entry's first event."""
         milliseconds, _, sequence = entry_id.partition(b"-")
         bits = self.sequence_bits + self.index_bits
-        if int(sequence) >> self.sequence_bits or int(milliseconds) >> (63 - bits):
-            raise StoreError(
-                f"Stream entry {entry_id.decode()} has no offset of 64 bits; "
-                f"expected less than 2^{self.sequence_bits} entries in a millisecond"
-            )
+        if int(sequence) >> self.sequence_bits:
+            raise _odd(entry_id, f"less than 2^{self.sequence_bits} entries in a millisecond")
+        if int(milliseconds) >> (63 - bits):
+            raise _odd(entry_id, f"milliseconds since 1970, as XADD with * gives, which are less than 2^{63 - bits}")
         return int(milliseconds) << bits | int(sequence) << self.index_bits
 
     def end(self, entry_id: bytes) -> int:
         """The offset behind an entry, however many events it holds."""
         return self.offset(entry_id) + (1 << self.index_bits)
+
+
+def _odd(entry_id: bytes, expected: str) -> StoreError:
+    return StoreError(
+        f"Stream entry {entry_id.decode()} has no offset of 64 bits; expected {expected}. Remove it with XDEL, add its "
+        "event again, and start the flow anew"
+    )
 
 
 SINGLE = Layout(SEQUENCE_BITS, 0)

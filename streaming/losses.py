@@ -45,8 +45,15 @@ class Loss:
 
 def say_lost(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     """Say that what a log had at offsets of `[first, end)` was deleted unread, as was accepted."""
-    offsets = {"first_offset": first_offset, "end_offset": end_offset}
-    LOG.warning("lost_unread", source=source.name, partition=partition, **offsets)
+    LOG.warning(
+        "lost_unread",
+        warning=f"events of {source.name!r} were deleted before they were read, and are passed over, as was accepted: "
+        f"{partition!r} from offset {first_offset} to before {end_offset}",
+        source=source.name,
+        partition=partition,
+        first_offset=first_offset,
+        end_offset=end_offset,
+    )
 
 
 def say_unarchived(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:

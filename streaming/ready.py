@@ -12,16 +12,23 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import partial
+from pathlib import Path
+
+import redis
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
 from forebay.offline.table_source import expand_path
-from forebay.online.connection import connect_online
+from forebay.online.connection import connect_online, translated
 from forebay.settings import Settings
-from streaming.file_log import files_of
+from streaming.file_log import LINES, PARQUET, files_of
 from streaming.kafka_client import Cluster
+from streaming.logs import LOG
 from streaming.metrics import check_port, port_of_worker
 from streaming.parts import Task, codecs_of_task
-from streaming.redis_log import connect
+from streaming.redis_log import connect, partition_name, stream_name, url_of
+
+EXISTS_MAX = 1_000
+"""Partitions that are asked for at once: a declaration may have more."""
 
 
 def check_ready(task: Task, metrics_port: int = 0) -> None:
@@ -31,6 +38,34 @@ def check_ready(task: Task, metrics_port: int = 0) -> None:
     codecs_of_task(task)
     for source in task.sources:
         task.patience(partial(_look, source, task.settings, task.patience.give_up_after_s))
+
+
+def _say_unread(source: EventSource, folder: Path) -> None:
+    """Say that a folder has files, and none of a kind that is read."""
+    names = sorted(file.name for file in folder.iterdir() if file.is_file())
+    if names:
+        LOG.warning(
+            "files_unread",
+            warning=f"none of the {len(names)} files in {folder} is read for {source.name!r}, such as {names[0]}: "
+            f"expected names that end in {', '.join((*LINES, *PARQUET))}",
+            source=source.name,
+            files=len(names),
+        )
+
+
+def _say_elsewhere(source: EventSource, stream: RedisStream, client: redis.Redis) -> None:
+    """Say that there is a stream of the key itself, and none of its partitions."""
+    names = [stream_name(stream, partition_name(stream, number)) for number in range(stream.partitions)]
+    with translated(client, url_of(stream)):
+        elsewhere = client.type(stream.key) == b"stream" and not client.exists(*names[:EXISTS_MAX])
+    if elsewhere:
+        LOG.warning(
+            "stream_elsewhere",
+            warning=f"the stream {stream.key!r} is not read for {source.name!r}, and {names[0]!r} is not there: "
+            f"partition i of RedisStream({stream.key!r}) is the stream {stream.key}:i, so add events there",
+            source=source.name,
+            stream=stream.key,
+        )
 
 
 def _ports(metrics_port: int, workers: int) -> list[int]:
@@ -44,10 +79,12 @@ def _look(source: EventSource, settings: Settings, answer_s: float) -> None:
     """Reach the log of a source."""
     stream = source.stream
     if isinstance(stream, FileStream):
-        files_of(source, expand_path(stream.path, settings.home, os.environ, f"Stream of {source.name!r}"))
+        path = expand_path(stream.path, settings.home, os.environ, f"Stream of {source.name!r}")
+        if not files_of(source, path):
+            _say_unread(source, Path(path))
     elif isinstance(stream, RedisStream):
-        with contextlib.closing(connect(stream, lambda: connect_online(settings))):
-            pass
+        with contextlib.closing(connect(stream, lambda: connect_online(settings))) as client:
+            _say_elsewhere(source, stream, client)
     elif isinstance(stream, KafkaTopic):
         cluster = Cluster(source, settings.kafka, answer_s)
         cluster.consumer().close()

@@ -143,7 +143,7 @@ class Keys:
         return f"{self._namespace}:active"
 
     def slots(self, name: str, view: str, slots: Sequence[int]) -> list[str]:
-        """The names of `cut` or `published` for many slots."""
+        """The names of `cut`, `published` or `progress` for many slots."""
         return [f"{self._heads[slot]}{name}:{view}" for slot in slots]
 
     def _of(self, view: str, entity: str, kind: str) -> str:

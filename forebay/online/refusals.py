@@ -5,7 +5,7 @@ definitions. The first store that passes an offset settles it for all: a lane pu
 a set, in the same transaction as its progress, so whoever reads the log again after a crash finds them. Once the
 archive is past an offset nobody judges it again, and it goes. What can be read by nobody is not named.
 
-    <ns>:{17}:refused:<source>     a set of `<partition>/<offset>:<reason>`; 17 is the first slot of the lane
+    <ns>:{17}:refused:<source>     a set of `<partition>/<offset>:<reason>`; 17: the first slot of a transaction
 """
 
 from __future__ import annotations

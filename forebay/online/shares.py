@@ -146,7 +146,8 @@ class Shares:
     ) -> dict[int, list[Any]]:
         """Run the commands of each share of a division (`whole`) as one transaction of it; the replies to them.
 
-        Raises as `Fence.commit` does, for any of them; the others may have been written. Then it is closed.
+        Raises as `Fence.commit` does, for any of them; the others may have been written. Where it
+        does not know what was written, it is closed.
         """
         if division is not None and division is not self.whole:
             return self._in_turns(commands)

@@ -167,7 +167,9 @@ class World:
         past = offline.replay(sales, stretches, Patience())
         remembered = offline.remembered(sales, archived, {})
         now_us = START_US + 400 * DAY_US
-        self.decode = Decoder({}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us)
+        self.decode = Decoder(
+            {}, lambda source, name: remembered.get(name, Remembered()), lambda: now_us, recall=offline.recalled
+        )
         while chunks := past.poll():
             for decoded in self.decode(chunks):
                 self.apply(PARTITIONS.index(decoded.batch.partition), decoded)

@@ -9,18 +9,35 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 import streaming.archive_log
+from forebay import Count, FileStream, WindowedView
+from forebay.deploy.registry import Registry
 from forebay.errors import StoreUnavailableError
+from forebay.language.definitions import Definitions
 from forebay.offline.archive import Archive
 from forebay.offline.replay import Stretches, replay
+from forebay.online.signs import Signs
 from streaming.archive_log import Archived
 from streaming.redis_log import StreamReader
 from streaming.retry import Patience
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
 from tests.streaming.test_chunked_streams import Streamed, source_of
-from tests.streaming.world import World, await_that, check_archive, check_online, check_streamed, end, lines, orders
+from tests.streaming.world import (
+    VIEWS,
+    World,
+    await_that,
+    check_archive,
+    check_online,
+    check_streamed,
+    end,
+    lines,
+    orders,
+    user,
+)
 
 
 def check(world: World) -> None:
@@ -82,6 +99,63 @@ def test_sigterm_ends_a_flow_that_waits_to_begin(home: Path, own_valkey: Valkey,
         code, _, errors = end(process, signal.SIGTERM)
     assert (code, errors.count("\n")) == (2, 1)
     assert errors.startswith("error: Redis at")
+
+
+def test_whose_source_nobody_streams_any_more_is_said(home: Path, valkey: Valkey, namespace: str) -> None:
+    """A flow of one source replaces one of two, which ends."""
+    world = World.make(home, valkey.url, namespace)
+    others = replace(orders, name="others", stream=FileStream("${FOREBAY_HOME}/others"))
+    of_others = WindowedView("of_others", 1, user, others, features=[Count("n", windows=["1h"], default=0)])
+    (home / "others").mkdir()
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, of_others))
+    with world.flow() as first:
+        look = Signs(world.online, namespace)
+        await_that(lambda: bool(look.read("others")), first)
+        with world.flow("--source", "orders") as second:
+            assert first_warning(second) == (
+                "warning: flow 1, which this one replaces, also streamed others, and ends: nobody streams that now. "
+                "Start `forebay stream --source others` beside this one, or one flow for all\n"
+            )
+            assert end(second)[0] == 0
+        with world.flow("--source", "others") as third, world.flow("--source", "orders") as fourth:
+            await_that(lambda: bool(look.read("others")), third)
+            assert [end(process)[2] for process in (third, fourth)] == ["", ""], "each its own"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], []),
+        (["a.ndjson", "b.json"], []),
+        (["b.ndjson.gz", "a.json"], ["none of the 2 files in"]),
+    ],
+)
+def test_a_folder_of_files_that_are_not_read_is_told_of(
+    home: Path, online_url: str, namespace: str, names: list[str], said: list[str]
+) -> None:
+    world = World.make(home, online_url, namespace)
+    for name in names:
+        (home / "orders" / name).write_bytes(b"")
+    with capture_logs() as told:
+        world.run()
+    warnings = [one["warning"] for one in told if "warning" in one]
+    assert [warning[: len(start)] for warning, start in zip(warnings, said, strict=True)] == said
+    if said:
+        assert warnings[0].endswith("such as a.json: expected names that end in .ndjson, .jsonl, .parquet")
+
+
+def test_a_stream_of_the_key_itself_is_not_read_and_told_of(home: Path, valkey: Valkey, namespace: str) -> None:
+    one = Streamed.make(home, valkey.url, namespace)
+    bare = one.key.rpartition(":")[0]
+    client = valkey.connect()
+    client.xadd(bare, {"event": b"{}"})
+    with capture_logs() as told:
+        one.world.run()
+        one.append([line for line in lines(1, 40) if line.startswith(b'{"event_id"')][:5], 1)
+        one.world.run()
+    assert [one["event"] for one in told if "warning" in one] == ["stream_elsewhere"]
+    (warning,) = [one["warning"] for one in told if "warning" in one]
+    assert f"partition i of RedisStream({bare!r}) is the stream {bare}:i" in warning
 
 
 @pytest.fixture

@@ -183,6 +183,7 @@ def test_an_accepted_loss_is_passed_over_and_said(valkey: Valkey, namespace: str
         (chunk,) = following.poll()
         assert (list(chunk.lines), chunk.first_offset) == ([b"17", b"18", b"19"], layout.end(b"10-0"))
     named = [(one["event"], one["source"], one["first_offset"], one["end_offset"]) for one in said]
+    assert "of 'orders' were deleted before they were read, and are passed over, as was accepted" in said[0]["warning"]
     assert named == [
         ("lost_unread", "orders", resumed, layout.offset(b"8-0")),
         ("lost_unread", "orders", layout.end(b"10-0"), layout.offset(b"17-0")),
@@ -295,6 +296,15 @@ def _adds(found: list[bytes | None], following: StreamReader) -> Callable[[], bo
         return bool(found)
 
     return polled
+
+
+def test_an_id_that_has_no_offset_is_told_from_too_many_entries_in_a_millisecond() -> None:
+    with pytest.raises(StoreError, match=r"5-1048576 has no offset.*expected less than 2\^20 entries in a millisec"):
+        SINGLE.offset(b"5-1048576")
+    with pytest.raises(
+        StoreError, match=r"has no offset.*expected milliseconds since 1970, .* less than 2\^43\. Remove"
+    ):
+        SINGLE.offset(b"1764300000000000-0")
 
 
 def test_layouts_give_back_what_they_are_given() -> None:
