@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,7 +50,9 @@ def files_of(source: EventSource, path: str) -> list[Path]:
     """The files of a source's stream, in name order: the file itself, or those of the folder that can be read."""
     where = Path(path)
     if where.is_dir():
-        return sorted(file for file in where.iterdir() if file.suffix in LINES + PARQUET and file.is_file())
+        files = sorted(file for file in where.iterdir() if file.suffix in LINES + PARQUET and file.is_file())
+        _check_names(source, files)
+        return files
     if where.is_file():
         if where.suffix not in LINES + PARQUET:
             raise ConfigError(
@@ -58,6 +60,18 @@ def files_of(source: EventSource, path: str) -> list[Path]:
             )
         return [where]
     raise ConfigError(f"Stream of {source.name!r}: there is no file or folder {where}; create it, it may be empty")
+
+
+def _check_names(source: EventSource, files: Sequence[Path]) -> None:
+    """Raise `ConfigError` where a name is no text, which the name of a partition has to be."""
+    for file in files:
+        try:
+            file.name.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"Stream of {source.name!r}: the name of {os.fsencode(file)!r} is not UTF-8, or Python was told that "
+                "names are not (PYTHONUTF8=0); rename the file"
+            ) from None
 
 
 class LineFile:
@@ -126,13 +140,15 @@ class LineFile:
                 self._open_again()
 
     def rest(self) -> bool:
-        """Let go of it where nothing is left to read, until it `stirs`; whether nothing was."""
-        file, self._left = self._opened(), None
-        if file is not None:
-            status = os.fstat(file.fileno())
-            if self._lines or status.st_size != self._at:
-                return False
-            self._left = _sign(status)
+        """Let go of it where nothing is left to read, until it `stirs`; whether nothing was. That needs no opening."""
+        try:
+            status = self._path.stat() if self._file is None else os.fstat(self._file.fileno())
+        except FileNotFoundError:
+            self._left = None
+            return True
+        if self._lines or status.st_size != self._at:
+            return False
+        self._left = _sign(status)
         self.release()
         return True
 

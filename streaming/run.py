@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     error = stop.error
     if error is None:
         LOG.info("stop", why="signal" if stop.requested else "end", **summary.to_dict())
-        print(summary.to_json() if options.json else summary.to_text(), flush=True)
+        _say(summary.to_json() if options.json else summary.to_text())
         return DONE
     kind = "" if isinstance(error, ForebayError) else f"{type(error).__name__}: "
     why = f"{kind}{' '.join(str(error).split())}"
@@ -67,6 +68,14 @@ def main(arguments: Sequence[str]) -> int:
     if options.log_format is None:
         print(f"error: {why}", file=sys.stderr, flush=True)
     return FAILED
+
+
+def _say(text: str) -> None:
+    """Print to whoever listens; all is durable, also where nobody does any more."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 
 def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Summary) -> None:

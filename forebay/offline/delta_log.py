@@ -33,19 +33,24 @@ _DECODE_ACTION = msgspec.json.Decoder(_Action).decode
 _DECODE_CHECKPOINT = msgspec.json.Decoder(_Checkpoint).decode
 
 
-def read_transactions(files: Any) -> dict[str, int]:
-    """The newest version of every app_id of the table at the root of `files`."""
+def read_transactions(files: Any, until: int | None = None) -> dict[str, int]:
+    """The newest version of every app_id of the table at the root of `files`, as of one of its own versions (`None`:
+    the last). Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
+    """
     found: dict[str, int] = {}
     infos = files.get_file_info(pyarrow.fs.FileSelector(LOG))
     names = sorted(info.path.rsplit("/", 1)[-1] for info in infos)
     since = -1
     if "_last_checkpoint" in names:
         since = _DECODE_CHECKPOINT(_bytes(files, "_last_checkpoint")).version
+    if until is not None and since > until:
+        raise FileNotFoundError(f"The last checkpoint is of version {since}, after {until}")
     for name in names:
         if name.startswith(f"{since:020}.checkpoint") and name.endswith(".parquet"):
             found |= _of_checkpoint(files, name)
     for name in names:
-        if name.endswith(".json") and name[:20].isdigit() and int(name[:20]) > since:
+        number = int(name[:20]) if name.endswith(".json") and name[:20].isdigit() else since
+        if number > since and (until is None or number <= until):
             found |= _of_commit(_bytes(files, name))
     return found
 

@@ -163,7 +163,9 @@ class Fence:
                 raise self._wire.moved(why)
             if is_unwritable(why):
                 raise self._wire.unwritable(why)
-            raise StoreError(f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written.")
+            raise StoreError(
+                f"Redis at {address(self._wire.client)} refused to write: {why}. Nothing was written{self._where}."
+            )
         self._wire.checked(outcome)
         return list(outcome)
 

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from forebay.offline import known_positions
 from forebay.offline.commit import Commit, Position
+from forebay.offline.delta_log import read_transactions
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import SOURCE
@@ -55,14 +56,18 @@ def move(table: LakeTable, *names: str) -> dict[str, int | None]:
     return known
 
 
+@pytest.mark.parametrize("asked_max", [0, 1, 64])
 @pytest.mark.parametrize("seed", range(3))
 def test_writers_that_take_turns_know_what_deltalake_tells(
-    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seed: int, asked_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_positions, "BEHIND_MAX", 3)
+    monkeypatch.setattr(known_positions, "ASKED_MAX", asked_max)
     chance, writers = random.Random(seed), [writer(str(tmp_path)) for _ in range(3)]
     move(writers[0], "p0")
-    for _ in range(25):
+    for n in range(25):
+        if n in (8, 16):
+            chance.choice(writers).checkpoint()
         before = told(writers[0])
         assert move(chance.choice(writers), *chance.sample(NAMES, chance.randint(1, 2))) == before
 
@@ -110,3 +115,31 @@ def test_a_commit_that_came_in_between_is_seen(tmp_path: Path) -> None:
 
     one.append(prepare)
     assert move(one, "p0") == {"p0": 2, "p1": 1, "p2": None}
+
+
+def test_very_many_are_read_at_once(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_positions, "ASKED_MAX", 2)
+    names, table, found = [f"p{n}" for n in range(500)], writer(str(tmp_path)), list[int | None]()
+    move(table, *NAMES)
+    asked.clear()
+
+    def prepare(position: Position) -> Commit:
+        found.extend(map(position, names))
+        return Commit(table.schema.empty_table(), dict.fromkeys(names, 7))
+
+    for one in (table, writer(str(tmp_path))):
+        one.append(prepare)
+    assert found == [1, 1, 1, *[None] * 497, *[7] * 500]
+    assert len(asked) <= 4
+
+
+def test_what_a_later_checkpoint_has_summed_up_is_not_told(tmp_path: Path) -> None:
+    table = writer(str(tmp_path))
+    for _ in range(3):
+        move(table, "p0")
+    files, last = table.location.files(table.path), read_transactions
+    assert [last(files, version).get("p0") for version in (0, 1, 2, None)] == [None, 1, 2, 3]
+    table.checkpoint()
+    assert last(files)["p0"] == 3
+    with pytest.raises(FileNotFoundError, match="of version 3, after 2"):
+        last(files, 2)

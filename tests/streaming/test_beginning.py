@@ -158,6 +158,17 @@ def test_a_stream_of_the_key_itself_is_not_read_and_told_of(home: Path, valkey: 
     assert f"partition i of RedisStream({bare!r}) is the stream {bare}:i" in warning
 
 
+def test_a_flow_that_nobody_listens_to_ends_as_any_other(home: Path, online_url: str, namespace: str) -> None:
+    world = World.make(home, online_url, namespace)
+    world.append("a.ndjson", lines(1, 100))
+    with world.flow("--until-end", "--json") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+    check(world)
+
+
 @pytest.fixture
 def log_valkey() -> Iterator[Valkey]:
     with Valkey(durable=True) as valkey:

@@ -15,7 +15,7 @@ import redis
 
 from forebay.errors import ConfigError, StoreError
 from forebay.settings import Settings
-from streaming import file_reader
+from streaming import chunk, file_reader
 from streaming.file_log import LineFile
 from streaming.file_reader import FileReader
 from streaming.log_ends import LogEnd, LogEnds
@@ -47,7 +47,7 @@ def reading(path: Path, *, until_end: bool = False, **offsets: int) -> FileReade
 
 def found(reader: FileReader) -> list[tuple[str, bytes]]:
     """The lines of one poll, each with its file."""
-    return [(chunk.partition, line) for chunk in reader.poll() for line in chunk.lines]
+    return [(one.partition, line) for one in reader.poll() for line in one.lines]
 
 
 def everything(reader: FileReader) -> list[tuple[str, bytes]]:
@@ -134,6 +134,26 @@ def test_no_more_than_a_few_files_stay_open_and_every_line_is_read_once(folder: 
         assert not open_in(home)
 
 
+def test_no_more_than_a_few_stay_open_of_files_that_are_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "EVENTS_MAX", 25)
+    monkeypatch.setattr("streaming.file_log.EVENTS_MAX", 10)
+    for n in range(10 * AWAKE):
+        (folder / f"{n}.ndjson").write_bytes(b"".join(b"%d\n" % line for line in range(100)))
+    reader, read = reading(folder), dict[str, list[bytes]]()
+    assert open_in(folder) <= AWAKE
+    while chunks := reader.poll():
+        assert open_in(folder) <= AWAKE
+        for one in chunks:
+            read.setdefault(one.partition, []).extend(one.lines)
+    assert read == {f"{n}.ndjson": [b"%d" % line for line in range(100)] for n in range(10 * AWAKE)}
+
+
+def test_a_file_whose_name_is_no_text_is_refused(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff.ndjson")).write_bytes(b"1\n")
+    with pytest.raises(ConfigError, match=r"the name of b'.*/bad\\xff.ndjson' is not UTF-8.*rename the file"):
+        reading(folder)
+
+
 def test_a_file_at_rest_has_no_end_once_it_was_written_to(folder: Path) -> None:
     """A heartbeat says of a partition that it held nothing when its reader looked: one that rests is looked at then."""
     for n in range(2 * AWAKE):
@@ -200,9 +220,9 @@ def test_parquet_files_are_closed_when_they_are_read_and_read_on_when_they_were_
     reader, read = reading(folder), dict[str, list[int]]()
     while chunks := reader.poll():
         assert open_in(folder) <= AWAKE
-        for chunk in chunks:
-            assert chunk.table is not None
-            read.setdefault(chunk.partition, []).extend(chunk.table["n"].to_pylist())
+        for one in chunks:
+            assert one.table is not None
+            read.setdefault(one.partition, []).extend(one.table["n"].to_pylist())
     assert read == {f"{n}.parquet": list(range(35)) for n in range(2 * AWAKE)}
     assert not open_in(folder)
     assert ends(reader) == {f"{n}.parquet": 35 for n in range(2 * AWAKE)}
@@ -215,7 +235,7 @@ def test_a_parquet_file_that_is_deleted_before_it_was_whole_is_as_if_it_had_not_
     (folder / "a.parquet").unlink()
     assert (found(reader), list(reader.unfinished), ends(reader)) == ([], [], {})
     pq.write_table(pa.table({"n": [1]}), folder / "a.parquet")
-    assert [len(chunk) for chunk in reader.poll()] == [1]
+    assert [len(one) for one in reader.poll()] == [1]
 
 
 def test_a_file_that_goes_while_a_folder_is_looked_through_is_left_out(
