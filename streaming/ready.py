@@ -56,7 +56,9 @@ def _say_unread(source: EventSource, folder: Path) -> None:
 def _say_elsewhere(source: EventSource, stream: RedisStream, client: redis.Redis) -> None:
     """Say that there is a stream of the key itself, and none of its partitions."""
     names = [stream_name(stream, partition_name(stream, number)) for number in range(stream.partitions)]
-    with translated(client, url_of(stream)):
+    elsewhere = False
+    with translated(client, url_of(stream)), contextlib.suppress(redis.exceptions.NoPermissionError):
+        # who may only read the partitions can run a flow: it is not refused for a look that is for a warning
         elsewhere = client.type(stream.key) == b"stream" and not client.exists(*names[:EXISTS_MAX])
     if elsewhere:
         LOG.warning(

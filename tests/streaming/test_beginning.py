@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 import streaming.archive_log
-from forebay import Count, FileStream, WindowedView
+from forebay import Count, FileStream, RedisStream, WindowedView
 from forebay.deploy.registry import Registry
 from forebay.errors import StoreUnavailableError
 from forebay.language.definitions import Definitions
@@ -21,7 +21,8 @@ from forebay.offline.archive import Archive
 from forebay.offline.replay import Stretches, replay
 from forebay.online.signs import Signs
 from streaming.archive_log import Archived
-from streaming.redis_log import StreamReader
+from streaming.ready import _say_elsewhere
+from streaming.redis_log import StreamReader, connect
 from streaming.retry import Patience
 from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
@@ -156,6 +157,30 @@ def test_a_stream_of_the_key_itself_is_not_read_and_told_of(home: Path, valkey: 
     assert [one["event"] for one in told if "warning" in one] == ["stream_elsewhere"]
     (warning,) = [one["warning"] for one in told if "warning" in one]
     assert f"partition i of RedisStream({bare!r}) is the stream {bare}:i" in warning
+
+
+def test_whoever_may_only_read_the_partitions_of_a_stream_is_let_begin(
+    home: Path, valkey: Valkey, log_valkey: Valkey, namespace: str
+) -> None:
+    client, place = log_valkey.connect(), log_valkey.url.partition("://")[2].partition("@")[2] or log_valkey.url[8:]
+    reading = (
+        "resetkeys",
+        f"~{namespace}log:*",
+        "-@all",
+        "+xread",
+        "+xinfo",
+        "+xrange",
+        "+xrevrange",
+        "+ping",
+        "+info",
+    )
+    client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", *reading, "+exists", "+client", "+hello")
+    source = source_of(f"{namespace}log", url=f"redis://reader:secret@{place}")
+    assert isinstance(source.stream, RedisStream)
+    limited = connect(source.stream, valkey.connect)
+    with capture_logs() as told:
+        _say_elsewhere(source, source.stream, limited)
+    assert told == []
 
 
 def test_a_flow_that_nobody_listens_to_ends_as_any_other(home: Path, online_url: str, namespace: str) -> None:
