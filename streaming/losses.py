@@ -45,28 +45,25 @@ class Loss:
 
 def say_lost(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     """Say that what a log had at offsets of `[first, end)` was deleted unread, as was accepted."""
-    LOG.warning(
-        "lost_unread",
-        warning=f"events of {source.name!r} were deleted before they were read, and are passed over, as was accepted: "
-        f"{partition!r} from offset {first_offset} to before {end_offset}",
-        source=source.name,
-        partition=partition,
-        first_offset=first_offset,
-        end_offset=end_offset,
+    sentence = (
+        f"events of {source.name!r} were deleted before they were read, and are passed over, as was accepted: "
+        f"{partition!r} from offset {first_offset} to before {end_offset}"
     )
+    _warn("lost_unread", sentence, source, partition, first_offset, end_offset)
 
 
 def say_unarchived(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     """Say that events at offsets of `[first, end)` count online, and are neither archived nor in the log any more."""
-    LOG.warning(
-        "lost_unarchived",
-        warning=f"{partition!r} of {source.name!r} is gone from its log, and its events from offset {first_offset} to "
-        f"before {end_offset} are in no archive, though they count online: put it back, and they are read again",
-        source=source.name,
-        partition=partition,
-        first_offset=first_offset,
-        end_offset=end_offset,
+    sentence = (
+        f"{partition!r} of {source.name!r} is gone from its log, and its events from offset {first_offset} to before "
+        f"{end_offset} are in no archive, though they count online: put it back, and they are read again"
     )
+    _warn("lost_unarchived", sentence, source, partition, first_offset, end_offset)
+
+
+def _warn(event: str, warning: str, source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
+    offsets = {"first_offset": first_offset, "end_offset": end_offset}
+    LOG.warning(event, warning=warning, source=source.name, partition=partition, **offsets)
 
 
 def losses_of(view: WindowedView, streamed: Mapping[str, int], progress: Sequence[Progress]) -> list[Loss]:
