@@ -6,6 +6,7 @@ Lives here: following NDJSON (`.ndjson`, `.jsonl`) and Parquet files that only e
   counts if it is a whole JSON object: nothing can be appended to that which would make it another object. Any other
   unfinished line waits for the rest of itself; it is reported, never guessed.
 - A Parquet file counts when its footer is there; until then it is being written, and it is reported as unfinished.
+  Rows that cannot be read are no events and no dead letters: what they held may be read from a better copy.
 - A file that holds fewer lines than were read from it before was replaced: an error, because its offsets mean other
   events now. One that is followed has to go on as it began, too: what comes next is preceded by the bytes that were
   read last, and once a second it is seen that the name is still that file's. Where it is not, it is opened anew, as a
@@ -254,7 +255,10 @@ class RowFile:
         """The next rows; `None` where there are none now."""
         if self._is_read or (self._file is None and not self._open()):
             return None
-        batch = next(self._batches, None)
+        try:
+            batch = next(self._batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self._path, self._next, error) from error
         if batch is None:
             self._is_read = True
             self.release()
@@ -366,6 +370,14 @@ def _shrunk(path: Path, found: int, what: str, read: int) -> StoreError:
 
 def _replaced(path: Path, read: int) -> StoreError:
     return StoreError(f"{path} no longer has the {read} lines that were read from it before at its beginning. {GROW}")
+
+
+def _damaged(path: Path, read: int, error: Exception) -> StoreError:
+    said = " ".join(str(error).split())
+    return StoreError(
+        f"{path} has a footer, and its rows from {read} on cannot be read ({said}). Put the file back as it was "
+        "written; if that cannot be done, move it away: a flow then goes on without what is not archived of it"
+    )
 
 
 def _is_object(text: bytes) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import decimal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -43,6 +43,7 @@ from forebay.ingest.former import field_names
 from forebay.ingest.rows import Codec, Row, Unreadable, obstacle
 from forebay.language.source import EventSource, KafkaTopic
 from forebay.settings import REGISTRY
+from streaming.avro_schemas import contains_itself, counts_nothings
 from streaming.retry import Patience
 
 DEFAULTS = {"timeout": 5.0, "max.retries": 0}  # a registry is waited for by the flow's own patience
@@ -55,8 +56,8 @@ WRAPPERS = {
     f"google.protobuf.{kind}Value"
     for kind in ("Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64")
 }
-FRAME_BYTES = 5
-"""A zero and the number of a schema: what messages of one schema begin with."""
+NUMBER_BYTES, GUID_BYTES = 5, 17
+"""A zero and the number of a schema, or a one and its universal name: what messages of one schema begin with."""
 
 T = TypeVar("T")
 
@@ -153,30 +154,31 @@ class _Each:
         why = obstacle(value)
         if why is not None or value is None:
             return why or Unreadable(MALFORMED, "")
-        if value[:FRAME_BYTES] in lacking:
-            return lacking[value[:FRAME_BYTES]]
+        frame = _frame(value)
+        if frame in lacking:
+            return lacking[frame]
         try:
             return self._decode(value)
         except ForebayError:
             raise
         except SchemaRegistryError as error:
             why = Unreadable(MALFORMED, f"the schema registry has no schema for it: {error.error_message}")
-            lacking[value[:FRAME_BYTES]] = why
+            lacking[frame] = why
         except Exception as error:  # noqa: BLE001  whatever a decoder stumbles over is the message's fault
             why = Unreadable(MALFORMED, f"{type(error).__name__}: {error}")
         return why
 
 
+def _frame(value: bytes) -> bytes:
+    """How a message begins: with the name of its schema."""
+    return value[: GUID_BYTES if value[:1] == b"\1" else NUMBER_BYTES]
+
+
 def _avro(registry: Registry, context: SerializationContext) -> Callable[[bytes], Row]:
     records = _Records(registry, conf=BY_TOPIC)
-    flat: set[bytes] = set()
-    """How messages begin whose schema does not contain itself."""
 
     def decode(value: bytes) -> Row:
-        frame = value[:FRAME_BYTES]
-        if frame not in flat and not records.may_be_deep(value, context):
-            flat.add(frame)
-        record = records(value, context) if frame in flat else records.within_bounds(value, context)
+        record = records.read(value, context)
         if not isinstance(record, dict):
             raise ValueError(f"it is a {type(record).__name__}, not a record")
         return {name: str(one) if isinstance(one, UUID) else one for name, one in record.items()}
@@ -185,20 +187,29 @@ def _avro(registry: Registry, context: SerializationContext) -> Callable[[bytes]
 
 
 class _Records(AvroDeserializer):
-    """Reads records; those whose schema contains itself, which a message may nest as deeply as it is long, in Python:
-    where compiled code would have the process killed, that says `RecursionError`.
+    """Reads records by compiled code, but for those of schemas with which some bytes could have the process killed.
+
+    What may be nested as deeply as it is long is read in Python, which says `RecursionError`; what may be any number of
+    items of no bytes is not read.
     """
 
-    def may_be_deep(self, value: bytes, context: SerializationContext) -> bool:
-        """Whether the schema of a message contains itself."""
-        schema: Any = self._written(value, context)[1]
-        named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
-        return _contains_itself(schema, named, set(), set())
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._judged: dict[bytes, _Judgement] = {}
+        """By how messages begin."""
 
-    def within_bounds(self, value: bytes, context: SerializationContext) -> Any:
-        """The record of a message, in Python."""
-        payload, schema = self._written(value, context)
-        return schemaless_reader(payload, schema, None)
+    def read(self, value: bytes, context: SerializationContext) -> Any:
+        """The record of a message. Raises whatever a decoder stumbles over."""
+        frame = _frame(value)
+        judgement = self._judged.get(frame)
+        if judgement is None:
+            judgement = self._judged[frame] = _judged(self._written(value, context)[1])
+        if judgement == "endless":
+            raise ValueError("its schema has an array of items that take no bytes, of which there may be any number")
+        if judgement == "deep":
+            payload, schema = self._written(value, context)
+            return schemaless_reader(payload, schema, None)
+        return self(value, context)
 
     def _written(self, value: bytes, context: SerializationContext) -> tuple[Any, Any]:
         """The rest of a message, and the schema that it was written with."""
@@ -208,25 +219,14 @@ class _Records(AvroDeserializer):
         return payload, self._get_parsed_schema(self._get_writer_schema(schema_id, subject))
 
 
-def _contains_itself(schema: Any, named: Mapping[str, Any], within: set[str], known: set[str]) -> bool:
-    """Whether a record is reached from within itself; `known` are names of which that is not so."""
-    if isinstance(schema, list):
-        return any(_contains_itself(one, named, within, known) for one in schema)
-    if isinstance(schema, str):
-        return schema in within or (
-            schema in named and schema not in known and _contains_itself(named[schema], named, within, known)
-        )
-    kind = schema["type"]
-    if kind not in ("record", "error"):
-        return _contains_itself(schema.get("items", schema.get("values", kind)), named, within, known)
-    name = schema["name"]
-    if name in within or name in known:
-        return name in within
-    within.add(name)
-    found = any(_contains_itself(field["type"], named, within, known) for field in schema["fields"])
-    within.remove(name)
-    known.add(name)
-    return found
+_Judgement = Literal["flat", "deep", "endless"]
+
+
+def _judged(schema: Any) -> _Judgement:
+    named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+    if counts_nothings(schema, named):
+        return "endless"
+    return "deep" if contains_itself(schema, named) else "flat"
 
 
 class _Writers(ProtobufDeserializer):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from streaming.metrics import check_port, port_of_worker
 from streaming.parts import Task, codecs_of_task
 from streaming.redis_log import connect, partition_name, stream_name, url_of
 
+COMPRESSED = tuple(f"{kind}{way}" for kind in LINES for way in (".gz", ".zst", ".bz2", ".xz", ".lz4", ".snappy"))
+"""Lines that somebody meant to be read: other files may well lie beside a stream."""
 EXISTS_MAX = 1_000
 """Partitions that are asked for at once: a declaration may have more."""
 
@@ -40,16 +43,21 @@ def check_ready(task: Task, metrics_port: int = 0) -> None:
         task.patience(partial(_look, source, task.settings, task.patience.give_up_after_s))
 
 
-def _say_unread(source: EventSource, folder: Path) -> None:
-    """Say that a folder has files, and none of a kind that is read."""
+def _say_unread(source: EventSource, folder: Path, read: Collection[Path]) -> None:
+    """Say that a folder has files, and none of a kind that is read, or compressed ones beside those that are."""
+    if not folder.is_dir():
+        return
     names = sorted(file.name for file in folder.iterdir() if file.is_file())
-    if names:
+    known = {file.name for file in read}
+    unread = [name for name in names if name not in known and (not known or name.endswith(COMPRESSED))]
+    if unread:
         LOG.warning(
             "files_unread",
-            warning=f"none of the {len(names)} files in {folder} is read for {source.name!r}, such as {names[0]}: "
+            warning=f"of the {len(names)} files in {folder}, {len(unread)} cannot be read for {source.name!r}, such as "
+            f"{unread[0]}: "
             f"expected names that end in {', '.join((*LINES, *PARQUET))}",
             source=source.name,
-            files=len(names),
+            files=len(unread),
         )
 
 
@@ -82,8 +90,7 @@ def _look(source: EventSource, settings: Settings, answer_s: float) -> None:
     stream = source.stream
     if isinstance(stream, FileStream):
         path = expand_path(stream.path, settings.home, os.environ, f"Stream of {source.name!r}")
-        if not files_of(source, path):
-            _say_unread(source, Path(path))
+        _say_unread(source, Path(path), files_of(source, path))
     elif isinstance(stream, RedisStream):
         with contextlib.closing(connect(stream, lambda: connect_online(settings))) as client:
             _say_elsewhere(source, stream, client)

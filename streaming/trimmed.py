@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from forebay.errors import StoreError
+from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.entries import Entry, Layout
 from streaming.losses import say_lost
@@ -103,7 +103,15 @@ class Trimmed:
 
     def _info(self, partition: str) -> Any:
         stream = self._streams[partition]
-        return self._client.xinfo_stream(stream) if self._client.exists(stream) else None
+        try:
+            return self._client.xinfo_stream(stream) if self._client.exists(stream) else None
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            raise ConfigError(
+                f"{stream!r}, partition {partition!r} of {self._source.name!r}, is no stream in Redis. Give the "
+                "source another key, or remove what is there (`TYPE` says what it is), and add events by XADD"
+            ) from None
 
     def _oldest(self, info: Any) -> int:
         """The offset of the oldest entry; of an empty stream, behind the last that it ever held."""

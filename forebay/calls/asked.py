@@ -159,7 +159,10 @@ def _check_titles(columns: Sequence[AskedColumn], keys: Mapping[str, AnyType], r
             raise RequestError(
                 f"Request column {name!r} is also a key of an entity in this request; ask for them apart"
             )
+    owners: dict[str, AskedColumn] = {}
     for column in columns:
+        if (first := owners.setdefault(column.title, column)) is not column:
+            raise _twice(first, column)
         if column.title in request:
             raise RequestError(
                 f"Feature {column.title!r} of {column.view.key!r} is also a column of the request; "
@@ -170,3 +173,13 @@ def _check_titles(columns: Sequence[AskedColumn], keys: Mapping[str, AnyType], r
                 f"Feature {column.title!r} of {column.view.key!r} is also a key of another entity in this request; "
                 "pass full_feature_names=True or ask for their views apart"
             )
+
+
+def _twice(first: AskedColumn, second: AskedColumn) -> RequestError:
+    """Two columns of one name: full names tell views apart, and neither versions of one nor one feature from itself."""
+    same = first.view.name == second.view.name
+    advice = "ask for them apart" if same else "pass full_feature_names=True or ask for them apart"
+    return RequestError(
+        f"Feature {second.title!r} is asked for twice, of {first.view.key!r} and {second.view.key!r}; columns need "
+        f"distinct names: {advice}"
+    )

@@ -119,7 +119,7 @@ class Definitions:
 
         A service is the object, `"name@version"`, or `"name"` for its active version.
 
-        Raises `UnknownNameError` for what there is not, `RequestError` for a list that asks for a name twice.
+        Raises `UnknownNameError` for what there is not.
         """
         if isinstance(features, str):
             return list(self._service(features).columns())
@@ -130,9 +130,7 @@ class Definitions:
                 f"features={features!r}; expected a service such as 'fraud@1' "
                 "or a list such as ['user_spend@1:spend_24h']"
             )
-        columns = [self._feature(name) for name in features]
-        _check_distinct(columns)
-        return columns
+        return [self._feature(name) for name in features]
 
     def windowed_views(self, source: EventSource | str | None = None) -> list[WindowedView]:
         """The windowed views of a source (of all sources, if none is given), by key."""
@@ -270,14 +268,3 @@ def _hint(name: str, known: Iterable[str]) -> str:
         return f"There {'is' if len(versions) == 1 else 'are'} {', '.join(map(repr, versions))}."
     near = difflib.get_close_matches(bare, [key.partition("@")[0] for key in names], n=1, cutoff=0.6)
     return suggestion(next((key for key in names if near and key.partition("@")[0] == near[0]), str(name)), names)
-
-
-def _check_distinct(columns: Sequence[tuple[ServedView, str]]) -> None:
-    owners: dict[str, str] = {}
-    for view, name in columns:
-        if name in owners:
-            raise RequestError(
-                f"Feature {name!r} is asked for twice, of {owners[name]!r} and {view.key!r}; "
-                "columns need distinct names"
-            )
-        owners[name] = view.key

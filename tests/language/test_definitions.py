@@ -184,10 +184,6 @@ UNKNOWN = {
         [],
         "features=[]; expected a service such as 'fraud@1' or a list such as ['user_spend@1:spend_24h']",
     ),
-    "a name twice": (
-        ["spend@1:paid_24h", "spend@2:paid_24h"],
-        "Feature 'paid_24h' is asked for twice, of 'spend@1' and 'spend@2'; columns need distinct names",
-    ),
 }
 
 

@@ -24,7 +24,7 @@ from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.ingest.batch import MALFORMED, MISSING_TIMESTAMP, WRONG_TYPE, DeadLetter, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
-from streaming.kafka_codec import _contains_itself, codecs_of
+from streaming.kafka_codec import codecs_of
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.schema_registry import SchemaRegistry
@@ -229,27 +229,17 @@ def test_a_value_that_python_will_not_spell_is_named_by_its_type() -> None:
     assert (letter.reason, letter.detail[:23]) == (WRONG_TYPE, "'merchant' is a dict; e")
 
 
-def test_which_schemas_contain_themselves() -> None:
-    def record(name: str, *types: object) -> dict[str, Any]:
-        return {
-            "type": "record",
-            "name": name,
-            "fields": [{"name": f"f{n}", "type": one} for n, one in enumerate(types)],
-        }
+NOTHINGS = {"type": "array", "items": "null"}
 
-    leaf = record("Leaf", "int", ["null", "string"], {"type": "bytes", "logicalType": "decimal"})
-    flat = record("Flat", leaf, "Leaf", {"type": "array", "items": "Leaf"}, {"type": "map", "values": ["null", "Leaf"]})
-    assert not _contains_itself(flat, {"Leaf": leaf}, set(), set())
-    for inner in (
-        ["null", "Top"],
-        {"type": "array", "items": "Top"},
-        record("Other", {"type": "map", "values": "Top"}),
-    ):
-        assert _contains_itself(record("Top", "int", inner), {}, set(), set())
-    one, other = record("One", "Other"), record("Other", "One")
-    assert _contains_itself(record("Top", "One"), {"One": one, "Other": other}, set(), set())
-    deep = {f"L{n}": record(f"L{n}", f"L{n + 1}", f"L{n + 1}") for n in range(200)} | {"L200": record("L200", "int")}
-    assert not _contains_itself(deep["L0"], deep, set(), set())
+
+@pytest.mark.parametrize("column", ["merchant", "unknown"])
+def test_a_short_message_of_ever_so_many_items_is_a_dead_letter(registry: SchemaRegistry, column: str) -> None:
+    record = {"type": "record", "name": "Order", "fields": [{"name": column, "type": NOTHINGS}]}
+    registry.schemas.append({"schema": json.dumps(record), "schemaType": "AVRO", "subject": "orders-value"})
+    ever_so_many = b"\0" + (1).to_bytes(4, "big") + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f\0"
+    batch, (letter, *rest) = decoded(codec("avro", registry), [ever_so_many] * 2)
+    assert (len(batch), len(rest), letter.reason, letter.raw) == (0, 1, MALFORMED, ever_so_many)
+    assert "an array of items that take no bytes" in letter.detail
 
 
 def test_a_registry_that_lets_nobody_in_says_so_without_secrets(registry: SchemaRegistry) -> None:

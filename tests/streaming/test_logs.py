@@ -137,6 +137,25 @@ def test_a_parquet_file_without_its_footer_is_being_written(tmp_path: Path) -> N
     assert len(chunk) == 2
 
 
+def test_a_parquet_file_whose_rows_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    """
+    row groups   0 … 299   300 … 599 (damaged)   600 … 899
+    """
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": np.arange(900)}), path, row_group_size=300, use_dictionary=False)
+    page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    whole = path.read_bytes()
+    path.write_bytes(whole[:page] + b"\xff" * 64 + whole[page + 64 :])
+    file = open_file(SOURCE, path, 0, until_end=True)
+    message = r"a\.parquet has a footer, and its rows from 0 on cannot be read .*Put the file back .* move it away"
+    with pytest.raises(StoreError, match=message):
+        file.poll()
+    path.write_bytes(whole)
+    chunk = open_file(SOURCE, path, 0, until_end=True).poll()
+    assert chunk is not None
+    assert len(chunk) == 900
+
+
 def test_a_folder_holds_one_partition_a_file_and_other_files_are_nobody_s(tmp_path: Path) -> None:
     for name in ("b.ndjson", "a.jsonl", "c.parquet", "README.md", ".a.ndjson.swp"):
         (tmp_path / name).touch()
@@ -154,6 +173,13 @@ def test_an_entry_s_id_and_its_offset_are_one_thing() -> None:
     assert [id_before(offset + 1).encode() for offset in offsets] == ids
     with pytest.raises(StoreError, match="has no offset of 64 bits"):
         offset_of(b"1-1048576")
+
+
+def test_a_key_that_is_no_stream_is_named(valkey: Valkey, namespace: str) -> None:
+    client = valkey.connect()
+    client.rpush(f"{namespace}:1", b"{}")
+    with pytest.raises(ConfigError, match=rf"'{namespace}:1', partition '{namespace}:1' of 'clicks', is no stream"):
+        streams(client, namespace, p0=0, p1=0)
 
 
 def streams(client: redis.Redis, key: str, **offsets: int) -> StreamReader:
