@@ -76,12 +76,16 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Within the block SIGTERM and SIGINT drain the flow; a second one is the process's own again."""
+        """Within the block SIGTERM and SIGINT drain the flow; a second one of either ends the process at once.
+
+        It does so by the system's own way: an exception in the main thread would wait for all others.
+        """
         before = {number: signal.getsignal(number) for number in SIGNALS}
 
         def handle(number: int, frame: FrameType | None) -> None:
             self.request()
-            signal.signal(number, before[signal.Signals(number)])
+            for each in SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
 
         for number in SIGNALS:
             signal.signal(number, handle)

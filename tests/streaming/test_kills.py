@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from forebay.online.connection import REPLY_TIMEOUT_S
+from tests.infra.valkey import Valkey
 from tests.streaming.world import (
     WAIT_S,
     World,
@@ -98,6 +100,29 @@ def test_a_signal_drains_all_processes_and_their_counts_add_up(home: Path, onlin
     assert summary["events"] == len(world.valid())
     assert sum(summary["dead"].values()) == sum(map(len, world.log.values())) - len(world.valid())
     assert set(summary["commits"]) == {"user_orders@1", "merchant_orders@1"}
+    check_everything(world)
+
+
+@pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
+def test_a_second_signal_does_not_wait_for_a_store_that_hangs(
+    home: Path, own_valkey: Valkey, namespace: str, workers: str, how: signal.Signals
+) -> None:
+    world = World.make(home, own_valkey.url, namespace)
+    world.append("a.ndjson", lines(1, FEED))
+    pid = own_valkey.connect().info("server")["process_id"]
+    with world.flow("--workers", workers) as process:
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
+        others = workers_of(process)
+        os.kill(pid, signal.SIGSTOP)
+        world.append("a.ndjson", lines(2, FEED, first=FEED))
+        process.send_signal(how)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1.0)
+        process.send_signal(how)
+        assert process.wait(timeout=REPLY_TIMEOUT_S) == -how
+        await_that(lambda: not any(map(is_running, others)))
+        os.kill(pid, signal.SIGCONT)
+    world.run()
     check_everything(world)
 
 
