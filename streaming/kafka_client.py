@@ -45,6 +45,12 @@ ANSWER_S_MAX = 5.0
 AT_ONCE = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 """What waiting does not mend when a flow begins."""
 
+PORT_MAX = 65_535
+
+_ADDRESS = re.compile(
+    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?([\w.-]+|\[[0-9a-f:]+\])(:(?P<port>\d{1,5}))?",
+    re.ASCII | re.IGNORECASE,
+)
 _SECRET = re.compile(r"password|secret|key|pem|token|jaas|config")
 _LOG = logging.getLogger("forebay.kafka")
 _LOG.addHandler(logging.NullHandler())
@@ -58,6 +64,7 @@ def client_settings(source: EventSource, given: Mapping[str, str]) -> dict[str, 
         raise ConfigError(
             f"Stream of {source.name!r}: topic {topic.topic!r} has no brokers; set {KAFKA}BROKERS=host:port,host:port"
         )
+    _check_addresses(brokers, f"Stream of {source.name!r}: {'brokers' if topic.brokers else KAFKA + 'BROKERS'}")
     for name in given:
         if name in OWNED or name == "bootstrap.servers":
             variable = KAFKA + name.upper().replace(".", "_")
@@ -183,6 +190,16 @@ def fatal(cluster: Cluster, partition: str, error: KafkaError) -> StoreError:
 def _topic(source: EventSource) -> KafkaTopic:
     assert isinstance(source.stream, KafkaTopic)
     return source.stream
+
+
+def _check_addresses(brokers: str, where: str) -> None:
+    """Raise `ConfigError` for what the client would try to reach for ever; what may hold a password is not quoted."""
+    addresses = brokers.rstrip(",").split(",")
+    for number, address in enumerate(addresses, 1):
+        found = _ADDRESS.fullmatch(address.strip())
+        if found is None or int(found["port"] or 0) > PORT_MAX:
+            which = f"address {number} of {len(addresses)}" if len(addresses) > 1 else "it"
+            raise ConfigError(f"{where}: {which} is not of the form host:port; expected host:port,host:port")
 
 
 def _error_of(asked: Future[Any]) -> KafkaError | None:

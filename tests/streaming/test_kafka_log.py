@@ -18,6 +18,7 @@ from forebay.errors import ConfigError, StoreError, StoreUnavailableError
 from streaming import kafka_log
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
+from streaming.kafka_client import client_settings
 from streaming.kafka_log import TopicReader, Topics
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
@@ -410,3 +411,24 @@ def test_settings_of_sasl_are_passed_on_and_a_refusal_is_said_at_once(namespace:
 def test_a_topic_without_brokers_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no brokers; set FOREBAY_KAFKA_BROKERS=host:port"):
         Following("", "t")
+
+
+@pytest.mark.parametrize("brokers", ["a:1", "a.b-c:1, d", "SASL_SSL://a:1,[::1]:2,", "localhost"])
+def test_addresses_of_brokers_are_as_the_client_takes_them(brokers: str) -> None:
+    assert client_settings(source("t"), {"brokers": brokers})["bootstrap.servers"] == brokers
+
+
+@pytest.mark.parametrize(
+    ("brokers", "message"),
+    [
+        ("kafka://a:1", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
+        ("me:hunter2@a:1", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
+        ("a:1,b:hunter2", "FOREBAY_KAFKA_BROKERS: address 2 of 2 is not of the form host:port"),
+        ("a:99999", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
+        (",", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
+    ],
+)
+def test_addresses_that_nobody_could_be_reached_at_are_refused(brokers: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Following(brokers, "t")
+    assert "hunter2" not in str(caught.value)
