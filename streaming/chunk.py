@@ -45,6 +45,8 @@ class Chunk:
     """Whether `table` holds events as the archive does, judged and with their offsets."""
     offsets: npt.NDArray[np.int64] | None = None
     """The offset of each event; `None` where they are `first_offset`, `first_offset + 1`, …"""
+    bookmark: int | None = None
+    """Of `next_offset`, where its log has such things (`bookmark.py`)."""
 
     def __len__(self) -> int:
         return len(self.lines) if self.table is None else int(self.table.num_rows)

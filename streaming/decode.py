@@ -108,7 +108,8 @@ class Decoder:
 
     def _decoded(self, chunk: Chunk, ingested: Ingested) -> Decoded:
         batch, dead = ingested
-        batch = replace(batch, next_offset=chunk.next_offset)  # offsets may have gaps behind the last event too
+        # offsets may have gaps behind the last event too
+        batch = replace(batch, next_offset=chunk.next_offset, bookmark=chunk.bookmark)
         ts = instants(batch)
         late, repeated = _judged(self._awake(chunk), batch, ts)
         if repeated.any():

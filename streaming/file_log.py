@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
+from streaming.bookmark import REMEMBERED, bookmark, bytes_before, place_of
 from streaming.chunk import BYTES_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 
@@ -36,8 +37,6 @@ LINES = (".ndjson", ".jsonl")
 PARQUET = (".parquet",)
 LINE_BYTES_MAX = 64 << 20
 """A line is held whole until its newline; one longer than this has lost its newlines and stops the flow."""
-REMEMBERED = 64
-"""Bytes before a place in a file that are remembered, to see that it is still that place: most of an event."""
 
 _Sign = tuple[int, int, int, int]
 
@@ -76,9 +75,11 @@ def _check_names(source: EventSource, files: Sequence[Path]) -> None:
 
 
 class LineFile:
-    """One NDJSON file, read from a line number on."""
+    """One NDJSON file, read from a line number on: from its bookmark, or else from where counting finds it."""
 
-    def __init__(self, source: EventSource, path: Path, offset: int, *, until_end: bool) -> None:
+    def __init__(
+        self, source: EventSource, path: Path, offset: int, *, until_end: bool, mark: int | None = None
+    ) -> None:
         self._source, self._path, self._until_end = source, path, until_end
         self._next = offset
         self._lines: list[bytes] = []
@@ -86,20 +87,30 @@ class LineFile:
         self._left: _Sign | None = None
         """What the file looked like when it was laid to rest; `None` where it was gone."""
         try:
-            self._begin(self._file, inside=_skip_lines(self._file, path, offset))
+            self._begin(self._file, inside=self._find(self._file, mark))
         except BaseException:
             self.release()
             raise
+
+    def _find(self, file: BinaryIO, mark: int | None) -> bool:
+        """Move to where it begins; whether that is inside of a line that counts already."""
+        place = place_of(file, self._next, mark)
+        if place is None:
+            return _skip_lines(file, self._path, self._next)
+        file.seek(place)
+        return False
 
     def _begin(self, file: BinaryIO, *, inside: bool) -> None:
         """Read on where a file is."""
         self._tail, self._inside = b"", inside
         """Whether the line that counts already is still without its newline: the rest of it is nobody's."""
         self._at = file.tell()
-        self._before = _before(file, self._at)
+        self._before = bytes_before(file, self._at)
         """The bytes before it, that were read last."""
         self._counted = b"" if inside else self._before
         """The bytes before the first line that does not count yet."""
+        self._handed = b""
+        """The bytes before the first line that counts and was not handed on."""
 
     @property
     def name(self) -> str:
@@ -117,7 +128,7 @@ class LineFile:
             return None
         lines, self._lines = self._lines[:EVENTS_MAX], self._lines[EVENTS_MAX:]
         first, self._next = self._next, self._next + len(lines)
-        return Chunk(self._source, self.name, first, self._next, lines=lines)
+        return Chunk(self._source, self.name, first, self._next, lines=lines, bookmark=self._bookmark(lines))
 
     def end(self) -> End:
         """Where it ends, if it had no more lines at the last poll."""
@@ -134,7 +145,7 @@ class LineFile:
         with contextlib.suppress(FileNotFoundError):
             named, mine = self._path.stat(), os.fstat(self._file.fileno())
             if os.path.samestat(named, mine):
-                changed = _before(self._file, self._at) != self._before
+                changed = bytes_before(self._file, self._at) != self._before
             else:
                 changed = mine.st_size <= self._at
             if changed:
@@ -166,6 +177,18 @@ class LineFile:
             self._file.close()
             self._file = None
 
+    def _bookmark(self, lines: Sequence[bytes]) -> int | None:
+        """Of what comes next, behind some lines; `None` inside of a line."""
+        if self._inside:
+            return None
+        end = self._at - len(self._tail)
+        if not self._lines:
+            return bookmark(self._next, end, self._counted)
+        left = sum(map(len, self._lines)) + len(self._lines)
+        handed = b"".join(line[-REMEMBERED:] + b"\n" for line in lines[-REMEMBERED:])
+        self._handed = (self._handed + handed)[-REMEMBERED:]
+        return bookmark(self._next, end - left, self._handed)
+
     def _read(self) -> bool:
         """Whether there are lines now, after reading on to the next newline or to the end."""
         while block := self._next_block():
@@ -176,6 +199,8 @@ class LineFile:
                 self._inside = not newline
             head, newline, tail = data.rpartition(b"\n")
             if newline:
+                nobodys = len(block) - len(data)
+                self._handed = (before + block[:nobodys])[-REMEMBERED:] if nobodys else self._counted
                 self._lines, self._tail = (self._tail + head).split(b"\n"), tail
                 end = len(block) - len(tail)
                 self._counted = (before + block[max(0, end - REMEMBERED) : end])[-REMEMBERED:]
@@ -190,7 +215,7 @@ class LineFile:
         """What there is next, if the file still has before it what was read before; nothing where it is gone."""
         file = self._opened()
         block = b"" if file is None else file.read(BYTES_MAX)
-        if file is not None and block and _before(file, self._at) != self._before:
+        if file is not None and block and bytes_before(file, self._at) != self._before:
             file = self._open_again()
             block = file.read(BYTES_MAX)
         return block
@@ -206,7 +231,7 @@ class LineFile:
         """Go on where it was, or, as a restart would, behind the lines that were read, if it still begins with them."""
         file = self._path.open("rb")
         try:
-            if _before(file, self._at) == self._before:
+            if bytes_before(file, self._at) == self._before:
                 file.seek(self._at)
             else:
                 self._begin_again(file)
@@ -221,7 +246,7 @@ class LineFile:
         """Find the lines that were read in a file that may be another one; what was half a line may be gone."""
         read = self._next + len(self._lines)
         inside = _skip_lines(file, self._path, read)
-        if not _before(file, file.tell()).endswith(self._counted):
+        if not bytes_before(file, file.tell()).endswith(self._counted):
             raise _replaced(self._path, read)
         self._begin(file, inside=inside)
 
@@ -299,10 +324,15 @@ class RowFile:
         return True
 
 
-def open_file(source: EventSource, path: Path, offset: int, *, until_end: bool) -> LineFile | RowFile:
-    """A reader of one file from an offset on. Raises `FileNotFoundError` where a file of lines has gone."""
+def open_file(
+    source: EventSource, path: Path, offset: int, *, until_end: bool, mark: int | None = None
+) -> LineFile | RowFile:
+    """A reader of one file from an offset on, which may have a bookmark.
+
+    Raises `FileNotFoundError` where a file of lines has gone.
+    """
     if path.suffix in LINES:
-        return LineFile(source, path, offset, until_end=until_end)
+        return LineFile(source, path, offset, until_end=until_end, mark=mark)
     return RowFile(source, path, offset)
 
 
@@ -356,12 +386,6 @@ def _skip_lines(file: BinaryIO, path: Path, count: int) -> bool:
         file.seek(at + end + 1)
         return False
     return False
-
-
-def _before(file: BinaryIO, at: int) -> bytes:
-    """The bytes before a place in a file, up to REMEMBERED of them."""
-    count = min(at, REMEMBERED)
-    return os.pread(file.fileno(), count, at - count)
 
 
 def _shrunk(path: Path, found: int, what: str, read: int) -> StoreError:

@@ -23,7 +23,7 @@ from forebay.language.source import EventSource
 from streaming.chunk import Chunk, enough
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import End
-from streaming.log import Resume
+from streaming.log import Bookmarks, Resume
 
 DISCOVERY_INTERVAL_S = 1.0
 """How often a folder is looked through for new files."""
@@ -41,9 +41,16 @@ class FileReader:
     """The files of one source that fall to one reader."""
 
     def __init__(
-        self, source: EventSource, path: str, mine: Callable[[str], bool], resume: Resume, *, until_end: bool
+        self,
+        source: EventSource,
+        path: str,
+        mine: Callable[[str], bool],
+        resume: Resume,
+        *,
+        until_end: bool,
+        bookmark: Bookmarks = lambda source, partition: None,
     ) -> None:
-        self.source = source
+        self.source, self._bookmark = source, bookmark
         self._path, self._mine, self._resume, self._until_end = path, mine, resume, until_end
         self._is_folder = Path(path).is_dir()
         self._files: dict[str, File] = {}
@@ -139,7 +146,8 @@ class FileReader:
 
     def _open(self, path: Path) -> None:
         offset = self._resume(self.source, path.name)
-        file = self._files[path.name] = open_file(self.source, path, offset, until_end=self._until_end)
+        mark = self._bookmark(self.source, path.name)
+        file = self._files[path.name] = open_file(self.source, path, offset, until_end=self._until_end, mark=mark)
         if len(self._awake) >= AWAKE_MAX and file.rest():
             self._resting[path.name] = file
             return

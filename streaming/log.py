@@ -14,6 +14,8 @@ from streaming.heartbeat import End
 
 Resume = Callable[[EventSource, str], int]
 """The offset at which a partition of a source is resumed."""
+Bookmarks = Callable[[EventSource, str], int | None]
+"""The bookmark of that offset, if there is one."""
 
 
 class LogReader(Protocol):

@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 import redis
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
+from forebay.offline.archive import PartitionPosition
 from forebay.offline.table_source import expand_path
 from forebay.online.connection import translated
 from forebay.settings import Settings
+from streaming.bookmark import place_of
 from streaming.chunk import BYTES_MAX
 from streaming.entries import id_before, layout_of
 from streaming.file_log import PARQUET, files_of
@@ -56,28 +58,38 @@ class LogEnds:
     _clusters: dict[str, Cluster] = field(default_factory=dict)
     """By source: a client of Kafka has threads and connections, and is collected late."""
 
-    def __call__(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+    def __call__(
+        self, source: EventSource, applied: Mapping[str, int], archived: Mapping[str, PartitionPosition] | None = None
+    ) -> dict[str, LogEnd]:
         """The ends of the partitions that a source's log has, and what waits in each behind its `applied` offset.
+
+        From what is `archived` files are counted, where that has a bookmark.
 
         Raises `StoreUnavailableError` where the log cannot be reached, `ConfigError` where there is none.
         """
         stream = source.stream
         if isinstance(stream, FileStream):
-            return self._files(source, stream, applied)
+            return self._files(source, stream, applied, archived or {})
         if isinstance(stream, RedisStream):
             return self._streams(stream, applied)
         return self._topic(source, applied) if isinstance(stream, KafkaTopic) else {}
 
-    def _files(self, source: EventSource, stream: FileStream, applied: Mapping[str, int]) -> dict[str, LogEnd]:
+    def _files(
+        self,
+        source: EventSource,
+        stream: FileStream,
+        applied: Mapping[str, int],
+        archived: Mapping[str, PartitionPosition],
+    ) -> dict[str, LogEnd]:
         path = expand_path(stream.path, self.settings.home, os.environ, f"Stream of {source.name!r}")
         ends = {}
         for file in files_of(source, path):
             with contextlib.suppress(FileNotFoundError):  # it has gone since
-                end = self._length(file)
+                end = self._length(file, archived.get(file.name, PartitionPosition()))
                 ends[file.name] = LogEnd(end, max(0, end - applied.get(file.name, 0)))
         return ends
 
-    def _length(self, file: Path) -> int:
+    def _length(self, file: Path, archived: PartitionPosition) -> int:
         if file.suffix in PARQUET:
             try:
                 rows: int = pq.read_metadata(file).num_rows
@@ -88,6 +100,8 @@ class LogEnds:
         if file.stat().st_size == read:
             return lines
         with file.open("rb") as stream:
+            if file not in self._lines and (place := place_of(stream, archived.next_offset, archived.bookmark)):
+                lines, read = archived.next_offset, place
             stream.seek(read)
             while block := stream.read(BYTES_MAX):
                 lines, read = lines + block.count(b"\n"), read + len(block)

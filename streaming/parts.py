@@ -223,6 +223,7 @@ def _parts(
         topics=Topics(settings.kafka, patience, task.accepted),
         archived=positions.replay,
         resume=positions.archived_to,
+        bookmark=positions.bookmark,
         known=positions.known,
         applied=positions.applied,
         revived=offline.store.revived(),

@@ -65,6 +65,10 @@ class Positions:
         """How far a partition is in the archive: where its log is read on."""
         return self.found.archived.get((source.name, partition), PartitionPosition()).next_offset
 
+    def bookmark(self, source: EventSource, partition: str) -> int | None:
+        """Where that begins in its log, if the archive knows."""
+        return self.found.archived.get((source.name, partition), PartitionPosition()).bookmark
+
     def known(self, source: EventSource) -> dict[str, int]:
         """The partitions that any store knows of a source's log, and how far each is in the archive."""
         names = {name for of, name in self.found.archived if of == source.name} | self.applied(source).keys()

@@ -30,7 +30,7 @@ from streaming.gone import WithGone
 from streaming.heartbeat import INTERVAL_MAX_US, Heartbeat, Pulse
 from streaming.interpreter import FINE_S, sleep_within
 from streaming.kafka_log import Topics
-from streaming.log import LogReader, NamedLog, Resume
+from streaming.log import Bookmarks, LogReader, NamedLog, Resume
 from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.retry import Patience
 from streaming.revived_log import With
@@ -55,6 +55,8 @@ class Logs:
     """What is read from the archive, of some partitions of a source."""
     resume: Resume
     """Where the log is read on behind that."""
+    bookmark: Bookmarks
+    """Where that is in a file."""
     known: Callable[[EventSource], Mapping[str, int]]
     """The partitions that the stores know, whether the log still has them, and how far they are archived."""
     applied: Callable[[EventSource], Mapping[str, int]]
@@ -83,7 +85,7 @@ class Logs:
         stream = source.stream
         if isinstance(stream, FileStream):
             path = expand_path(stream.path, self.home, os.environ, f"Stream of {source.name!r}")
-            return FileReader(source, path, mine, self.resume, until_end=self.until_end)
+            return FileReader(source, path, mine, self.resume, until_end=self.until_end, bookmark=self.bookmark)
         if isinstance(stream, KafkaTopic):
             return self.topics.open(source, mine, self.resume, until_end=self.until_end)
         assert isinstance(stream, RedisStream)

@@ -114,7 +114,7 @@ class Status:
         progress = [one for view in views for one in self._progress(view)]
         archived = self._archive(source).positions()
         applied = _applied(progress) if views else {name: one.next_offset for name, one in archived.items()}
-        ends, error = self._ends(source, applied)
+        ends, error = self._ends(source, applied, archived)
         read_by, names = state_of(signs, now_us), sorted(archived.keys() | applied.keys() | ends.keys())
         without = LogEnd(None, None if error else 0)  # the log has nothing of it any more, or could not be asked
         return [
@@ -166,11 +166,13 @@ class Status:
         folded, archived = self.offline.tiles(view).folded(), self._archive(view.source).events_by_date()
         return sorted(day for day in early if folded.get(day) != archived.get(day, 0))
 
-    def _ends(self, source: EventSource, applied: Mapping[str, int]) -> tuple[dict[str, LogEnd], str]:
+    def _ends(
+        self, source: EventSource, applied: Mapping[str, int], archived: Mapping[str, PartitionPosition]
+    ) -> tuple[dict[str, LogEnd], str]:
         revived = self.offline.revived().end(source.name)
         own = {REVIVED: LogEnd(revived, revived - applied.get(REVIVED, 0))} if revived else {}
         try:
-            return self.log_ends(source, applied) | own, ""
+            return self.log_ends(source, applied, archived) | own, ""
         except ForebayError as error:
             return own, str(error)
 

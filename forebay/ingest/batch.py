@@ -47,7 +47,8 @@ class EventBatch:
     """Events of one partition of a source, in the order of the source.
 
     `table` has the columns of `event_schema`; `first_offset` and `next_offset` are the half-open range of source
-    offsets that the batch covers, those of its dead letters included.
+    offsets that the batch covers, those of its dead letters included. `bookmark` says where `next_offset` begins in a
+    log that is a file.
     """
 
     source: EventSource
@@ -55,6 +56,7 @@ class EventBatch:
     table: pa.Table
     first_offset: int
     next_offset: int
+    bookmark: int | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -2,8 +2,9 @@
 
 Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived_at`, `date` (the UTC date of the
 event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
-event of it, and `<partition>/heartbeat`, up to where it is known that nothing more came; and `flow`, the number of the
-flow that may append, with `flow/<n>` for each of its workers. Whoever appends a range that
+event of it, `<partition>/heartbeat`, up to where it is known that nothing more came, and `<partition>/bookmark`, where
+that next offset begins in a file; and `flow`, the number of the flow that may append, with `flow/<n>` for each of its
+workers. Whoever appends a range that
 overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
 is loaded is a partition `load:<hash of its bytes>`, dead letters that became events are the partition `revived`: both
 without a watermark.
@@ -16,7 +17,7 @@ import operator
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ from forebay.offline.shards import Shards
 from forebay.offline.stored_table import between_dates
 
 SOURCE_PARTITION, ARRIVED_AT = "source_partition", "arrived_at"
-WATERMARK, HEARTBEAT = "/watermark", "/heartbeat"
+WATERMARK, HEARTBEAT, BOOKMARK = "/watermark", "/heartbeat", "/bookmark"
 FLOW = "flow"
 """The number of the flow that may append; no partition is named so (theirs end in `:<number>` or a file's suffix)."""
 LOAD = "load:"
@@ -55,11 +56,14 @@ _LOADED = re.compile(rf"{LOAD}[0-9a-f]{{16}}")
 class PartitionPosition:
     """How far a stream partition is archived: the next offset that is not, the newest event that is, and the instant up
     to which a heartbeat has moved it since (`None`: no event, no heartbeat).
+
+    The bookmark is that of an offset that was the next one once, and may be no longer.
     """
 
     next_offset: int = 0
     newest_us: int | None = None
     heartbeat_us: int | None = None
+    bookmark: int | None = None
 
     @property
     def watermark_us(self) -> int | None:
@@ -100,7 +104,12 @@ class Archive:
             parts = [_lacking(batch, since[batch.partition]) for batch in batches]
             rows = archived(self.source, parts, arrived_at_us)
             added = len(rows)
-            return Commit(rows, positions | self._watermarks(parts, position))
+            marks = {
+                batch.partition + BOOKMARK: batch.bookmark
+                for batch in parts
+                if batch.bookmark is not None and batch.next_offset == positions.get(batch.partition)
+            }
+            return Commit(rows, positions | marks | self._watermarks(parts, position))
 
         self.table.append(prepare)
         return added
@@ -128,10 +137,10 @@ class Archive:
     def positions(self) -> dict[str, PartitionPosition]:
         """How far each stream partition is archived."""
         found = self.table.positions()
-        others = {name for name in found if is_loaded(name) or _is_instant(name, found)} | {RETAINED}
+        others = {name for name in found if is_loaded(name) or _is_about(name, found)} | {RETAINED}
         names = [name for name in found if name not in FLOWS | others]
         return {
-            name: PartitionPosition(found[name], found.get(name + WATERMARK), found.get(name + HEARTBEAT))
+            name: PartitionPosition(found[name], *(found.get(name + kind) for kind in (WATERMARK, HEARTBEAT, BOOKMARK)))
             for name in names
         }
 
@@ -342,17 +351,14 @@ def _lacking(batch: EventBatch, since: int) -> EventBatch:
     if batch.first_offset >= since:
         return batch
     offsets = np.asarray(batch.table[SOURCE_OFFSET])
-    return EventBatch(
-        batch.source,
-        batch.partition,
-        batch.table.filter(pa.array(offsets >= since)),
-        since,
-        max(since, batch.next_offset),
-    )
+    table = batch.table.filter(pa.array(offsets >= since))
+    return replace(batch, table=table, first_offset=since, next_offset=max(since, batch.next_offset))
 
 
-def _is_instant(name: str, known: Mapping[str, int]) -> bool:
-    return any(name.endswith(kind) and name.removesuffix(kind) in known for kind in (WATERMARK, HEARTBEAT))
+def _is_about(name: str, known: Mapping[str, int]) -> bool:
+    """Whether a position says something of a partition that has one of its own."""
+    kinds = (WATERMARK, HEARTBEAT, BOOKMARK)
+    return any(name.endswith(kind) and name.removesuffix(kind) in known for kind in kinds)
 
 
 def _dates(start_us: int | None, end_us: int | None) -> str | None:
