@@ -2,15 +2,15 @@
 
 deltalake answers for one app_id that is known; who resumes must ask which there are. They lie in the table's log: in
 the last checkpoint, and in the commits after it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md,
-"Transaction Identifiers").
+"Transaction Identifiers"). Files are opened by their names and never listed: a log may have a million.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import msgspec
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 LOG = "_delta_log"
@@ -27,6 +27,15 @@ class _Action(msgspec.Struct):
 
 class _Checkpoint(msgspec.Struct):
     version: int
+    parts: int | None = None
+
+    def files(self) -> list[str]:
+        """The names of its files."""
+        if self.version < 0:
+            return []
+        name = f"{self.version:020}.checkpoint"
+        parts = self.parts or 0
+        return [f"{name}.{n:010}.{parts:010}.parquet" for n in range(1, parts + 1)] or [f"{name}.parquet"]
 
 
 _DECODE_ACTION = msgspec.json.Decoder(_Action).decode
@@ -38,21 +47,27 @@ def read_transactions(files: Any, until: int | None = None) -> dict[str, int]:
     the last). Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
     """
     found: dict[str, int] = {}
-    infos = files.get_file_info(pyarrow.fs.FileSelector(LOG))
-    names = sorted(info.path.rsplit("/", 1)[-1] for info in infos)
-    since = -1
-    if "_last_checkpoint" in names:
-        since = _DECODE_CHECKPOINT(_bytes(files, "_last_checkpoint")).version
-    if until is not None and since > until:
-        raise FileNotFoundError(f"The last checkpoint is of version {since}, after {until}")
-    for name in names:
-        if name.startswith(f"{since:020}.checkpoint") and name.endswith(".parquet"):
-            found |= _of_checkpoint(files, name)
-    for name in names:
-        number = int(name[:20]) if name.endswith(".json") and name[:20].isdigit() else since
-        if number > since and (until is None or number <= until):
-            found |= _of_commit(_bytes(files, name))
+    last = _last_checkpoint(files)
+    if until is not None and last.version > until:
+        raise FileNotFoundError(f"The last checkpoint is of version {last.version}, after {until}")
+    for name in last.files():
+        found |= _of_checkpoint(files, name)
+    for number in itertools.count(last.version + 1) if until is None else range(last.version + 1, until + 1):
+        try:
+            found |= transactions_of(files, number)
+        except FileNotFoundError:
+            if until is not None:
+                raise
+            break
     return found
+
+
+def _last_checkpoint(files: Any) -> _Checkpoint:
+    """The last checkpoint of a table; of version -1 where there is none yet."""
+    try:
+        return _DECODE_CHECKPOINT(_bytes(files, "_last_checkpoint"))
+    except FileNotFoundError:
+        return _Checkpoint(-1)
 
 
 def transactions_of(files: Any, version: int) -> dict[str, int]:

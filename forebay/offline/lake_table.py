@@ -13,6 +13,7 @@ instants only: deltalake rounds those of wide decimals.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +28,7 @@ from forebay.errors import FencedError, StoreError
 from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, dataset_of
 from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
-from forebay.offline.delta_log import read_transactions
+from forebay.offline.delta_log import LOG, read_transactions
 from forebay.offline.known_positions import KnownPositions
 from forebay.offline.location import Location
 from forebay.offline.reading import with_columns
@@ -51,21 +52,42 @@ CPU. Compaction, which sees many rows at once, makes dictionaries."""
 _CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
 CLUSTERED_FILE_BYTES = 32 * 2**20
 """About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
+LOG_KEPT = {"delta.logRetentionDuration": "interval 5 minutes", "delta.enableExpiredLogCleanup": "false"}
+"""Of a table in a folder that gets a commit a second: a commit goes through all files of its log, 10 µs each."""
+CHECKPOINT_EVERY, SHORTENED_AT = 100, 50
+"""Versions between two checkpoints, which deltalake makes by itself, and which of those shortens the log: one that
+makes none, since who begins to read just then needs what that checkpoint has summed up.
+"""
+SUMMED_UP_S = 60.0
+"""Who began to read before a checkpoint has read what it needs after so long."""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
 
 
 class LakeTable(StoredTable):
-    """A Delta table by its path in the offline store, to be written and read. May be used by several threads."""
+    """A Delta table by its path in the offline store, to be written and read. May be used by several threads.
+
+    One with a `short_log` can be read as of its newest versions only, where it is in a folder.
+    """
 
     def __init__(
-        self, location: Location, path: str, schema: pa.Schema, *, statistics: Sequence[str], names: Names | None = None
+        self,
+        location: Location,
+        path: str,
+        schema: pa.Schema,
+        *,
+        statistics: Sequence[str],
+        names: Names | None = None,
+        short_log: bool = False,
     ) -> None:
         super().__init__(location, path, schema, names=names)
+        self._short_log = short_log and not location.options  # a bucket is listed from the last checkpoint on
         self._statistics = [name for name in statistics if name in schema.names]
         self._appends = 0
         self._known = KnownPositions(lambda: location.files(path))
         self._taken: dict[str, int] = {}
+        self._brought: dict[str, int] = {}
+        """Where this object has brought positions that never go back: those of a table with a short log."""
 
     def position(self, app_id: str) -> int | None:
         """The version that an app_id was brought to; `None` if it never was."""
@@ -85,16 +107,19 @@ class LakeTable(StoredTable):
         """
 
         def write(table: DeltaTable) -> bool:
-            before, commit = table.version(), self.prepared(prepare, lambda app_id: self._known.of(table, app_id))
+            before, commit = table.version(), self.prepared(prepare, lambda app_id: self._position(table, app_id))
             if commit is not None:
                 self._write(table, commit, mode="append")
                 self._known.moved(before, table, commit.positions)
+                self._brought |= commit.positions if self._short_log else {}
             return commit is not None
 
         appended = bool(self._commit(write))
         self._appends += appended
         if appended and self._appends % COMPACT_EVERY == 0:
             self.compact()
+        if appended and self._table is not None and self._table.version() % CHECKPOINT_EVERY == SHORTENED_AT:
+            self.shorten_log()
         return appended
 
     def take(self, name: str, number: int) -> None:
@@ -199,11 +224,30 @@ class LakeTable(StoredTable):
             return len(snapshot.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
 
     def checkpoint(self) -> None:
-        """Sum the log up, and remove what is older than Delta keeps (`delta.logRetentionDuration`, 30 days)."""
+        """Sum the log up, and remove what is older than Delta keeps (`delta.logRetentionDuration`, or 30 days)."""
+        self.shorten_log()
         with self._lock, self.location.reached(f"summing up the log of {self.path}"):
             snapshot = self.snapshot()
             if snapshot is not None:
                 snapshot.create_checkpoint()
+                if not self._short_log:
+                    snapshot.cleanup_metadata()
+
+    def shorten_log(self) -> None:
+        """Remove the commits that were summed up a while ago, of a table with a short log (docs/adr/0272).
+
+        Left for later where another commit comes in between.
+        """
+        if not self._short_log:
+            return
+        with self._lock, self.location.reached(f"shortening the log of {self.path}"):
+            snapshot = self.snapshot()
+            if snapshot is None or not self._is_summed_up():
+                return
+            with contextlib.suppress(CommitFailedError):
+                lacking = {name: LOG_KEPT[name] for name in LOG_KEPT.keys() - snapshot.metadata().configuration.keys()}
+                if lacking:
+                    snapshot.alter.set_table_properties(lacking)
                 snapshot.cleanup_metadata()
 
     def files(self, instant: str) -> DataFiles:
@@ -239,6 +283,24 @@ class LakeTable(StoredTable):
             self._write(table, commit, mode="overwrite", predicate=predicate)
 
         self._commit(write)
+
+    def _position(self, table: DeltaTable, app_id: str) -> int | None:
+        """The version that an app_id was brought to. Raises `StoreError` where this object has brought it further: a
+        commit that was put where one had been removed from the log is nobody's.
+        """
+        found, brought = self._known.of(table, app_id), self._brought.get(app_id, 0)
+        if (found or 0) < brought:
+            raise StoreError(
+                f"Table {self.path!r} lacks what was committed to it: {app_id!r} is at {found or 0}, and was brought "
+                f"to {brought}. It was restored, or this process was held up for minutes. Start it again: it goes on "
+                "from what is there"
+            )
+        return found
+
+    def _is_summed_up(self) -> bool:
+        """Whether the last checkpoint is there for a while."""
+        (found,) = self.location.files(self.path).get_file_info([f"{LOG}/_last_checkpoint"])
+        return found.mtime_ns is not None and time.time() - found.mtime_ns / 1e9 > SUMMED_UP_S
 
     def _transactions(self) -> dict[str, int]:
         if self.snapshot() is None:
@@ -285,6 +347,8 @@ class LakeTable(StoredTable):
 
     def _create(self) -> DeltaTable:
         settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}
+        if self._short_log:
+            settings |= LOG_KEPT
         conflict: CommitFailedError | None = None
         with self.location.reached(f"making {self.path}"):
             self.location.owner.claim()

@@ -1,0 +1,144 @@
+"""The log of a table that gets a commit a second stays short, and nobody who reads or writes it notices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from forebay.errors import StoreError
+from forebay.offline import lake_table
+from forebay.offline.delta_log import read_transactions
+from forebay.offline.lake_table import LOG_KEPT
+from forebay.offline.tables import OfflineStore
+from tests.stores.test_offline_archive import NOW_US, SOURCE, batch, items
+
+COMMITS = 260
+
+
+@pytest.fixture
+def aged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was summed up was so for long, and what is old is to go."""
+    monkeypatch.setattr(lake_table, "SUMMED_UP_S", -1.0)
+    monkeypatch.setattr(lake_table, "LOG_KEPT", LOG_KEPT | {"delta.logRetentionDuration": "interval 0 seconds"})
+
+
+def log_of(path: Path) -> Path:
+    return path / "events" / "shop" / "_delta_log"
+
+
+def commits_of(path: Path) -> int:
+    return len(list(log_of(path).glob("*.json")))
+
+
+def fill(store: OfflineStore, first: int = 0, count: int = COMMITS) -> None:
+    archive = store.archive(SOURCE)
+    for n in range(first, first + count):
+        archive.append([batch(n, n + 1)], NOW_US)
+
+
+def properties(path: Path) -> dict[str, str]:
+    found = DeltaTable(log_of(path).parent).metadata().configuration
+    return {name: found[name] for name in LOG_KEPT.keys() & found.keys()}
+
+
+@pytest.mark.usefixtures("aged")
+def test_a_log_stays_short_and_positions_and_rows_are_there(tmp_path: Path) -> None:
+    store, idle = OfflineStore(str(tmp_path)), OfflineStore(str(tmp_path)).archive(SOURCE)
+    fill(store, count=1)
+    assert idle.next_offset("p0") == 1
+    fill(store, 1)
+    assert commits_of(tmp_path) < 150, "from the checkpoint before the last that made room"
+    for archive in (store.archive(SOURCE), idle, OfflineStore(str(tmp_path)).archive(SOURCE)):
+        assert (archive.next_offset("p0"), archive.size()) == (COMMITS + 1, archive.size())
+        assert archive.append([batch(COMMITS - 5, COMMITS + 1)], NOW_US) == 0
+    assert items(store) == list(range(COMMITS + 1))
+    assert idle.append([batch(COMMITS + 1, COMMITS + 3)], NOW_US) == 2
+    assert store.archive(SOURCE).next_offset("p0") == COMMITS + 3
+
+
+def test_nothing_goes_that_somebody_may_be_reading(tmp_path: Path) -> None:
+    """Neither what is younger than it is kept, nor what a checkpoint has only just summed up."""
+    store = OfflineStore(str(tmp_path))
+    fill(store)
+    assert commits_of(tmp_path) > COMMITS
+    assert properties(tmp_path) == LOG_KEPT
+    for file in log_of(tmp_path).glob("0*"):
+        os.utime(file, (1, 1))
+    store.archive(SOURCE).table.shorten_log()
+    assert commits_of(tmp_path) > COMMITS
+    os.utime(log_of(tmp_path) / "_last_checkpoint", (1, 1))
+    store.archive(SOURCE).table.shorten_log()
+    assert commits_of(tmp_path) < 100
+    assert items(store) == list(range(COMMITS))
+
+
+@pytest.mark.usefixtures("aged")
+@pytest.mark.parametrize("kept", ["", "interval 9 days"])
+def test_a_table_of_before_learns_it_and_keeps_what_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    short = lake_table.LOG_KEPT
+    monkeypatch.setattr(lake_table, "LOG_KEPT", {})
+    store = OfflineStore(str(tmp_path))
+    fill(store, count=120)
+    if kept:
+        DeltaTable(log_of(tmp_path).parent).alter.set_table_properties({"delta.logRetentionDuration": kept})
+    monkeypatch.setattr(lake_table, "LOG_KEPT", short)
+    fill(store, 120, 200)
+    assert properties(tmp_path) == (short | {"delta.logRetentionDuration": kept} if kept else short)
+    assert (commits_of(tmp_path) < 200) == (not kept)
+    assert items(store) == list(range(320))
+
+
+def test_a_log_is_not_listed_to_read_what_is_remembered(tmp_path: Path) -> None:
+    store = OfflineStore(str(tmp_path))
+    fill(store, count=130)
+    archive = store.archive(SOURCE)
+    expected = archive.table.positions()
+    shutil.copy(log_of(tmp_path) / f"{5:020}.json", log_of(tmp_path) / f"{5000:020}.json")  # nobody's
+    assert read_transactions(Unlisted(archive.table.location.files("events/shop"))) == expected
+    split(log_of(tmp_path))
+    assert read_transactions(Unlisted(archive.table.location.files("events/shop"))) == expected
+
+
+def test_a_commit_that_is_not_there_is_missed(tmp_path: Path) -> None:
+    """A paused writer may put one where one had been removed: it is in nobody's table, though Delta says it is."""
+    home, before = tmp_path / "home", tmp_path / "before"
+    store = OfflineStore(str(home))
+    fill(store, count=3)
+    shutil.copytree(home, before)
+    archive = OfflineStore(str(home)).archive(SOURCE)
+    archive.append([batch(3, 9)], NOW_US)
+    shutil.rmtree(home)
+    shutil.copytree(before, home)
+    fill(store, 3, 3)
+    with pytest.raises(
+        StoreError, match=r"'events/shop' lacks what was committed to it: 'p0' is at 6, .* brought to 9"
+    ):
+        archive.append([batch(9, 10)], NOW_US)
+    assert OfflineStore(str(home)).archive(SOURCE).append([batch(6, 10)], NOW_US) == 4
+
+
+class Unlisted:
+    """Files that are opened by their names."""
+
+    def __init__(self, files: pyarrow.fs.FileSystem) -> None:
+        self.open_input_stream, self.open_input_file = files.open_input_stream, files.open_input_file
+
+
+def split(log: Path) -> None:
+    """Write the last checkpoint as others do it, in two parts."""
+    (whole,) = sorted(log.glob("*.checkpoint.parquet"))[-1:]
+    rows, version = pq.read_table(whole), whole.name[:20]
+    for n, part in enumerate((rows.slice(0, 3), rows.slice(3)), 1):
+        pq.write_table(part, log / f"{version}.checkpoint.{n:010}.{2:010}.parquet")
+    whole.unlink()
+    last: dict[str, Any] = {"version": int(version), "size": len(rows), "parts": 2}
+    (log / "_last_checkpoint").write_text(str(last).replace("'", '"'))
