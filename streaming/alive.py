@@ -23,7 +23,7 @@ from streaming.log_ends import LogEnds
 from streaming.losses import Loss
 from streaming.metrics import Metrics
 from streaming.parts import Task
-from streaming.status import Status
+from streaming.status import PartitionStatus, Status
 from streaming.stop import Stop
 from streaming.turns import taken_every
 
@@ -68,15 +68,17 @@ def alive(
 
 @contextlib.contextmanager
 def lag_measured(task: Task, online: redis.Redis, metrics: Metrics) -> Iterator[None]:
-    """Within the block it is measured how far the flow is behind."""
+    """Within the block it is measured how far the flow is behind; where it cannot be, that is not told."""
     status = Status(
         online, task.settings.namespace, OfflineStore(task.settings), LogEnds(task.settings, lambda: online)
     )
 
     def look() -> None:
         for source in task.sources:
-            views = task.definitions.windowed_views(source)
-            metrics.lagging(source.name, status.partitions(source, views, task.now_us())[0])
+            known: Sequence[PartitionStatus] = ()
+            with contextlib.suppress(ForebayError):
+                known = status.partitions(source, task.definitions.windowed_views(source), task.now_us())[0]
+            metrics.lagging(source.name, known)
 
     with taken_every(LAG_INTERVAL_S, "lag", look):
         yield

@@ -283,7 +283,7 @@ class RowFile:
         try:
             batch = next(self._batches, None)
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(self._path, self._next, error) from error
+            raise _damaged(self._path, f"its rows from {self._next} on", error) from error
         if batch is None:
             self._is_read = True
             self.release()
@@ -313,9 +313,8 @@ class RowFile:
             self._file, self._batches = None, iter(())
 
     def _open(self) -> bool:
-        try:
-            file = pq.ParquetFile(self._path)
-        except (pa.ArrowInvalid, FileNotFoundError):
+        file = open_rows(self._path)
+        if file is None:
             return False
         rows = file.metadata.num_rows
         if rows < self._next:
@@ -334,6 +333,16 @@ def open_file(
     if path.suffix in LINES:
         return LineFile(source, path, offset, until_end=until_end, mark=mark)
     return RowFile(source, path, offset)
+
+
+def open_rows(path: Path) -> pq.ParquetFile | None:
+    """A Parquet file; `None` where it has no footer yet, or has gone. Raises `StoreError` where that cannot be read."""
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, FileNotFoundError):
+        return None
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "its footer", error) from error
 
 
 def _sign(status: os.stat_result) -> _Sign:
@@ -396,11 +405,11 @@ def _replaced(path: Path, read: int) -> StoreError:
     return StoreError(f"{path} no longer has the {read} lines that were read from it before at its beginning. {GROW}")
 
 
-def _damaged(path: Path, read: int, error: Exception) -> StoreError:
+def _damaged(path: Path, what: str, error: Exception) -> StoreError:
     said = " ".join(str(error).split())
     return StoreError(
-        f"{path} has a footer, and its rows from {read} on cannot be read ({said}). Put the file back as it was "
-        "written; if that cannot be done, move it away: a flow then goes on without what is not archived of it"
+        f"{path} was written to its end, and {what} cannot be read ({said}). Put the file back as it was written; "
+        "if that cannot be done, move it away: a flow then goes on without what is not archived of it"
     )
 
 

@@ -27,6 +27,7 @@ OWNED = {
     "auto.offset.reset": "error",  # where to begin is what the stores say; an offset that is not there is an error
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",  # what is read counts, and an aborted transaction is never taken back
     "enable.partition.eof": True,  # how `--until-end` knows an end, and how trailing gaps are seen
 }
 """Settings that the flow depends on: nobody else may set them."""

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import redis
 
 from forebay.language.source import EventSource, FileStream, KafkaTopic, RedisStream
@@ -27,7 +25,7 @@ from forebay.settings import Settings
 from streaming.bookmark import place_of
 from streaming.chunk import BYTES_MAX
 from streaming.entries import id_before, layout_of
-from streaming.file_log import PARQUET, files_of
+from streaming.file_log import PARQUET, files_of, open_rows
 from streaming.kafka_client import Cluster
 from streaming.kafka_log import partition_name as topic_partition
 from streaming.redis_log import connect, partition_name, stream_name, url_of
@@ -91,11 +89,7 @@ class LogEnds:
 
     def _length(self, file: Path, archived: PartitionPosition) -> int:
         if file.suffix in PARQUET:
-            try:
-                rows: int = pq.read_metadata(file).num_rows
-            except pa.ArrowInvalid:  # it is being written
-                return 0
-            return rows
+            return _rows(file)
         lines, read = self._lines.get(file, (0, 0))
         if file.stat().st_size == read:
             return lines
@@ -136,6 +130,16 @@ class LogEnds:
             name = topic_partition(source.stream, number)
             ends[name] = LogEnd(end, max(0, end - max(first, applied.get(name, 0))))
         return ends
+
+
+def _rows(file: Path) -> int:
+    """The rows of a Parquet file; none while it is being written. Raises `FileNotFoundError` where it has gone."""
+    whole = open_rows(file)
+    if whole is None:
+        file.stat()
+        return 0
+    with whole:
+        return int(whole.metadata.num_rows)
 
 
 def _entries(client: redis.Redis, name: str, first: int) -> int | None:

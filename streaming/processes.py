@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 
@@ -109,7 +110,9 @@ class _Running:
         """Start one."""
         says, tell = context.Pipe(duplex=False)
         process = context.Process(target=work, args=(orders, tell), name=f"forebay-worker-{orders.worker}")
-        process.start()
+        resource_tracker.ensure_running()  # it would be started with the first process, and let signals in
+        with Stop.signals_held():
+            process.start()
         tell.close()
         return _Running(orders.worker, orders.task.workers, process, says)
 

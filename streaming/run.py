@@ -89,6 +89,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     if options.from_instant or options.from_offset:
         raise ConfigError("--from-instant and --from-offset say where a --replay starts; a stream resumes by itself")
     sources = streamed_sources(definitions, options.source)
+    _check_accepted(definitions, sources, options.accept_loss)
     task = Task(
         settings,
         definitions,
@@ -141,13 +142,20 @@ def streamed_sources(definitions: Definitions, names: Sequence[str]) -> list[Eve
     """The sources to stream: those named, or all that have a stream. Raises `ForebayError` where there is nothing to
     do.
     """
-    chosen = [definitions.source(name) for name in names] or list(definitions.sources.values())
+    chosen = [definitions.source(name) for name in dict.fromkeys(names)] or list(definitions.sources.values())
     streams = [source for source in chosen if isinstance(source, EventSource) and source.stream is not None]
     without = [source.name for source in chosen if source not in streams]
     if not streams or (names and without):
         which = f"Source {without[0]!r} has" if names else "No deployed source has"
         raise ConfigError(f"{which} no stream; declare one: EventSource(…, stream=FileStream('events/'))")
     return streams
+
+
+def _check_accepted(definitions: Definitions, sources: Sequence[EventSource], names: Sequence[str]) -> None:
+    """Raise `ForebayError` where a loss is accepted of what is not streamed."""
+    for name in names:
+        if definitions.source(name) not in sources:
+            raise ConfigError(f"--accept-loss {name}: this flow does not stream it")
 
 
 def _linger_s(text: str) -> float:

@@ -74,6 +74,16 @@ class Stop:
         except Exception as error:  # noqa: BLE001  whatever it is, it ends the flow and is said once, by run.py
             self.fail(error)
 
+    @staticmethod
+    @contextmanager
+    def signals_held() -> Iterator[None]:
+        """Within the block SIGTERM and SIGINT wait, also for a process that is started in it, until `on_signals`."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Within the block SIGTERM and SIGINT drain the flow; a second one of either ends the process at once.
@@ -89,6 +99,7 @@ class Stop:
 
         for number in SIGNALS:
             signal.signal(number, handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             yield
         finally:

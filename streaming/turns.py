@@ -1,7 +1,7 @@
 """A step that is taken again and again beside a flow, in a thread of its own.
 
-Lives here: the thread. Invariants: a step that Forebay refuses is left out, and taken again at the next turn; whatever
-it does, the flow goes on.
+Lives here: the thread. Invariants: a step that fails is left out, and taken again at the next turn; whatever it does,
+the flow goes on. What Forebay refuses on purpose (a store that is away) is not told here: the flow tells that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from forebay.errors import ForebayError
+from streaming.logs import LOG
 
 END_WAIT_S = 5.0
 """A step that waits for a store that is away holds up the end of a flow no longer than this."""
@@ -23,8 +24,12 @@ def taken_every(interval_s: float, name: str, step: Callable[[], None]) -> Itera
 
     def run() -> None:
         while True:
-            with contextlib.suppress(ForebayError):
+            try:
                 step()
+            except ForebayError:
+                pass
+            except Exception as error:  # noqa: BLE001  whatever it is, the next turn may do better
+                LOG.error("step_failed", step=name, why=f"{type(error).__name__}: {error}")
             if closing.wait(interval_s):
                 return
 

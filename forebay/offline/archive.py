@@ -102,7 +102,7 @@ class Archive:
             positions = {name: end for name, end in ends.items() if end > since[name]}
             if not positions:
                 return None
-            parts = [_lacking(batch, since[batch.partition]) for batch in batches]
+            parts = _each_once(batches, since)
             rows = archived(self.source, parts, arrived_at_us)
             added = len(rows)
             marks = {
@@ -345,6 +345,15 @@ def archived(source: EventSource, batches: Sequence[EventBatch], arrived_at_us: 
 def dates_of(instants: pa.ChunkedArray) -> pa.ChunkedArray:
     """The UTC date of each instant, as text."""
     return pc.cast(pc.cast(instants, pa.date32()), pa.string())
+
+
+def _each_once(batches: Iterable[EventBatch], since: Mapping[str, int]) -> list[EventBatch]:
+    """The parts of some batches that neither the archive has, given how far that is, nor a batch before them."""
+    parts, ends = list[EventBatch](), dict(since)
+    for batch in batches:
+        parts.append(_lacking(batch, ends[batch.partition]))
+        ends[batch.partition] = max(batch.next_offset, ends[batch.partition])
+    return parts
 
 
 def _lacking(batch: EventBatch, since: int) -> EventBatch:

@@ -114,6 +114,14 @@ def test_the_watermark_is_that_of_the_slowest_partition_and_never_falls(offline_
     assert {name: p.next_offset for name, p in archive.positions().items()} == {"p0": 11, "p1": 20}
 
 
+def test_batches_that_overlap_are_archived_once_also_within_a_call(offline_url: str) -> None:
+    store = OfflineStore(offline_url)
+    archive = store.archive(SOURCE)
+    assert archive.append([batch(0, 10), batch(5, 12), batch(0, 3, "p1"), batch(2, 4), batch(0, 4, "p1")], NOW_US) == 16
+    assert items(store) == sorted([*range(12), *range(4)])
+    assert (archive.next_offset("p0"), archive.next_offset("p1")) == (12, 4)
+
+
 def test_what_is_recent_of_partitions_that_ended_long_ago_is_read_from_their_dates_alone(
     offline_url: str, reads: Counter[str]
 ) -> None:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as but
 
-from forebay import Count, EventSource, RedisStream, WindowedView
+from forebay import Count, EventSource, FileStream, RedisStream, WindowedView
 from forebay.core.layout import Layout
 from forebay.core.tiles import fold, roll_up
 from forebay.deploy.registry import Registry
-from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.errors import ConfigError, StoreUnavailableError, UnknownNameError
 from forebay.ingest.select import Selector
 from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
@@ -37,6 +38,7 @@ from tests.streaming.world import (
     lines,
     merchant,
     orders,
+    user,
 )
 
 MERCHANTS = [f"m{n}" for n in range(20)]
@@ -244,6 +246,24 @@ def test_redis_streams_are_a_log_too(home: Path, valkey: Valkey, namespace: str)
             expected += line.startswith(b'{"event_id"')
         world.run("--workers", str(turn + 1))
         assert sum(world.read(view, MERCHANTS)) == expected
+
+
+def test_a_source_that_is_named_twice_is_read_once(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    world.append("b.ndjson", lines(2, 300))
+    assert world.run("--source", "orders", "--source", "orders")["events"] == len(world.valid())
+    check(world)
+
+
+def test_a_loss_is_accepted_of_what_is_streamed_alone(world: World) -> None:
+    others = but(orders, name="others", stream=FileStream(str(world.home)))
+    view = WindowedView("of_others", 1, user, others, features=[Count("n", windows=["1h"], default=0)])
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, view))
+    with pytest.raises(UnknownNameError, match=r"There is no source 'oders'\. Did you mean 'orders'"):
+        world.run("--accept-loss", "oders")
+    with pytest.raises(ConfigError, match="--accept-loss others: this flow does not stream it"):
+        world.run("--source", "orders", "--accept-loss", "others")
+    world.run("--accept-loss", "others", "--accept-loss", "orders")
 
 
 def test_what_cannot_be_streamed_is_refused_in_one_line(world: World, online_url: str) -> None:

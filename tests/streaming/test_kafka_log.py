@@ -387,6 +387,15 @@ def test_settings_that_cannot_be_used_are_named_without_their_secrets(settings: 
         assert "hunter2" not in str(caught.value)
 
 
+def test_offsets_are_the_flow_s_and_what_was_aborted_is_not_read() -> None:
+    made = client_settings(source("t"), {"brokers": "a:1"})
+    expected = {"enable.auto.commit": False, "enable.auto.offset.store": False, "isolation.level": "read_committed"}
+    assert {name: made[name] for name in expected} == expected
+    for name in expected:
+        with pytest.raises(ConfigError, match="cannot be used: it belongs to the flow"):
+            client_settings(source("t"), {"brokers": "a:1", name: "true"})
+
+
 def test_settings_of_tls_are_passed_on(namespace: str) -> None:
     port = free_port()
     with Tansu(advertised=port) as broker, TlsProxy(port, broker.listens_on) as proxy:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from forebay.online.connection import REPLY_TIMEOUT_S
+from forebay.deploy.registry import Registry
+from forebay.language.definitions import Definitions
+from forebay.online.connection import REPLY_TIMEOUT_S, connect_online
+from forebay.settings import Settings
 from tests.infra.valkey import Valkey
 from tests.streaming.world import (
     WAIT_S,
@@ -23,6 +26,7 @@ from tests.streaming.world import (
     check_streamed,
     end,
     lines,
+    orders,
 )
 
 WORKERS = (1, 2, 1, 2, 1, 1)
@@ -101,6 +105,63 @@ def test_a_signal_drains_all_processes_and_their_counts_add_up(home: Path, onlin
     assert sum(summary["dead"].values()) == sum(map(len, world.log.values())) - len(world.valid())
     assert set(summary["commits"]) == {"user_orders@1", "merchant_orders@1"}
     check_everything(world)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_while_workers_start_drains_them(
+    home: Path, online_url: str, namespace: str, how: signal.Signals
+) -> None:
+    """As a terminal sends it, and systemd: to those too that Python still loads."""
+    world = World.make(home, online_url, namespace)
+    world.append("a.ndjson", lines(1, 2 * FEED))
+    with world.flow("--workers", "2") as process:
+        await_that(lambda: len(workers_of(process)) == 2, process)
+        for pid in (process.pid, *workers_of(process)):
+            os.kill(pid, how)
+        said, errors = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(said)["unfinished"] == []
+    world.run()
+    check_everything(world)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_signal_to_one_of_the_workers_drains_all(home: Path, online_url: str, namespace: str, victim: int) -> None:
+    world = World.make(home, online_url, namespace)
+    with world.flow("--workers", "2") as process:
+        for n, partition in enumerate(("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")):
+            world.append(partition, lines(n, FEED))
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), process)
+        os.kill(workers_of(process)[victim], signal.SIGTERM)
+        errors = process.communicate(timeout=WAIT_S)[1]
+    assert (process.returncode, errors) == (0, "")
+    check_everything(world)
+
+
+def test_workers_that_only_archive_are_fenced_by_those_of_the_next_flow(
+    home: Path, online_url: str, namespace: str
+) -> None:
+    """Nothing of this source is in Redis, so it is the archive that tells them."""
+    settings = Settings(home, online_url, str(home / "offline"), namespace=namespace)
+    world = World(home, settings, connect_online(settings))
+    Registry.open(settings, world.online).apply(Definitions.of(orders))
+    (home / "orders").mkdir()
+    names = ("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")
+    for n, name in enumerate(names):
+        world.append(name, lines(n, FEED))
+    with world.flow("--workers", "2") as first:
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), first)
+        number = world.offline.archive(orders).flow()
+        with world.flow("--workers", "2") as second:
+            await_that(lambda: world.offline.archive(orders).flow() > number, second)
+            for n, name in enumerate(names):
+                world.append(name, lines(10 + n, FEED, first=FEED))
+            errors = first.communicate(timeout=WAIT_S)[1]
+            assert (first.returncode, "Another flow took over" in errors) == (2, True), errors
+            await_that(lambda: world.archived() == sum(map(len, world.log.values())), second)
+            assert end(second)[0] == 0
+    check_archive(world)
+    check_dead_letters(world)
 
 
 @pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])

@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
+from msgspec.structs import replace as but
 
 from forebay import EventSource, FileStream, Int64, RedisStream, String, Timestamp
 from forebay.errors import ConfigError, StoreError
+from forebay.settings import Settings
 from streaming import chunk as chunks
 from streaming.chunk import EVENTS_MAX
 from streaming.entries import id_before, offset_of
 from streaming.file_log import LineFile, files_of, open_file
 from streaming.file_reader import FileReader
+from streaming.log_ends import LogEnds
 from streaming.redis_log import StreamReader
 from streaming.retry import Patience
 from tests.infra.valkey import Valkey
@@ -147,13 +150,26 @@ def test_a_parquet_file_whose_rows_cannot_be_read_is_refused_by_its_name(tmp_pat
     whole = path.read_bytes()
     path.write_bytes(whole[:page] + b"\xff" * 64 + whole[page + 64 :])
     file = open_file(SOURCE, path, 0, until_end=True)
-    message = r"a\.parquet has a footer, and its rows from 0 on cannot be read .*Put the file back .* move it away"
+    message = r"a\.parquet was written to its end, and its rows from 0 on cannot be read .*Put the file .* move it away"
     with pytest.raises(StoreError, match=message):
         file.poll()
     path.write_bytes(whole)
     chunk = open_file(SOURCE, path, 0, until_end=True).poll()
     assert chunk is not None
     assert len(chunk) == 900
+
+
+def test_a_parquet_file_whose_footer_cannot_be_read_is_refused_by_its_name(home: Path) -> None:
+    path = home / "a.parquet"
+    path.write_bytes(b"PAR1" + b"\xff" * 40 + (30).to_bytes(4, "little") + b"PAR1")
+    refused = pytest.raises(
+        StoreError, match=r"a\.parquet was written to its end, and its footer cannot be read .*move"
+    )
+    with refused:
+        open_file(SOURCE, path, 0, until_end=True).poll()
+    ends = LogEnds(Settings(home, "redis://nobody", str(home)), redis.Redis)
+    with refused:
+        ends(but(SOURCE, stream=FileStream(str(home))), {})
 
 
 def test_a_folder_holds_one_partition_a_file_and_other_files_are_nobody_s(tmp_path: Path) -> None:

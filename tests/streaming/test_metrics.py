@@ -16,16 +16,21 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.instants import SECOND_US
+from forebay.language.definitions import Definitions
+from streaming import alive
 from streaming.backlog import EVENTS_MAX
 from streaming.metrics import AGES_S, Ages, Metrics
+from streaming.parts import Task
 from streaming.status import PartitionStatus
+from streaming.turns import taken_every
 from tests.docs.pages import ROOT, table
 from tests.infra.server import free_port, listens
 from tests.infra.valkey import Valkey
-from tests.streaming.world import VIEWS, World, await_that, end, lines
+from tests.streaming.world import VIEWS, World, await_that, end, lines, orders
 
 Samples = dict[tuple[str, ...], float]
 
@@ -152,6 +157,39 @@ def test_what_is_not_known_any_more_is_not_told() -> None:
         (watermark, "a", "s"): 10,
         **{(name, "a", "t"): value for name, value in (("lag_events", 4), ("lag_seconds", 60), (watermark, 10))},
     }
+
+
+def test_what_cannot_be_measured_is_not_told(
+    home: Path, own_valkey: Valkey, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alive, "LAG_INTERVAL_S", 0.05)
+    world, metrics = World.make(home, own_valkey.url, namespace), Metrics()
+    world.append("a.ndjson", lines(1, 100))
+    world.run()
+
+    def told() -> set[str]:
+        found = samples(generate_latest(metrics.registry).decode())
+        return {key[0] for key in found if key[1:] == ("a.ndjson", "orders")}
+
+    task = Task(world.settings, Definitions.of(*VIEWS), [orders])
+    with alive.lag_measured(task, own_valkey.connect(), metrics):
+        for _ in range(2):
+            await_that(lambda: told() == {"lag_events", "lag_seconds", "watermark_timestamp_seconds"})
+            own_valkey.kill()
+            await_that(lambda: told() == set())
+            own_valkey.restart()
+
+
+def test_a_turn_that_fails_is_not_the_last() -> None:
+    done: list[int] = []
+
+    def step() -> None:
+        done.append(len(done))
+        raise [StoreUnavailableError("away"), ValueError("odd")][len(done) % 2]
+
+    with capture_logs() as said, taken_every(0.001, "odd jobs", step):
+        await_that(lambda: len(done) > 4)
+    assert {(one["event"], one["step"], one["why"]) for one in said} == {("step_failed", "odd jobs", "ValueError: odd")}
 
 
 def test_ages_are_counted_a_column_at_a_time() -> None:
