@@ -84,7 +84,7 @@ class Archive:
             f"events/{source.name}",
             archive_schema(source),
             statistics=[source.timestamp, SOURCE_OFFSET, ARRIVED_AT],
-            short_log=True,
+            busy=True,
             names={name: names for name in source.schema if len(names := source.names_of(name)) > 1},
         )
 

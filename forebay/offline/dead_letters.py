@@ -61,9 +61,7 @@ class DeadLetters:
     """All dead letters of a deployment."""
 
     def __init__(self, location: Location) -> None:
-        self.table = LakeTable(
-            location, "dead_letters", SCHEMA, statistics=[SOURCE_OFFSET, "recorded_at"], short_log=True
-        )
+        self.table = LakeTable(location, "dead_letters", SCHEMA, statistics=[SOURCE_OFFSET, "recorded_at"], busy=True)
 
     def append(
         self, letters: Sequence[DeadLetter], recorded_at_us: int, positions: Mapping[str, int] | None = None

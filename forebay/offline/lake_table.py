@@ -54,6 +54,10 @@ CLUSTERED_FILE_BYTES = 32 * 2**20
 """About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
 LOG_KEPT = {"delta.logRetentionDuration": "interval 5 minutes", "delta.enableExpiredLogCleanup": "false"}
 """Of a table in a folder that gets a commit a second: a commit goes through all files of its log, 10 µs each."""
+REMOVED_KEPT = {"delta.deletedFileRetentionDuration": "interval 1 day"}
+"""Of any such table: each checkpoint repeats what files were merged since, 2.5 s and 85 MB a million. Upkeep removes
+files by looking for them, and keeps them longer.
+"""
 CHECKPOINT_EVERY, SHORTENED_AT = 100, 50
 """Versions between two checkpoints, which deltalake makes by itself, and which of those shortens the log: one that
 makes none, since who begins to read just then needs what that checkpoint has summed up.
@@ -67,7 +71,7 @@ SHARES_MAX = 8
 class LakeTable(StoredTable):
     """A Delta table by its path in the offline store, to be written and read. May be used by several threads.
 
-    One with a `short_log` can be read as of its newest versions only, where it is in a folder.
+    One that is `busy` gets a commit a second, and is read as of its newest versions.
     """
 
     def __init__(
@@ -78,10 +82,11 @@ class LakeTable(StoredTable):
         *,
         statistics: Sequence[str],
         names: Names | None = None,
-        short_log: bool = False,
+        busy: bool = False,
     ) -> None:
         super().__init__(location, path, schema, names=names)
-        self._short_log = short_log and not location.options  # a bucket is listed from the last checkpoint on
+        self._busy = busy
+        self._short_log = busy and not location.options  # a bucket is listed from the last checkpoint on
         self._statistics = [name for name in statistics if name in schema.names]
         self._appends = 0
         self._known = KnownPositions(lambda: location.files(path))
@@ -234,21 +239,22 @@ class LakeTable(StoredTable):
                     snapshot.cleanup_metadata()
 
     def shorten_log(self) -> None:
-        """Remove the commits that were summed up a while ago, of a table with a short log (docs/adr/0272).
+        """Remove the commits that were summed up a while ago, of a busy table in a folder (docs/adr/0272).
 
         Left for later where another commit comes in between.
         """
-        if not self._short_log:
+        if not self._busy:
             return
         with self._lock, self.location.reached(f"shortening the log of {self.path}"):
             snapshot = self.snapshot()
             if snapshot is None or not self._is_summed_up():
                 return
             with contextlib.suppress(CommitFailedError):
-                lacking = {name: LOG_KEPT[name] for name in LOG_KEPT.keys() - snapshot.metadata().configuration.keys()}
-                if lacking:
+                known, wanted = snapshot.metadata().configuration, self._properties()
+                if lacking := {name: value for name, value in wanted.items() if name not in known}:
                     snapshot.alter.set_table_properties(lacking)
-                snapshot.cleanup_metadata()
+                if self._short_log:
+                    snapshot.cleanup_metadata()
 
     def files(self, instant: str) -> DataFiles:
         """Files to be written now, by the instant that `date` is the date of, and committed later."""
@@ -296,6 +302,10 @@ class LakeTable(StoredTable):
                 "from what is there"
             )
         return found
+
+    def _properties(self) -> dict[str, str]:
+        """How long Delta remembers what was."""
+        return {**(REMOVED_KEPT if self._busy else {}), **(LOG_KEPT if self._short_log else {})}
 
     def _is_summed_up(self) -> bool:
         """Whether the last checkpoint is there for a while."""
@@ -346,9 +356,7 @@ class LakeTable(StoredTable):
             self.append(lambda position: empty)
 
     def _create(self) -> DeltaTable:
-        settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)}
-        if self._short_log:
-            settings |= LOG_KEPT
+        settings = {"delta.dataSkippingStatsColumns": ",".join(self._statistics)} | self._properties()
         conflict: CommitFailedError | None = None
         with self.location.reached(f"making {self.path}"):
             self.location.owner.claim()

@@ -34,7 +34,7 @@ class Repairs:
     """All marks of a deployment."""
 
     def __init__(self, location: Location) -> None:
-        self.table = LakeTable(location, "repairs", SCHEMA, statistics=["recorded_at"], short_log=True)
+        self.table = LakeTable(location, "repairs", SCHEMA, statistics=["recorded_at"], busy=True)
 
     def append(self, marks: Sequence[tuple[str, str, str]], recorded_at_us: int) -> None:
         """Mark (source, UTC date, reason)."""

@@ -140,7 +140,7 @@ class StreamedTable:
         for name, kind in _STREAMED:
             schema = schema.insert(len(schema) - 1, pa.field(name, kind))
         statistics = [HOP_US, START, NEWEST, "commit_number"]
-        self.table = LakeTable(location, f"streamed/{view.key}", schema, statistics=statistics, short_log=True)
+        self.table = LakeTable(location, f"streamed/{view.key}", schema, statistics=statistics, busy=True)
 
     def positions(self) -> dict[str, int]:
         """How far each lane and partition is in the table."""

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from forebay.errors import StoreError
 from forebay.offline import lake_table
 from forebay.offline.delta_log import read_transactions
-from forebay.offline.lake_table import LOG_KEPT
+from forebay.offline.lake_table import LOG_KEPT, REMOVED_KEPT
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch, items
 
@@ -45,7 +45,7 @@ def fill(store: OfflineStore, first: int = 0, count: int = COMMITS) -> None:
 
 def properties(path: Path) -> dict[str, str]:
     found = DeltaTable(log_of(path).parent).metadata().configuration
-    return {name: found[name] for name in LOG_KEPT.keys() & found.keys()}
+    return {name: value for name, value in found.items() if name != "delta.dataSkippingStatsColumns"}
 
 
 @pytest.mark.usefixtures("aged")
@@ -68,7 +68,7 @@ def test_nothing_goes_that_somebody_may_be_reading(tmp_path: Path) -> None:
     store = OfflineStore(str(tmp_path))
     fill(store)
     assert commits_of(tmp_path) > COMMITS
-    assert properties(tmp_path) == LOG_KEPT
+    assert properties(tmp_path) == LOG_KEPT | REMOVED_KEPT
     for file in log_of(tmp_path).glob("0*"):
         os.utime(file, (1, 1))
     store.archive(SOURCE).table.shorten_log()
@@ -86,15 +86,28 @@ def test_a_table_of_before_learns_it_and_keeps_what_it_was_told(
 ) -> None:
     short = lake_table.LOG_KEPT
     monkeypatch.setattr(lake_table, "LOG_KEPT", {})
+    monkeypatch.setattr(lake_table, "REMOVED_KEPT", {})
     store = OfflineStore(str(tmp_path))
     fill(store, count=120)
     if kept:
         DeltaTable(log_of(tmp_path).parent).alter.set_table_properties({"delta.logRetentionDuration": kept})
     monkeypatch.setattr(lake_table, "LOG_KEPT", short)
+    monkeypatch.setattr(lake_table, "REMOVED_KEPT", REMOVED_KEPT)
     fill(store, 120, 200)
-    assert properties(tmp_path) == (short | {"delta.logRetentionDuration": kept} if kept else short)
+    assert properties(tmp_path) == short | REMOVED_KEPT | ({"delta.logRetentionDuration": kept} if kept else {})
     assert (commits_of(tmp_path) < 200) == (not kept)
     assert items(store) == list(range(320))
+
+
+def test_in_a_bucket_the_log_is_kept_and_what_was_removed_is_not(s3_url: str) -> None:
+    store = OfflineStore(s3_url)
+    fill(store, count=60)
+    table = store.archive(SOURCE).table
+    snapshot = table.snapshot()
+    assert snapshot is not None
+    assert snapshot.metadata().configuration.items() >= REMOVED_KEPT.items()
+    assert not snapshot.metadata().configuration.keys() & LOG_KEPT.keys()
+    assert table.positions()["p0"] == 60
 
 
 def test_a_log_is_not_listed_to_read_what_is_remembered(tmp_path: Path) -> None:
