@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import SOURCE_PARTITION, Archive, PartitionPosition
 from forebay.offline.dead_letters import DeadLetters
+from forebay.offline.repairs import Mark, Repairs
 from forebay.offline.replay import Stretches
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_table import StreamedTable
@@ -43,6 +44,8 @@ from streaming.retry import Patience
 LATE, BEFORE_CUT = "late", "before the cut"
 IDLE_AFTER_US = 60 * SECOND_US
 """A partition that was quiet for so long holds the archive's watermark, and with it the cut, back no longer."""
+MARKED_AGAIN_US = 3600 * SECOND_US
+"""A date that gets late events all the time is marked once an hour, not with each append."""
 REFOLDS_MAX = 5
 """Times that another flow may move a table's positions under an append; it is fenced online, so it ends soon."""
 
@@ -80,8 +83,12 @@ class Offline:
     _tables: dict[str, StreamedTable] = field(default_factory=dict)
     _positions: dict[str, dict[str, int]] = field(default_factory=dict)
 
+    _repairs: Repairs = field(init=False)
+    _marked_us: dict[Mark, int] = field(default_factory=dict)
+    """When this process marked what it has marked."""
+
     def __post_init__(self) -> None:
-        self._letters = self.store.dead_letters()
+        self._letters, self._repairs = self.store.dead_letters(), self.store.repairs()
 
     def flow(self, sources: Sequence[EventSource]) -> int:
         """The greatest number of a flow that took the tables of some sources."""
@@ -178,13 +185,13 @@ class Offline:
         days = {day for chunk, late in zip(chunks, lates, strict=True) for day in dates_of(chunk.ts[late])}
         late = [(source.name, day, LATE) for day in days]
         before = self._marks_before(cut_us, chunks)
-        self.store.repairs().append(sorted({*late, *before}), now_us)
+        self._mark({*late, *before}, now_us)
         letters = [letter for chunk in chunks for letter in chunk.dead]
         self._letters.append(letters, now_us)
         self._archive(source).append([chunk.batch for chunk in chunks], now_us)
         moved_us = self.cut_us(source)
         after = {*self._marks_before(moved_us, chunks)} - {*before} if moved_us > cut_us else set()
-        self.store.repairs().append(sorted(after), now_us)
+        self._mark(after, now_us)
         since = {name: one.next_offset for (of, name), one in self._known.items() if of == source.name}
         for chunk in chunks:
             self._note(chunk)
@@ -256,6 +263,12 @@ class Offline:
                 self._positions[key] = known | after
                 return
 
+    def _mark(self, marks: Collection[Mark], now_us: int) -> None:
+        """See that some marks are there: one that was made not long ago is, and who has mended a date leaves it."""
+        due = sorted(mark for mark in marks if now_us - self._marked_us.get(mark, 0) >= MARKED_AGAIN_US)
+        self._repairs.append(due, now_us)
+        self._marked_us |= dict.fromkeys(due, now_us)
+
     def _late(self, chunk: Decoded) -> npt.NDArray[np.bool_]:
         """Which events are late: behind the newest before them, or behind a heartbeat that was archived before them."""
         known = self._known.get((chunk.batch.source.name, chunk.batch.partition), PartitionPosition())
@@ -289,7 +302,7 @@ class Offline:
             self._archives[source.name] = self.store.archive(source)
         return self._archives[source.name]
 
-    def _marks_before(self, cut_us: int, chunks: Sequence[Decoded]) -> list[tuple[str, str, str]]:
+    def _marks_before(self, cut_us: int, chunks: Sequence[Decoded]) -> list[Mark]:
         """Marks for the events before a cut that the archive did not hold before these chunks."""
         marks = []
         for chunk in chunks:

@@ -30,14 +30,18 @@ SCHEMA = pa.schema(
 )
 
 
+Mark = tuple[str, str, str]
+"""Source, UTC date, and why."""
+
+
 class Repairs:
     """All marks of a deployment."""
 
     def __init__(self, location: Location) -> None:
         self.table = LakeTable(location, "repairs", SCHEMA, statistics=["recorded_at"], busy=True)
 
-    def append(self, marks: Sequence[tuple[str, str, str]], recorded_at_us: int) -> None:
-        """Mark (source, UTC date, reason)."""
+    def append(self, marks: Sequence[Mark], recorded_at_us: int) -> None:
+        """Make some marks."""
         if not marks:
             return
         sources, days, reasons = (list(column) for column in zip(*marks, strict=True))

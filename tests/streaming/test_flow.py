@@ -22,6 +22,7 @@ from forebay.language.definitions import Definitions
 from forebay.online.connection import connect_online
 from forebay.online.publish import publish_tiles
 from forebay.settings import Settings
+from streaming import delta_writer, file_log, offline
 from streaming.offline import Offline
 from streaming.positions import read_positions
 from tests.infra.valkey import Valkey
@@ -178,6 +179,21 @@ def test_late_events_count_at_once_and_mark_their_dates(world: World) -> None:
     world.append("a.ndjson", [line(9, START_US - 100 * HOUR_US)])
     assert world.run()["late"] == 1
     assert ("orders", "2024-02-26", "late") in world.repairs()
+
+
+@pytest.mark.parametrize("is_long_ago", [False, True])
+def test_a_date_that_gets_late_events_all_the_time_is_marked_once_an_hour(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_long_ago: bool
+) -> None:
+    monkeypatch.setattr(delta_writer, "FLUSH_EVENTS", 1)
+    monkeypatch.setattr(file_log, "EVENTS_MAX", 100)
+    if is_long_ago:
+        monkeypatch.setattr(offline, "MARKED_AGAIN_US", 0)
+    world.append("a.ndjson", lines(1, 3000))
+    world.run()
+    marks = world.offline.repairs().scan("orders").num_rows
+    assert (marks == len(world.repairs())) == (not is_long_ago)
+    check(world)
 
 
 def publish(world: World, view: WindowedView, cut_us: int) -> None:
