@@ -36,10 +36,10 @@ def driven(home: Path, online_url: str, namespace: str) -> Driven:
     return driven
 
 
-def streamed(driven: Driven) -> dict[str, int]:
-    """How far each partition is in the view's streamed tiles, with all of its lanes."""
+def streamed(driven: Driven) -> set[tuple[str, int]]:
+    """How far the lanes of each partition are in the view's streamed tiles."""
     positions = OfflineStore(driven.settings).streamed(by_user).positions()
-    return dict({(name.partition("/")[2], end) for name, end in positions.items()})
+    return {(name.partition("/")[2], end) for name, end in positions.items()}
 
 
 @pytest.mark.parametrize("name", ["append_partials", "not_archived", "beat"])
@@ -56,7 +56,7 @@ def test_a_store_that_is_away_once_is_tried_again(driven: Driven, monkeypatch: p
     monkeypatch.setattr(Offline, name, away_once)
     driven.step()
     assert next(tries) > 1
-    assert streamed(driven) == {"a.ndjson": 2, "b.ndjson": 1}
+    assert streamed(driven) == {("a.ndjson", 2), ("b.ndjson", 1)}
     assert driven.archived_watermark_us() == driven.now_us
 
 
@@ -71,10 +71,10 @@ def test_the_position_of_a_view_without_events_is_moved_once_it_is_due(
     monkeypatch.setattr(delta_writer, "IDLE_INTERVAL_S", math.inf)
     driven.step()
     assert (driven.archived("a"), driven.archived("b")) == (3, 2)
-    assert streamed(driven) == {"a.ndjson": 2, "b.ndjson": 1}
+    assert streamed(driven) == {("a.ndjson", 2), ("b.ndjson", 1)}
     monkeypatch.setattr(delta_writer, "IDLE_INTERVAL_S", -1.0)
     driven.parts.delta.flush()
-    assert streamed(driven) == {"a.ndjson": 3, "b.ndjson": 2}
+    assert streamed(driven) == {("a.ndjson", 3), ("b.ndjson", 2)}
 
 
 def test_what_a_cut_passed_while_it_was_archived_is_marked_at_once(
