@@ -152,3 +152,23 @@ def test_online_training_and_oracle_agree(seed: int, world: World) -> None:
     rows = [visit(n, START + chance.randrange((DAYS + 1) * DAY_US)) for n in range(8)]
     site.catch_up()
     world.check_training(site.seen, rows)
+
+
+@pytest.mark.usefixtures("eager")
+def test_nothing_is_settled_before_the_lane_has_caught_up_with_the_archive(world: World) -> None:
+    """
+    archive  ●23:00 ●23:50 … ●23:25 ●00:05 ●03:00 │ a cut is published at midnight
+    lane     ●23:00 ●23:50 │ then the others, one by one: 23:25 makes one session of two, 00:05 takes it across the cut
+    """
+    eve = [visit(n, at(0, 23, 49 + n), "eve") for n in (2, 3, 4)]
+    ann = [visit(n, at(0, hour, minute)) for n, hour, minute in ((5, 23, 25), (6, 24, 5), (7, 27, 0))]
+    log = [visit(0, at(0, 23, 0)), visit(1, at(0, 23, 50)), *eve, *ann]
+    site = Site(world, random.Random(1), [log, []])
+    site.archive(0, len(log))
+    site.commit(0, 0, 2)
+    for view in VIEWS:
+        fold_dates(world.store, view, at(0), at(1))
+        assert publish_view(world.redis, world.settings.namespace, world.store, view).cut_us == at(1)
+    for n in range(2, len(log)):
+        site.commit(0, n, n + 1)
+    world.check_online(log, at(2), VIEWS)

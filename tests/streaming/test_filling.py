@@ -167,6 +167,23 @@ def test_from_a_start_on_every_instant_is_right_and_less_is_read(world: World, h
     check(world, LIFETIME, [after_us])
 
 
+@pytest.mark.parametrize("option", ["--from-instant", "--from-offset"])
+def test_the_options_say_from_where_on_a_version_is_right(
+    world: World, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.run()
+    apply(world, SECOND)
+    events, offset = world.valid(), len(world.log["a.ndjson"]) * 3 // 4
+    start_us = 1 + max(instant_us(e["ts"]) for (name, n), e in events.items() if name == "a.ndjson" and n < offset)
+    instant = instant_text(start_us)
+    world.run("--replay", SECOND.key, option, instant if option == "--from-instant" else f"a.ndjson={offset}")
+    assert f"It is right for instants from {instant} on." in capsys.readouterr().out
+    counted = int(world.offline.streamed(SECOND).read()[1].records["events"].sum())
+    assert 0 < counted < len(events) * 0.8
+    after_us = max(newest_us(world) + 1, start_us)
+    check(world, SECOND, [after_us, after_us + HOUR_US])
+
+
 def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

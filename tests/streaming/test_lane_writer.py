@@ -91,6 +91,26 @@ def test_a_heartbeat_moves_what_came_before_it(client: redis.Redis, namespace: s
     assert_law(client, namespace, ORDERS)
 
 
+def test_a_heartbeat_moves_no_partition_of_which_something_is_not_applied(writer: Writer) -> None:
+    to, _ = writer
+    seen_us, others = ORDERS[-1].ts + 60_000_000, [Order("ann", MIDNIGHT_US + 1, 0, 7, partition="1")]
+    ends = {"0": Quiet(8, seen_us), "1": Quiet(1, seen_us)}
+    to.write([piece(ORDERS[:4], 0), piece(others, 0, "1"), Heartbeat(recent.source, seen_us, ends)])
+    for known in to.lane.progress[recent.key].values():
+        assert {name: one.newest_us for name, one in known.partitions.items()} == {"0": ORDERS[3].ts, "1": seen_us}
+
+
+def test_events_are_as_fresh_as_the_clock_says_when_they_are_committed(client: redis.Redis, namespace: str) -> None:
+    lane, metrics, now_us = Lane(client, namespace, [recent], ALL_SLOTS), Metrics(), ORDERS[-1].ts + 3_000_000
+    lane.take_over()
+    told = (_ignore, _ignore, _ignore)
+    to = LaneWriter(lane, lanes_of(0, 1), {recent.key: recent}, Patience(), *told, metrics, lambda: now_us)
+    events = {recent.key: as_events(ORDERS)}
+    to.write([Piece(0, recent.source, "0", 0, len(ORDERS), ORDERS[-1].ts, events, len(ORDERS))])
+    found = metrics.registry.get_sample_value("forebay_stream_freshness_seconds_sum", {"view": recent.key})
+    assert found == pytest.approx(sum(now_us - order.ts for order in ORDERS) / 1e6)
+
+
 def test_a_gap_within_a_batch_is_refused(client: redis.Redis, namespace: str, writer: Writer) -> None:
     to, passed = writer
     with pytest.raises(StoreError, match="continues at offset 8, but was applied up to 4: events would be lost"):

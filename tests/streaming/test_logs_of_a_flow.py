@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.infra.valkey import Valkey
-from tests.streaming.world import World, await_that, end, lines, orders
+from tests.streaming.world import WAIT_S, World, await_that, end, lines, orders
 
 SECRET = "hunter2"
 
@@ -72,11 +72,12 @@ def test_a_takeover_a_loss_and_a_signal_are_said(home: Path, online_url: str, na
     assert named(said, "stop")[0]["why"] == "signal"
 
 
-def test_a_store_that_is_away_is_said_without_its_password(home: Path, namespace: str) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_is_away_is_said_without_its_password(home: Path, namespace: str, workers: str) -> None:
     with Valkey("--requirepass", SECRET) as server:
         world = World.make(home, server.url.replace("redis://", f"redis://:{SECRET}@"), namespace)
         world.append("a.ndjson", lines(1, 100))
-        with world.flow("--log-format", "json", "--give-up-after", "0.5") as process:
+        with world.flow("--log-format", "json", "--give-up-after", "0.5", "--workers", workers) as process:
             await_that(lambda: world.applied() > 0, process)
             server.kill()
             world.append("a.ndjson", lines(2, 100, first=100))
@@ -86,6 +87,21 @@ def test_a_store_that_is_away_is_said_without_its_password(home: Path, namespace
     assert all("cannot be reached" in one["why"] for one in named(said, "retry"))
     assert (process.returncode, named(said, "stop")[0]["level"]) == (2, "error")
     assert SECRET not in errors
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_flow_that_is_to_wait_for_no_store_tries_none_again(home: Path, namespace: str, workers: str) -> None:
+    with Valkey() as server:
+        world = World.make(home, server.url, namespace)
+        world.append("a.ndjson", lines(1, 100))
+        with world.flow("--log-format", "json", "--give-up-after", "0", "--workers", workers) as process:
+            await_that(lambda: world.applied() > 0, process)
+            server.kill()
+            world.append("a.ndjson", lines(2, 100, first=100))
+            errors = process.communicate(timeout=WAIT_S)[1]
+    said = events(errors)
+    assert named(said, "retry") == []
+    assert (process.returncode, named(said, "stop")[0]["level"]) == (2, "error")
 
 
 def test_text_is_for_people(home: Path, online_url: str, namespace: str) -> None:

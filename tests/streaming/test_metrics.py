@@ -204,6 +204,21 @@ def test_ages_are_counted_a_column_at_a_time() -> None:
     assert found["freshness_seconds_sum", "v"] == pytest.approx(0.0041 + 1 + 4000 + 0.5)
 
 
+def test_a_write_is_timed_from_its_begin_to_its_end_each_time_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, now_s = Metrics(), 0.0
+
+    def write() -> str:
+        nonlocal now_s
+        now_s += 2.0
+        return "written"
+
+    monkeypatch.setattr("prometheus_client.context_managers.default_timer", lambda: now_s)
+    run = metrics.timed("online", write)
+    assert [run(), run()] == ["written", "written"]
+    found = samples(generate_latest(metrics.registry).decode())
+    assert (found["write_seconds_count", "online"], found["write_seconds_sum", "online"]) == (2, 4.0)
+
+
 def test_a_port_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="--metrics-port 70000"), Metrics().served(70000):
         pass

@@ -17,14 +17,20 @@ from forebay import RedisStream
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
+from forebay.online.keys import Keys
+from forebay.online.progress import PartitionProgress, Progress
 from forebay.online.signs import Sign, Signs
 from forebay.settings import Settings
+from streaming.alive import alive
+from streaming.begun import Begun
 from streaming.board import Board
 from streaming.entries import offset_of
 from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
 from streaming.status import QUIET, SILENT_AFTER_US, Status, state_of, to_dict
+from streaming.stop import Stop
 from tests.infra.valkey import Valkey
 from tests.streaming.test_flow import publish
+from tests.streaming.test_watermarks import NOON_US, Driven
 from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, end, lines, orders
 
 NOW_US = day_us("2024-03-02")
@@ -164,6 +170,45 @@ def test_a_worker_that_was_never_at_work_is_the_slowest() -> None:
     assert board.polled_us() is None
     board.polled(1, 3)
     assert board.polled_us() == 3
+
+
+def test_a_flow_was_at_work_when_its_slowest_reader_polled_last(home: Path, online_url: str, namespace: str) -> None:
+    """
+    reader   poll ……… an hour, stuck
+    sign     seen ↑              ↑ written all the time
+    """
+    driven = Driven(Settings(home, online_url, str(home / "offline"), namespace=namespace))
+    driven.write("a", "ann", NOON_US)
+    driven.start()
+    driven.step()
+    parts, signs = driven.parts, Signs(driven.online, namespace)
+    driven.now_us += HOUR_US
+    with alive(Begun(parts.task, parts.number, parts.board, parts.found, lambda: None), driven.online, Stop(), []):
+        await_that(lambda: bool(signs.read("clicks")))
+        (sign,) = signs.read("clicks")
+        assert (sign.began_us, sign.seen_us, sign.ended_us) == (NOON_US + HOUR_US, NOON_US, None)
+        assert state_of([sign], driven.now_us) == "dead"
+
+
+def test_a_partition_is_as_far_as_the_slot_that_is_furthest_behind(world: World) -> None:
+    """
+    slots    0 ──────────────▶ │ log end
+             7 ────▶ 40, an hour before
+             9 ──────────────▶ │
+    """
+    world.append("a.ndjson", lines(1, 100))
+    world.run()
+    slow, other = VIEWS
+    count, newest_us = len(world.log["a.ndjson"]), max(instant_us(event["ts"]) for event in world.valid().values())
+    (name,) = Keys(world.settings.namespace).progress(slow.key, [7])
+    behind_us = newest_us - HOUR_US
+    world.online.set(name, Progress(1, {"a.ndjson": PartitionProgress(40, behind_us)}).encode())
+    look = Status(world.online, world.settings.namespace, world.offline, LogEnds(world.settings, lambda: world.online))
+    (found,) = look(Definitions.of(*VIEWS), [orders], newest_us + SECOND_US)
+    (one,) = found.partitions
+    assert (one.log_end, one.applied, one.lag_events) == (count, 40, count - 40)
+    assert (one.watermark_us, one.lag_s) == (behind_us, 3601)
+    assert {view.view: view.watermark_us for view in found.views} == {slow.key: behind_us, other.key: newest_us}
 
 
 def test_without_json_it_is_tables(world: World) -> None:

@@ -31,8 +31,9 @@ from forebay.online.read import OnlineReader
 from forebay.online.source_clock import LIVE_WITHIN_US, clock_us
 from forebay.settings import Settings
 from streaming import parts
-from streaming.chunk import EVENTS_MAX
+from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.delta_writer import BEAT_INTERVAL_US
+from streaming.file_reader import FileReader
 from streaming.heartbeat import End, Heartbeat, Pulse, interval_us
 from streaming.offline import IDLE_AFTER_US
 from streaming.parts import Task, take_over
@@ -227,6 +228,33 @@ def test_a_log_of_old_events_has_a_time_of_its_own(driven: Driven) -> None:
     assert driven.watermark_us() == old_us + HOUR_US, "the idle partition follows the other, and not the wall clock"
     assert driven.statuses(old_us + HOUR_US + FRESHNESS_US) == {"PRESENT"}
     assert driven.statuses(NOON_US) == {"STALE"}
+
+
+def test_a_log_was_at_its_end_when_it_was_polled_and_not_a_moment_later(
+    driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    poll       ├───────────┤ finds nothing, takes a minute
+    a          ↑ the beat    ● comes while it lasts
+    """
+    real = FileReader.poll
+
+    def slow(self: FileReader) -> Sequence[Chunk]:
+        found = real(self)
+        driven.now_us += MINUTE_US
+        return found
+
+    driven.write("a", "ann", NOON_US)
+    driven.start()
+    driven.step()
+    monkeypatch.setattr(FileReader, "poll", slow)
+    driven.now_us += HOUR_US
+    began_us = driven.now_us
+    (beat,) = driven.reader.next_batch()
+    assert isinstance(beat, Heartbeat)
+    assert (beat.seen_us, driven.now_us) == (began_us, began_us + MINUTE_US)
+    driven.writer.write(driven.parts.split([beat]))
+    assert driven.watermark_us() == began_us
 
 
 def test_the_clock_of_a_source() -> None:
