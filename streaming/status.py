@@ -211,7 +211,7 @@ def _partition(
     now_us: int,
     read_by: str,
 ) -> PartitionStatus:
-    known = [slot.partitions[name].newest_us for slot in progress if name in slot.partitions]
+    known = [slot.partitions[name].newest_us if name in slot.partitions else NO_CUT for slot in progress]
     watermark_us = _known(min(known, default=NO_CUT)) if progress else position and position.watermark_us
     lag_s = None
     if end.waiting == 0:

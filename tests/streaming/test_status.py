@@ -209,6 +209,10 @@ def test_a_partition_is_as_far_as_the_slot_that_is_furthest_behind(world: World)
     assert (one.log_end, one.applied, one.lag_events) == (count, 40, count - 40)
     assert (one.watermark_us, one.lag_s) == (behind_us, 3601)
     assert {view.view: view.watermark_us for view in found.views} == {slow.key: behind_us, other.key: newest_us}
+    world.online.delete(name)
+    (found,) = look(Definitions.of(*VIEWS), [orders], newest_us + SECOND_US)
+    (one,) = found.partitions
+    assert (one.applied, one.lag_events, one.watermark_us, one.lag_s) == (0, count, None, None)
 
 
 def test_without_json_it_is_tables(world: World) -> None:
