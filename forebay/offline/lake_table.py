@@ -62,8 +62,10 @@ CHECKPOINT_EVERY, SHORTENED_AT = 100, 50
 """Versions between two checkpoints, which deltalake makes by itself, and which of those shortens the log: one that
 makes none, since who begins to read just then needs what that checkpoint has summed up.
 """
-SUMMED_UP_S = 60.0
-"""Who began to read before a checkpoint has read what it needs after so long."""
+SUMMED_UP_S = 5.0
+"""Who began to read before a checkpoint has read what it needs from a folder after so long. Eight workers that share a
+table are at the next checkpoint after twice that.
+"""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
 
