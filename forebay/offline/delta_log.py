@@ -2,16 +2,19 @@
 
 deltalake answers for one app_id that is known; who resumes must ask which there are. They lie in the table's log: in
 the last checkpoint, and in the commits after it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md,
-"Transaction Identifiers"). Files are opened by their names and never listed: a log may have a million.
+"Transaction Identifiers"). Commits are read by their names, all at once, and never listed: a log may have a million,
+and on S3 each one that is opened by deltalake's files holds up all threads of Python for a round trip.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 import pyarrow.parquet as pq
+
+from forebay.offline.location import Location
 
 LOG = "_delta_log"
 
@@ -42,55 +45,54 @@ _DECODE_ACTION = msgspec.json.Decoder(_Action).decode
 _DECODE_CHECKPOINT = msgspec.json.Decoder(_Checkpoint).decode
 
 
-def read_transactions(files: Any, until: int | None = None) -> dict[str, int]:
-    """The newest version of every app_id of the table at the root of `files`, as of one of its own versions (`None`:
-    the last). Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
-    """
-    found: dict[str, int] = {}
-    last = _last_checkpoint(files)
-    if until is not None and last.version > until:
-        raise FileNotFoundError(f"The last checkpoint is of version {last.version}, after {until}")
-    for name in last.files():
-        found |= _of_checkpoint(files, name)
-    for number in itertools.count(last.version + 1) if until is None else range(last.version + 1, until + 1):
-        try:
-            found |= transactions_of(files, number)
-        except FileNotFoundError:
-            if until is not None:
-                raise
-            break
-    return found
+@dataclass(frozen=True)
+class DeltaLog:
+    """The log of the table at a path of the offline store."""
 
+    location: Location
+    path: str
 
-def _last_checkpoint(files: Any) -> _Checkpoint:
-    """The last checkpoint of a table; of version -1 where there is none yet."""
-    try:
-        return _DECODE_CHECKPOINT(_bytes(files, "_last_checkpoint"))
-    except FileNotFoundError:
-        return _Checkpoint(-1)
+    def transactions(self, until: int) -> dict[str, int]:
+        """The newest version of every app_id, as of one of the table's own versions.
 
+        Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
+        """
+        found: dict[str, int] = {}
+        last = self._last_checkpoint()
+        if last.version > until:
+            raise FileNotFoundError(f"The last checkpoint is of version {last.version}, after {until}")
+        for name in last.files():
+            found |= self._of_checkpoint(name)
+        return found | self.moved(range(last.version + 1, until + 1))
 
-def transactions_of(files: Any, version: int) -> dict[str, int]:
-    """The app_ids that one commit moved, and where to. Raises `FileNotFoundError` where its file is gone."""
-    return _of_commit(_bytes(files, f"{version:020}.json"))
+    def moved(self, commits: Iterable[int]) -> dict[str, int]:
+        """The app_ids that some commits moved, and where to. Raises `FileNotFoundError` where a file is gone."""
+        names = [f"{number:020}.json" for number in commits]
+        found: dict[str, int] = {}
+        for name, data in zip(names, self._read(names), strict=True):
+            if data is None:
+                raise FileNotFoundError(f"{self.path}/{LOG}/{name}")
+            found |= _of_commit(data)
+        return found
 
+    def _last_checkpoint(self) -> _Checkpoint:
+        """The last checkpoint; of version -1 where there is none yet."""
+        (data,) = self._read(["_last_checkpoint"])
+        return _Checkpoint(-1) if data is None else _DECODE_CHECKPOINT(data)
 
-def _bytes(files: Any, name: str) -> bytes:
-    with files.open_input_stream(f"{LOG}/{name}") as stream:
-        data: bytes = stream.read()
-    return data
+    def _read(self, names: Iterable[str]) -> list[bytes | None]:
+        return self.location.documents.read_all([f"{self.path}/{LOG}/{name}" for name in names])
+
+    def _of_checkpoint(self, name: str) -> dict[str, int]:
+        with self.location.files(self.path).open_input_file(f"{LOG}/{name}") as file:
+            parquet = pq.ParquetFile(file)
+            if "txn" not in parquet.schema_arrow.names:
+                return {}
+            rows = parquet.read(columns=["txn.appId", "txn.version"])["txn"].drop_null().to_pylist()
+        return {row["appId"]: row["version"] for row in rows if row["appId"] is not None}
 
 
 def _of_commit(data: bytes) -> dict[str, int]:
     lines = (line for line in data.split(b"\n") if b'"txn"' in line)
     actions = map(_DECODE_ACTION, lines)
     return {action.txn.app_id: action.txn.version for action in actions if action.txn is not None}
-
-
-def _of_checkpoint(files: Any, name: str) -> dict[str, int]:
-    with files.open_input_file(f"{LOG}/{name}") as file:
-        parquet = pq.ParquetFile(file)
-        if "txn" not in parquet.schema_arrow.names:
-            return {}
-        rows = parquet.read(columns=["txn.appId", "txn.version"])["txn"].drop_null().to_pylist()
-    return {row["appId"]: row["version"] for row in rows if row["appId"] is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,10 @@ class Documents(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a document, `None` where there is none."""
+        ...
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """The bytes of some documents, as `read` says."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -79,6 +84,10 @@ class FolderDocuments:
         except FileNotFoundError:
             return None
 
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """The bytes of some files."""
+        return [self.read(name) for name in names]
+
     def names(self, folder: str) -> list[str]:
         """The files of a folder, without those being written."""
         path = self._folder / folder
@@ -119,6 +128,23 @@ class S3Documents:
         except Exception as error:
             raise self._unavailable(error) from error
         return data
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """A GET of each, all at once."""
+        paths = [f"{self._prefix}/{name}" for name in names]
+        try:
+            found: dict[str, Any] = self._files.cat(paths, on_error="return") if paths else {}
+        except Exception as error:
+            raise self._unavailable(error) from error
+        return [self._told(found[path]) for path in paths]
+
+    def _told(self, found: Any) -> bytes | None:
+        """The bytes, or what came instead."""
+        if isinstance(found, FileNotFoundError):
+            return None
+        if isinstance(found, Exception):
+            raise self._unavailable(found) from found
+        return bytes(found)
 
     def names(self, folder: str) -> list[str]:
         """One LIST."""

@@ -11,12 +11,11 @@ Invariant: what is known of a version is what deltalake would say of it; where t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from deltalake import DeltaTable
 
-from forebay.offline.delta_log import read_transactions, transactions_of
+from forebay.offline.delta_log import DeltaLog
 
 BEHIND_MAX = 16
 """Commits that are read one by one; beyond, the positions that are needed are asked for anew."""
@@ -25,10 +24,10 @@ ASKED_MAX = 64
 
 
 class KnownPositions:
-    """What is known of the positions of one table, whose files `files` opens. Belongs to whoever holds its lock."""
+    """What is known of the positions of the table with a log. Belongs to whoever holds its lock."""
 
-    def __init__(self, files: Callable[[], Any]) -> None:
-        self._files, self._version = files, -1
+    def __init__(self, log: DeltaLog) -> None:
+        self._log, self._version = log, -1
         self._found: dict[str, int | None] = {}
         self._all, self._asked = False, 0
 
@@ -61,16 +60,14 @@ class KnownPositions:
 
     def _follow(self, commits: range) -> None:
         try:
-            files = self._files()
-            for number in commits:
-                moved = transactions_of(files, number)
-                self._found |= {name: to for name, to in moved.items() if self._all or name in self._found}
+            moved = self._log.moved(commits)
+            self._found |= {name: to for name, to in moved.items() if self._all or name in self._found}
         except FileNotFoundError:  # summed up in a checkpoint, and removed
             self._forget()
 
     def _read_all(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._found = {**read_transactions(self._files(), self._version)}
+            self._found = {**self._log.transactions(self._version)}
             self._all = True
 
     def _forget(self) -> None:

@@ -28,7 +28,7 @@ from forebay.errors import FencedError, StoreError
 from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, dataset_of
 from forebay.offline.commit import Commit, Position
 from forebay.offline.data_files import DATE, ROW_GROUP_ROWS, DataFiles
-from forebay.offline.delta_log import LOG, read_transactions
+from forebay.offline.delta_log import LOG, DeltaLog
 from forebay.offline.known_positions import KnownPositions
 from forebay.offline.location import Location
 from forebay.offline.reading import with_columns
@@ -91,7 +91,8 @@ class LakeTable(StoredTable):
         self._short_log = busy and not location.options  # a bucket is listed from the last checkpoint on
         self._statistics = [name for name in statistics if name in schema.names]
         self._appends = 0
-        self._known = KnownPositions(lambda: location.files(path))
+        self._log = DeltaLog(location, path)
+        self._known = KnownPositions(self._log)
         self._taken: dict[str, int] = {}
         self._brought: dict[str, int] = {}
         """Where this object has brought positions that never go back: those of a table with a short log."""
@@ -315,10 +316,15 @@ class LakeTable(StoredTable):
         return found.mtime_ns is not None and time.time() - found.mtime_ns / 1e9 > SUMMED_UP_S
 
     def _transactions(self) -> dict[str, int]:
-        if self.snapshot() is None:
-            return {}
-        with self.location.reached(f"reading the log of {self.path}"):
-            return read_transactions(self.location.files(self.path))
+        for _ in range(ATTEMPTS_MAX):
+            if (snapshot := self.snapshot()) is None:
+                return {}
+            with (
+                self.location.reached(f"reading the log of {self.path}"),
+                contextlib.suppress(FileNotFoundError),  # summed up since
+            ):
+                return self._log.transactions(snapshot.version())
+        raise StoreError(f"The log of table {self.path!r} lacks commits after its last checkpoint")
 
     def _fenced(self) -> FencedError:
         return FencedError(

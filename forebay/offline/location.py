@@ -7,6 +7,7 @@ are conditional PUTs (`etag`), so that two writers never share a version. A mess
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.errors import ForebayError, StoreError, StoreUnavailableError
+from forebay.offline.documents import Documents, open_documents
 from forebay.offline.ownership import Owner
 
 CONNECT_TIMEOUT, REQUEST_TIMEOUT = "3s", "60s"
@@ -56,6 +58,11 @@ class Location:
         options.setdefault("AWS_REGION", options.get("AWS_DEFAULT_REGION", "us-east-1"))
         options |= {"aws_conditional_put": "etag", "connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
         return cls(url.rstrip("/"), options | {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT}, owner)
+
+    @functools.cached_property
+    def documents(self) -> Documents:
+        """Its small files, by name."""
+        return open_documents(self.url)
 
     def at(self, path: str) -> str:
         """The URL of something in it."""

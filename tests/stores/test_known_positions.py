@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from forebay.offline import known_positions
 from forebay.offline.commit import Commit, Position
-from forebay.offline.delta_log import read_transactions
+from forebay.offline.delta_log import DeltaLog
 from forebay.offline.lake_table import LakeTable
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import SOURCE
@@ -137,9 +137,9 @@ def test_what_a_later_checkpoint_has_summed_up_is_not_told(tmp_path: Path) -> No
     table = writer(str(tmp_path))
     for _ in range(3):
         move(table, "p0")
-    files, last = table.location.files(table.path), read_transactions
-    assert [last(files, version).get("p0") for version in (0, 1, 2, None)] == [None, 1, 2, 3]
+    log = DeltaLog(table.location, table.path)
+    assert [log.transactions(version).get("p0") for version in range(4)] == [None, 1, 2, 3]
     table.checkpoint()
-    assert last(files)["p0"] == 3
+    assert log.transactions(3)["p0"] == table.positions()["p0"] == 3
     with pytest.raises(FileNotFoundError, match="of version 3, after 2"):
-        last(files, 2)
+        log.transactions(2)
