@@ -283,6 +283,8 @@ class RowFile:
         try:
             batch = next(self._batches, None)
         except (pa.ArrowException, OSError) as error:
+            if _is_of_the_system(error):
+                raise
             raise _damaged(self._path, f"its rows from {self._next} on", error) from error
         if batch is None:
             self._is_read = True
@@ -342,6 +344,8 @@ def open_rows(path: Path) -> pq.ParquetFile | None:
     except (pa.ArrowInvalid, FileNotFoundError):
         return None
     except (pa.ArrowException, OSError) as error:
+        if _is_of_the_system(error):
+            raise
         raise _damaged(path, "its footer", error) from error
 
 
@@ -377,17 +381,17 @@ def _rows_from(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:
 
 def _skip_lines(file: BinaryIO, path: Path, count: int) -> bool:
     """Move to the beginning of line `count`; whether the file ends before the newline of the line before it."""
-    left = count
+    left, last = count, b"\n"
     while left:
         at = file.tell()
         block = file.read(BYTES_MAX)
         lines = block.count(b"\n")
         if not block:
+            if left == 1 and last != b"\n":
+                return True
             raise _shrunk(path, count - left, "lines", count)
         if lines < left:
-            left -= lines
-            if left == 1 and len(block) < BYTES_MAX and not block.endswith(b"\n"):
-                return True
+            left, last = left - lines, block[-1:]
             continue
         end = -1
         for _ in range(left):
@@ -403,6 +407,11 @@ def _shrunk(path: Path, found: int, what: str, read: int) -> StoreError:
 
 def _replaced(path: Path, read: int) -> StoreError:
     return StoreError(f"{path} no longer has the {read} lines that were read from it before at its beginning. {GROW}")
+
+
+def _is_of_the_system(error: Exception) -> bool:
+    """Whether it was the system that refused to read, and not what was read that makes no sense."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _damaged(path: Path, what: str, error: Exception) -> StoreError:

@@ -48,10 +48,8 @@ AT_ONCE = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.TOPIC_AUTHORI
 
 PORT_MAX = 65_535
 
-_ADDRESS = re.compile(
-    r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?([\w.-]+|\[[0-9a-f:]+\])(:(?P<port>\d{1,5}))?",
-    re.ASCII | re.IGNORECASE,
-)
+_PROTOCOL, _HOST = r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?", r"([^\s:/@\[\]]+|\[[^\s\]]+\])"
+_ADDRESS = re.compile(rf"{_PROTOCOL}{_HOST}(:(?P<port>[0-9]{{1,5}}))?/?", re.IGNORECASE)
 _SECRET = re.compile(r"password|secret|key|pem|token|jaas|config")
 _LOG = logging.getLogger("forebay.kafka")
 _LOG.addHandler(logging.NullHandler())
@@ -195,7 +193,7 @@ def _topic(source: EventSource) -> KafkaTopic:
 
 def _check_addresses(brokers: str, where: str) -> None:
     """Raise `ConfigError` for what the client would try to reach for ever; what may hold a password is not quoted."""
-    addresses = brokers.rstrip(",").split(",")
+    addresses = [address for address in brokers.split(",") if address.strip()] or [""]
     for number, address in enumerate(addresses, 1):
         found = _ADDRESS.fullmatch(address.strip())
         if found is None or int(found["port"] or 0) > PORT_MAX:

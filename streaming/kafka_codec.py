@@ -223,7 +223,9 @@ _Judgement = Literal["flat", "deep", "endless"]
 
 
 def _judged(schema: Any) -> _Judgement:
-    named = schema.get("__named_schemas", {}) if isinstance(schema, dict) else {}
+    named: dict[str, Any] = {}
+    for one in schema if isinstance(schema, list) else [schema]:
+        named |= one.get("__named_schemas", {}) if isinstance(one, dict) else {}
     if counts_nothings(schema, named):
         return "endless"
     return "deep" if contains_itself(schema, named) else "flat"

@@ -2,12 +2,13 @@
 
 deltalake answers for one app_id that is known; who resumes must ask which there are. They lie in the table's log: in
 the last checkpoint, and in the commits after it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md,
-"Transaction Identifiers"). Commits are read by their names, all at once, and never listed: a log may have a million,
+"Transaction Identifiers"). Commits are read by their names, all at once, and not listed: a log may have a million,
 and on S3 each one that is opened by deltalake's files holds up all threads of Python for a round trip.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ class _Checkpoint(msgspec.Struct):
         return [f"{name}.{n:010}.{parts:010}.parquet" for n in range(1, parts + 1)] or [f"{name}.parquet"]
 
 
+_CHECKPOINT = re.compile(r"/(?P<version>\d{20})\.checkpoint(\.\d{10}\.(?P<parts>\d{10}))?\.parquet$")
 _DECODE_ACTION = msgspec.json.Decoder(_Action).decode
 _DECODE_CHECKPOINT = msgspec.json.Decoder(_Checkpoint).decode
 
@@ -57,13 +59,20 @@ class DeltaLog:
 
         Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
         """
-        found: dict[str, int] = {}
         last = self._last_checkpoint()
         if last.version > until:
             raise FileNotFoundError(f"The last checkpoint is of version {last.version}, after {until}")
-        for name in last.files():
+        try:
+            return self._since(last, until)
+        except FileNotFoundError:  # who wrote a later one died before it said so, and this one was removed since
+            return self._since(self._listed_checkpoint(until), until)
+
+    def _since(self, checkpoint: _Checkpoint, until: int) -> dict[str, int]:
+        """What a checkpoint and the commits after it say."""
+        found: dict[str, int] = {}
+        for name in checkpoint.files():
             found |= self._of_checkpoint(name)
-        return found | self.moved(range(last.version + 1, until + 1))
+        return found | self.moved(range(checkpoint.version + 1, until + 1))
 
     def moved(self, commits: Iterable[int]) -> dict[str, int]:
         """The app_ids that some commits moved, and where to. Raises `FileNotFoundError` where a file is gone."""
@@ -79,6 +88,14 @@ class DeltaLog:
         """The last checkpoint; of version -1 where there is none yet."""
         (data,) = self._read(["_last_checkpoint"])
         return _Checkpoint(-1) if data is None else _DECODE_CHECKPOINT(data)
+
+    def _listed_checkpoint(self, until: int) -> _Checkpoint:
+        """The last checkpoint that there is up to a version, whether it is said or not."""
+        names = self.location.documents.names(f"{self.path}/{LOG}")
+        found = [match for name in names if (match := _CHECKPOINT.search(name)) and int(match["version"]) <= until]
+        if not found:
+            return _Checkpoint(-1)
+        return _Checkpoint(int(found[-1]["version"]), int(found[-1]["parts"]) if found[-1]["parts"] else None)
 
     def _read(self, names: Iterable[str]) -> list[bytes | None]:
         return self.location.documents.read_all([f"{self.path}/{LOG}/{name}" for name in names])

@@ -13,8 +13,9 @@ instants only: deltalake rounds those of wide decimals.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tenacity
 from deltalake import ColumnProperties, DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from forebay.errors import FencedError, StoreError
 from forebay.offline.clustering import CLUSTERED, MARK_BITS, Clustering, dataset_of
@@ -52,7 +53,7 @@ CPU. Compaction, which sees many rows at once, makes dictionaries."""
 _CLUSTERED_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=CLUSTERED_GROUP_ROWS)
 CLUSTERED_FILE_BYTES = 32 * 2**20
 """About the size of their files: a shard of a large date has files of its own, and a small date is one file."""
-LOG_KEPT = {"delta.logRetentionDuration": "interval 5 minutes", "delta.enableExpiredLogCleanup": "false"}
+LOG_KEPT = {"delta.logRetentionDuration": "interval 10 minutes", "delta.enableExpiredLogCleanup": "false"}
 """Of a table in a folder that gets a commit a second: a commit goes through all files of its log, 10 µs each."""
 REMOVED_KEPT = {"delta.deletedFileRetentionDuration": "interval 1 day"}
 """Of any such table: each checkpoint repeats what files were merged since, 2.5 s and 85 MB a million. Upkeep removes
@@ -66,6 +67,8 @@ SUMMED_UP_S = 5.0
 """Who began to read before a checkpoint has read what it needs from a folder after so long. Eight workers that share a
 table are at the next checkpoint after twice that.
 """
+_REMOVED = re.compile(r"Invalid table version|_delta_log/\d{20}\S* not found", re.IGNORECASE)
+"""What deltalake says of a commit that it looks for and that is not there any more."""
 SHARES_MAX = 8
 """Workers that may share a table which was taken: what a commit that takes it has to move."""
 
@@ -176,7 +179,7 @@ class LakeTable(StoredTable):
         with self._lock, self.location.reached(f"compacting {self.path}"):
             snapshot = self.snapshot()
             if snapshot is not None:
-                with contextlib.suppress(CommitFailedError):
+                with contextlib.suppress(CommitFailedError), _conflicts():
                     snapshot.optimize.compact([(DATE, "in", dates)], writer_properties=_WRITER)
 
     def unordered(self, by: Clustering | None = None) -> dict[str, int]:
@@ -252,7 +255,7 @@ class LakeTable(StoredTable):
             snapshot = self.snapshot()
             if snapshot is None or not self._is_summed_up():
                 return
-            with contextlib.suppress(CommitFailedError):
+            with contextlib.suppress(CommitFailedError), _conflicts():
                 known, wanted = snapshot.metadata().configuration, self._properties()
                 if lacking := {name: value for name, value in wanted.items() if name not in known}:
                     snapshot.alter.set_table_properties(lacking)
@@ -351,7 +354,8 @@ class LakeTable(StoredTable):
             conflict: CommitFailedError | None = None
             with self.location.reached(f"writing {self.path}"):
                 try:
-                    return write(table)
+                    with _conflicts():
+                        return write(table)
                 except CommitFailedError as error:
                     conflict = error
             raise conflict
@@ -395,6 +399,17 @@ class LakeTable(StoredTable):
             commit_properties=commit.properties,
             **how,
         )
+
+
+@contextlib.contextmanager
+def _conflicts() -> Iterator[None]:
+    """Within it, what was removed from the log meanwhile is a conflict with whoever went on."""
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        if not _REMOVED.search(str(error)):
+            raise
+        raise CommitFailedError(str(error)) from error
 
 
 def shares_of(name: str) -> list[str]:

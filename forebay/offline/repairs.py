@@ -2,7 +2,8 @@
 allows.
 
 Columns: `source`, `day` (the UTC date to be repaired), `reason`, `recorded_at`, `date` (on which it was recorded). A
-mark may be there twice; a repair of its date answers all of them that were recorded before it.
+mark may be there twice, and one stands for what comes within the hour behind it, too: whether a date was repaired since
+then, the numbers of its events tell, those that it was folded from and those that are archived.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 
 May run at any time, beside streams, folds and readers. A commit of theirs that meets one of upkeep is tried again, as
 after any other writer; upkeep that meets theirs too often leaves the date for the next time. Who has opened a version
-can read it for a week.
+can read it for a week, of a table that streams write for a day.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
 from forebay.errors import StoreError
-from forebay.offline import lake_table
+from forebay.offline import lake_table, upkeep
+from forebay.offline.clustering import Clustering
 from forebay.offline.delta_log import DeltaLog
-from forebay.offline.lake_table import LOG_KEPT, REMOVED_KEPT
+from forebay.offline.lake_table import LOG_KEPT, REMOVED_KEPT, LakeTable
 from forebay.offline.tables import OfflineStore
 from tests.stores.test_offline_archive import NOW_US, SOURCE, batch, items
 
@@ -119,6 +123,64 @@ def test_a_log_is_not_listed_to_read_what_is_remembered(offline_url: str, monkey
     assert DeltaLog(table.location, table.path).transactions(110)["p0"] < 130
     with pytest.raises(FileNotFoundError, match="The last checkpoint is of version"):
         DeltaLog(table.location, table.path).transactions(50)
+
+
+@pytest.mark.usefixtures("aged")
+def test_a_writer_may_die_before_it_says_which_checkpoint_is_the_last(tmp_path: Path) -> None:
+    """
+    version     199 ✓     299 ✓ (not said)   350 the log is shortened: 199 goes
+    """
+    store, last = OfflineStore(str(tmp_path)), log_of(tmp_path) / "_last_checkpoint"
+    fill(store, count=290)
+    said = last.read_bytes()
+    fill(store, 290, 20)
+    assert last.read_bytes() != said
+    last.write_bytes(said)
+    fill(OfflineStore(str(tmp_path)), 310, 45)
+    assert not (log_of(tmp_path) / f"{199:020}.checkpoint.parquet").exists()
+    again = OfflineStore(str(tmp_path)).archive(SOURCE)
+    assert again.positions()["p0"].next_offset == 355
+    assert again.append([batch(350, 360)], NOW_US) == 5
+    upkeep.keep_up(again.table, None)
+    assert last.read_bytes() != said
+    assert items(store) == list(range(360))
+
+
+@pytest.mark.usefixtures("aged")
+@pytest.mark.parametrize("by", [None, Clustering(("user",), last=("ts",))])
+def test_what_takes_longer_than_the_log_is_kept_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: Clustering | None
+) -> None:
+    """A flow goes on for some hundred commits between the look of whoever merges or orders a date, and its commit."""
+    store = OfflineStore(str(tmp_path))
+    fill(store, count=20)
+    slow, look = OfflineStore(str(tmp_path)).archive(SOURCE).table, LakeTable.snapshot
+    commits = iter((20, 20 + COMMITS))
+
+    def snapshot(table: LakeTable) -> DeltaTable | None:
+        found = look(table)
+        if table is slow and sys._getframe(1).f_code.co_name in ("compact", "_try"):
+            for first in itertools.islice(commits, 1):
+                fill(store, first)
+        return found
+
+    monkeypatch.setattr(LakeTable, "snapshot", snapshot)
+    monkeypatch.setattr(upkeep, "SMALL_FILES", 2)
+    upkeep.keep_up(slow, by)
+    assert items(store) == list(range(20 + 2 * COMMITS if by else 20 + COMMITS))
+
+
+def test_several_may_shorten_a_log_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = OfflineStore(str(tmp_path))
+    fill(store)
+    for file in log_of(tmp_path).glob("*"):
+        os.utime(file, (1, 1))
+    tables = [OfflineStore(str(tmp_path)).archive(SOURCE).table for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(LakeTable.shorten_log, tables))
+    tables[0].shorten_log()
+    assert commits_of(tmp_path) < 100
+    assert items(store) == list(range(COMMITS))
 
 
 def test_a_checkpoint_in_parts_is_read_as_a_whole(tmp_path: Path) -> None:

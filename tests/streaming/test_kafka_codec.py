@@ -14,6 +14,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from fastavro import parse_schema
 from google.protobuf import descriptor_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
@@ -24,7 +25,7 @@ from forebay.errors import ConfigError, StoreUnavailableError
 from forebay.ingest.batch import MALFORMED, MISSING_TIMESTAMP, WRONG_TYPE, DeadLetter, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
-from streaming.kafka_codec import codecs_of
+from streaming.kafka_codec import _judged, codecs_of
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.schema_registry import SchemaRegistry
@@ -230,6 +231,13 @@ def test_a_value_that_python_will_not_spell_is_named_by_its_type() -> None:
 
 
 NOTHINGS = {"type": "array", "items": "null"}
+
+
+def test_schemas_of_a_union_are_judged_with_the_names_in_it() -> None:
+    nothing = {"type": "record", "name": "N", "fields": []}
+    holds = {"type": "record", "name": "A", "fields": [{"name": "xs", "type": {"type": "array", "items": "N"}}]}
+    assert _judged(parse_schema([nothing, holds])) == "endless"
+    assert _judged(parse_schema([nothing, "int"])) == "flat"
 
 
 @pytest.mark.parametrize("column", ["merchant", "unknown"])

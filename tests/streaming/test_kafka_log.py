@@ -422,7 +422,9 @@ def test_a_topic_without_brokers_is_refused() -> None:
         Following("", "t")
 
 
-@pytest.mark.parametrize("brokers", ["a:1", "a.b-c:1, d", "SASL_SSL://a:1,[::1]:2,", "localhost"])
+@pytest.mark.parametrize(
+    "brokers", ["a:1", "a.b-c:1, d", "SASL_SSL://a:1,[::1]:2,", "localhost", "a:1,,b:2", "[::ffff:127.0.0.1]:1", "a:1/"]
+)
 def test_addresses_of_brokers_are_as_the_client_takes_them(brokers: str) -> None:
     assert client_settings(source("t"), {"brokers": brokers})["bootstrap.servers"] == brokers
 

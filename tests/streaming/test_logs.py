@@ -15,7 +15,7 @@ from forebay import EventSource, FileStream, Int64, RedisStream, String, Timesta
 from forebay.errors import ConfigError, StoreError
 from forebay.settings import Settings
 from streaming import chunk as chunks
-from streaming.chunk import EVENTS_MAX
+from streaming.chunk import BYTES_MAX, EVENTS_MAX
 from streaming.entries import id_before, offset_of
 from streaming.file_log import LineFile, files_of, open_file
 from streaming.file_reader import FileReader
@@ -101,6 +101,18 @@ def test_what_completes_a_line_that_counted_already_is_not_another_line(tmp_path
     with path.open("ab") as more:
         more.write(b'\n{"n":3}\n')
     assert lines_of(file) == [b'{"n":3}']
+
+
+def test_a_last_line_that_ends_where_a_block_does_is_resumed_behind_it(tmp_path: Path) -> None:
+    path, size = tmp_path / "a.ndjson", 2 * BYTES_MAX
+    last = b'{"n":"' + b"x" * 40 + b'"}'
+    path.write_bytes((b"{}\n" * size)[: size - len(last) - 1] + b"\n" + last)
+    assert path.stat().st_size == size
+    count = len(lines_of(follow(path, until_end=True)))
+    assert lines_of(follow(path, count)) == []
+    with path.open("ab") as more:
+        more.write(b"\n{}\n")
+    assert lines_of(follow(path, count)) == [b"{}"]
 
 
 def test_a_file_that_was_replaced_by_a_shorter_one_is_refused(tmp_path: Path) -> None:
