@@ -90,11 +90,11 @@ class DeltaLog:
         return _Checkpoint(-1) if data is None else _DECODE_CHECKPOINT(data)
 
     def _listed_checkpoint(self, until: int) -> _Checkpoint:
-        """The last checkpoint that there is up to a version, whether it is said or not."""
+        """The last checkpoint that there is up to a version, whether it is said or not. Raises `FileNotFoundError`."""
         names = self.location.documents.names(f"{self.path}/{LOG}")
         found = [match for name in names if (match := _CHECKPOINT.search(name)) and int(match["version"]) <= until]
         if not found:
-            return _Checkpoint(-1)
+            raise FileNotFoundError(f"{self.path}/{LOG} has no checkpoint up to version {until}")
         return _Checkpoint(int(found[-1]["version"]), int(found[-1]["parts"]) if found[-1]["parts"] else None)
 
     def _read(self, names: Iterable[str]) -> list[bytes | None]:

@@ -22,6 +22,17 @@ def test_a_document_is_created_once_and_never_changes(offline_url: str) -> None:
     assert documents.read("registry/a.json") == b"first"
 
 
+def test_many_are_read_together_and_those_that_are_not_there_are_none(offline_url: str) -> None:
+    documents = open_documents(offline_url)
+    for n in range(0, 40, 2):
+        documents.create(f"log/{n}.json", b"%d" % n)
+    assert documents.read_all([f"log/{n}.json" for n in range(40)]) == [
+        b"%d" % n if n % 2 == 0 else None for n in range(40)
+    ]
+    assert documents.read_all(["log/0.json"]) == [b"0"]
+    assert documents.read_all([]) == []
+
+
 def test_names_are_those_of_the_folder_in_order(offline_url: str) -> None:
     documents = open_documents(offline_url)
     assert documents.names("registry") == []
@@ -47,6 +58,8 @@ def test_an_s3_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreUnavailableError, match=r"The offline store 's3://bucket/x' does not answer"):
         open_documents("s3://bucket/x").read("a")
+    with pytest.raises(StoreUnavailableError, match=r"The offline store 's3://bucket/x' does not answer"):
+        open_documents("s3://bucket/x").read_all(["a", "b"])
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "s3://"])
