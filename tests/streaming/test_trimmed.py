@@ -19,7 +19,7 @@ import redis
 from structlog.testing import capture_logs
 
 from forebay import RedisStream
-from forebay.errors import StoreError
+from forebay.errors import StoreError, UnknownNameError
 from streaming.chunk import BYTES_MAX, CHUNKS_MAX, EVENTS_MAX
 from streaming.entries import CHUNKED, SINGLE, layout_of
 from streaming.redis_log import (
@@ -200,6 +200,8 @@ def test_a_flow_whose_stream_was_trimmed_unread_goes_on_where_the_loss_is_accept
     one.append(some[100:], 1)
     one.world.online.xtrim(one.key, maxlen=50, approximate=False)
     with pytest.raises(StoreError, match="no longer holds"):
+        one.world.run()
+    with pytest.raises(UnknownNameError, match="There is no source 'others'"):
         one.world.run("--accept-loss", "others")
     assert one.world.run("--accept-loss", "orders")["events"] == 50
     assert len(one.archived()) == 150
