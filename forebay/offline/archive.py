@@ -4,10 +4,9 @@ Columns: the source's, `event_id`, `source_partition`, `source_offset`, `arrived
 event). Positions: each source partition, brought to the next offset that it lacks, `<partition>/watermark`, the newest
 event of it, `<partition>/heartbeat`, up to where it is known that nothing more came, and `<partition>/bookmark`, where
 that next offset begins in a file; and `flow`, the number of the flow that may append, with `flow/<n>` for each of its
-workers. Whoever appends a range that
-overlaps what is there adds only the rest, so two writers of one partition leave what one would have left. A file that
-is loaded is a partition `load:<hash of its bytes>`, dead letters that became events are the partition `revived`: both
-without a watermark.
+workers. Whoever appends a range that overlaps what is there adds only the rest, so two writers of one partition leave
+what one would have left. A file that is loaded is a partition `load:<hash of its bytes>`, dead letters that became
+events are the partition `revived`: both without a watermark.
 """
 
 from __future__ import annotations

@@ -56,9 +56,7 @@ CLUSTERED_FILE_BYTES = 32 * 2**20
 LOG_KEPT = {"delta.logRetentionDuration": "interval 10 minutes", "delta.enableExpiredLogCleanup": "false"}
 """Of a table in a folder that gets a commit a second: a commit goes through all files of its log, 10 µs each."""
 REMOVED_KEPT = {"delta.deletedFileRetentionDuration": "interval 1 day"}
-"""Of any such table: each checkpoint repeats what files were merged since, 2.5 s and 85 MB a million. Upkeep removes
-files by looking for them, and keeps them longer.
-"""
+"""Of any such table: each checkpoint repeats which files were merged in that time, 2.5 s and 85 MB a million."""
 CHECKPOINT_EVERY, SHORTENED_AT = 100, 50
 """Versions between two checkpoints, which deltalake makes by itself, and which of those shortens the log: one that
 makes none, since who begins to read just then needs what that checkpoint has summed up.

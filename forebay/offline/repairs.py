@@ -39,7 +39,7 @@ class Repairs:
     """All marks of a deployment."""
 
     def __init__(self, location: Location) -> None:
-        self.table = LakeTable(location, "repairs", SCHEMA, statistics=["recorded_at"], busy=True)
+        self.table = LakeTable(location, "repairs", SCHEMA, statistics=["recorded_at"])
 
     def append(self, marks: Sequence[Mark], recorded_at_us: int) -> None:
         """Make some marks."""
