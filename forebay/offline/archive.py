@@ -296,7 +296,7 @@ class Archive:
             name = batch.partition + WATERMARK
             newest[name] = max(us, newest.get(name, us))
         before = {name: position(name) for name in newest}
-        return {name: us for name, us in newest.items() if before[name] is None or us > (before[name] or us - 1)}
+        return {name: us for name, us in newest.items() if (known := before[name]) is None or us > known}
 
 
 def first_kept(days: Iterable[str], retained_us: int | None) -> str | None:

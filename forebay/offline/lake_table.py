@@ -298,10 +298,10 @@ class LakeTable(StoredTable):
         """The version that an app_id was brought to. Raises `StoreError` where this object has brought it further: a
         commit that was put where one had been removed from the log is nobody's.
         """
-        found, brought = self._known.of(table, app_id), self._brought.get(app_id, 0)
-        if (found or 0) < brought:
+        found, brought = self._known.of(table, app_id), self._brought.get(app_id)
+        if brought is not None and (found is None or found < brought):
             raise StoreError(
-                f"Table {self.path!r} lacks what was committed to it: {app_id!r} is at {found or 0}, and was brought "
+                f"Table {self.path!r} lacks what was committed to it: {app_id!r} is at {found}, and was brought "
                 f"to {brought}. It was restored, or this process was held up for minutes. Start it again: it goes on "
                 "from what is there"
             )

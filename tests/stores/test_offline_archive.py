@@ -114,6 +114,17 @@ def test_the_watermark_is_that_of_the_slowest_partition_and_never_falls(offline_
     assert {name: p.next_offset for name, p in archive.positions().items()} == {"p0": 11, "p1": 20}
 
 
+def test_a_watermark_before_1970_rises_as_any_other_and_never_falls(offline_url: str) -> None:
+    old = EventSource("old", schema=SOURCE.schema, timestamp="ts", event_id="event_id", history_start="1960-01-01")
+    archive = OfflineStore(offline_url).archive(old)
+    for offset, (us, watermark_us) in enumerate([(-3, -3), (-2, -2), (-9, -2), (0, 0), (-1, 0), (1, 1)]):
+        event = json.dumps({"event_id": f"e{offset}", "item": offset, "ts": instant_text(us)}).encode()
+        both = OfflineStore(offline_url).archive(old), archive
+        both[offset % 2].append([decode_json(old, "p0", offset, [event], NOW_US)[0]], NOW_US)
+        assert [one.watermark_us() for one in both] == [watermark_us, watermark_us]
+    assert sorted(archive.scan(["item"])["item"].to_pylist()) == [*range(6)]
+
+
 def test_batches_that_overlap_are_archived_once_also_within_a_call(offline_url: str) -> None:
     store = OfflineStore(offline_url)
     archive = store.archive(SOURCE)
