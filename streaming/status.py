@@ -220,7 +220,7 @@ def _partition(
         lag_s = max(0, now_us - watermark_us) / SECOND_US
     state = read_by if read_by != QUIET or not end.waiting else BEHIND
     archived = position.next_offset if position else 0
-    return PartitionStatus(name, end.end_offset, archived, applied, end.waiting, lag_s, watermark_us or None, state)
+    return PartitionStatus(name, end.end_offset, archived, applied, end.waiting, lag_s, watermark_us, state)
 
 
 def _worst(flow: str, partitions: Sequence[PartitionStatus]) -> str:
