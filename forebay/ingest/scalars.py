@@ -7,6 +7,7 @@ be (a list, a record, bytes, a date without a time, an instant without a zone) i
 from __future__ import annotations
 
 import decimal
+import math
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +16,20 @@ import pyarrow as pa
 
 from forebay.ingest.batch import INSTANT, MALFORMED, TOO_LARGE, WRONG_TYPE, stored_type
 from forebay.ingest.convert import Converted, convert, merged
-from forebay.language.types import AnyType, DecimalType
+from forebay.language.types import AnyType, DecimalType, Float64Type
 
 _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 _UNFIT = (pa.ArrowInvalid, OverflowError, UnicodeEncodeError)
 
 
 def column_of(kind: AnyType, values: list[Any]) -> Converted:
-    """A column of values: as one Arrow array where they are of one type, by type and merged otherwise."""
+    """A column of values: as one Arrow array where they are of one type, by type and merged otherwise.
+
+    A whole number goes as a double beside others only where it means the same number as one: of `Int64` not beyond
+    2^53, and of `Timestamp` never.
+    """
     types = set(map(type, values)) - {type(None)}
-    if types == {int, float}:
+    if types == {int, float} and isinstance(kind, Float64Type | DecimalType):
         try:
             return convert(kind, pa.array(values, pa.float64()))
         except (pa.ArrowInvalid, OverflowError):  # a whole number that no double is
@@ -47,7 +52,17 @@ def _of_type(kind: AnyType, python: type, values: list[Any]) -> Converted:
     try:
         return convert(kind, pa.array(values, _ARROW[python]), unicode=True)
     except _UNFIT:
+        if python is int and isinstance(kind, Float64Type):  # 1e20 with all its digits, as JavaScript writes it
+            return _of_type(kind, float, [None if value is None else _double(value) for value in values])
         return _one_by_one(kind, python, values)
+
+
+def _double(whole: int) -> float:
+    """The nearest double; infinite beyond them, as of a JSON number with an exponent."""
+    try:
+        return float(whole)
+    except OverflowError:
+        return math.copysign(math.inf, whole)
 
 
 def _of_instants(kind: AnyType, values: list[Any]) -> Converted:

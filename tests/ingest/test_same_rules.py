@@ -183,6 +183,30 @@ def test_any_scalar_in_any_column_is_an_event_or_a_dead_letter(rows: list[dict[s
     assert len(batch) + len(dead) == len(rows)
 
 
+whole = st.integers(instant_us("2024-01-01T00:00:00Z"), NOW_US) | st.integers(2**53 - 3, 2**53 + 3)
+like_each_other = st.sampled_from([0, 1, 2**63, 10**20, 10**400]) | whole
+values_of_a_column = scalars | like_each_other | like_each_other.filter(lambda n: n < 10**30).map(float)
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.sampled_from(sorted(SCHEMA)), values=st.lists(values_of_a_column, min_size=2, max_size=4))
+def test_a_value_does_not_depend_on_the_other_values_of_its_column(name: str, values: list[Any]) -> None:
+    good = {"event_id": "good", "ts": "2024-06-01T12:00:00Z"}
+    lines = [json.dumps(good | {name: value}).encode() for value in values]
+    together, dead = decode_json(BY_ID, "p", 0, lines, NOW_US)
+    apart = [decode_json(BY_ID, "p", offset, [line], NOW_US) for offset, line in enumerate(lines)]
+
+    assert together.table.equals(pa.concat_tables([batch.table for batch, _ in apart]))
+    assert dead == [letter for _, letters in apart for letter in letters]
+
+
+@pytest.mark.parametrize(("short", "long"), [("1e20", "1" + "0" * 20), ("-1e300", "-1" + "0" * 300)])
+def test_a_number_is_the_same_with_all_its_digits(short: str, long: str) -> None:
+    lines = [b'{"event_id":"e","ts":0,"real":%s}' % number.encode() for number in (short, long, "5")]
+    batch, dead = decode_json(BY_ID, "p", 0, lines, NOW_US)
+    assert (batch.table["real"].to_pylist(), dead) == ([float(short), float(short), 5.0], [])
+
+
 ODD_COLUMNS = [
     pa.array([None, None]), pa.array([b"\xff", b"a"]), pa.array([[1], [2]]), pa.array([1.5, float("inf")]),
     pa.array([2**64 - 1, 1], pa.uint64()), pa.array(["a", "b"]).dictionary_encode(), pa.array([True, None]),
