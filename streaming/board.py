@@ -3,6 +3,7 @@
     worker                 0    1    2      stopping     waiting for a store = added − done, over all workers
     added, done online     ●    ●    ●         ●         each cell but `stopping` has one writer, so nothing is locked
     added, done offline    ●    ●    ●
+    added, done streamed   ●    ●    ●
     polled_us              ●    ●    ●
 
 Lives here: the board. Invariant: it is a matter of pace alone. What is read late costs time, and no event: what decides
@@ -13,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence
 from multiprocessing import get_context
-from typing import Literal
+from typing import Literal, get_args
 
-Store = Literal["online", "offline"]
-_CELLS = 5
+Store = Literal["online", "offline", "streamed"]
+"""What is waited for: Redis; the archive, and dead letters; the tables of partials, for each view by itself."""
+STORES: tuple[Store, ...] = get_args(Store)
+_CELLS = 2 * len(STORES) + 1
 _STOPPED, _FAILED = 1, 2
-_PLACES: dict[Store, int] = {"online": 0, "offline": 2}
-_POLLED = 4
+_PLACES: dict[Store, int] = {store: 2 * n for n, store in enumerate(STORES)}
+_POLLED = _CELLS - 1
 
 
 class Board:

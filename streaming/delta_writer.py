@@ -93,6 +93,7 @@ class DeltaWriter:
 
     def streamed(self, partials: Partials) -> None:
         """Take the partials of a view."""
+        self._backlog.add("streamed", len(partials.events))
         with self._wake:
             self._pending.partials[partials.view.key].append(partials)
 
@@ -126,6 +127,7 @@ class DeltaWriter:
             if closing or any(len(p.events) for p in partials) or self._is_due(key):
                 self._patience(self._timed("streamed", partial(self._offline.append_partials, partials)))
                 self._flushed_s[key] = time.monotonic()
+                self._backlog.done("streamed", sum(len(p.events) for p in partials))
             else:
                 self._keep(key, partials)
         for beat in pending.beats.values():

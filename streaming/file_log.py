@@ -32,6 +32,7 @@ from forebay.language.source import EventSource
 from streaming.bookmark import REMEMBERED, bookmark, bytes_before, place_of
 from streaming.chunk import BYTES_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
+from streaming.log import LogStart
 
 LINES = (".ndjson", ".jsonl")
 PARQUET = (".parquet",)
@@ -77,28 +78,30 @@ def _check_names(source: EventSource, files: Sequence[Path]) -> None:
 class LineFile:
     """One NDJSON file, read from a line number on: from its bookmark, or else from where counting finds it."""
 
-    def __init__(
-        self, source: EventSource, path: Path, offset: int, *, until_end: bool, mark: int | None = None
-    ) -> None:
+    def __init__(self, source: EventSource, path: Path, start: LogStart, *, until_end: bool) -> None:
         self._source, self._path, self._until_end = source, path, until_end
-        self._next = offset
+        self._next = start.offset
         self._lines: list[bytes] = []
         self._file: BinaryIO | None = path.open("rb")
         self._left: _Sign | None = None
         """What the file looked like when it was laid to rest; `None` where it was gone."""
         try:
-            self._begin(self._file, inside=self._find(self._file, mark))
+            self._begin(self._file, inside=self._find(self._file, start))
         except BaseException:
             self.release()
             raise
 
-    def _find(self, file: BinaryIO, mark: int | None) -> bool:
+    def _find(self, file: BinaryIO, start: LogStart) -> bool:
         """Move to where it begins; whether that is inside of a line that counts already."""
-        place = place_of(file, self._next, mark)
+        place, inside = place_of(file, start.offset, start.bookmark), False
         if place is None:
-            return _skip_lines(file, self._path, self._next)
+            inside = _skip_lines(file, self._path, start.offset)
+            place = file.tell()
         file.seek(place)
-        return False
+        if start.read > start.offset:
+            _skip_lines(file, self._path, start.read, start.offset)
+            file.seek(place)
+        return inside
 
     def _begin(self, file: BinaryIO, *, inside: bool) -> None:
         """Read on where a file is."""
@@ -260,8 +263,8 @@ class LineFile:
 class RowFile:
     """One Parquet file, read from a row number on once its footer is there."""
 
-    def __init__(self, source: EventSource, path: Path, offset: int) -> None:
-        self._source, self._path, self._next = source, path, offset
+    def __init__(self, source: EventSource, path: Path, start: LogStart) -> None:
+        self._source, self._path, self._next, self._before = source, path, start.offset, start.read
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._file: pq.ParquetFile | None = None
         self._is_whole = self._is_read = False
@@ -319,22 +322,17 @@ class RowFile:
         if file is None:
             return False
         rows = file.metadata.num_rows
-        if rows < self._next:
-            raise _shrunk(self._path, rows, "rows", self._next)
+        if rows < (read := max(self._next, self._before)):
+            raise _shrunk(self._path, rows, "rows", read)
         self._file, self._batches, self._is_whole = file, _rows_from(file, self._next), True
         return True
 
 
-def open_file(
-    source: EventSource, path: Path, offset: int, *, until_end: bool, mark: int | None = None
-) -> LineFile | RowFile:
-    """A reader of one file from an offset on, which may have a bookmark.
-
-    Raises `FileNotFoundError` where a file of lines has gone.
-    """
+def open_file(source: EventSource, path: Path, start: LogStart, *, until_end: bool) -> LineFile | RowFile:
+    """A reader of one file. Raises `FileNotFoundError` where a file of lines has gone."""
     if path.suffix in LINES:
-        return LineFile(source, path, offset, until_end=until_end, mark=mark)
-    return RowFile(source, path, offset)
+        return LineFile(source, path, start, until_end=until_end)
+    return RowFile(source, path, start)
 
 
 def open_rows(path: Path) -> pq.ParquetFile | None:
@@ -379,9 +377,11 @@ def _rows_from(file: pq.ParquetFile, offset: int) -> Iterator[pa.RecordBatch]:
             yield rest
 
 
-def _skip_lines(file: BinaryIO, path: Path, count: int) -> bool:
-    """Move to the beginning of line `count`; whether the file ends before the newline of the line before it."""
-    left, last = count, b"\n"
+def _skip_lines(file: BinaryIO, path: Path, count: int, since: int = 0) -> bool:
+    """Move from the beginning of line `since` to that of line `count`; whether the file ends before the newline of the
+    line before it.
+    """
+    left, last = count - since, b"\n"
     while left:
         at = file.tell()
         block = file.read(BYTES_MAX)

@@ -23,7 +23,7 @@ from forebay.language.source import EventSource
 from streaming.chunk import Chunk, enough
 from streaming.file_log import LineFile, RowFile, files_of, open_file
 from streaming.heartbeat import End
-from streaming.log import Bookmarks, Resume
+from streaming.log import LogStarts
 
 DISCOVERY_INTERVAL_S = 1.0
 """How often a folder is looked through for new files."""
@@ -45,13 +45,12 @@ class FileReader:
         source: EventSource,
         path: str,
         mine: Callable[[str], bool],
-        resume: Resume,
+        start: LogStarts,
         *,
         until_end: bool,
-        bookmark: Bookmarks = lambda source, partition: None,
     ) -> None:
-        self.source, self._bookmark = source, bookmark
-        self._path, self._mine, self._resume, self._until_end = path, mine, resume, until_end
+        self.source = source
+        self._path, self._mine, self._start, self._until_end = path, mine, start, until_end
         self._is_folder = Path(path).is_dir()
         self._files: dict[str, File] = {}
         self._awake: deque[File] = deque()
@@ -145,9 +144,8 @@ class FileReader:
             return []
 
     def _open(self, path: Path) -> None:
-        offset = self._resume(self.source, path.name)
-        mark = self._bookmark(self.source, path.name)
-        file = self._files[path.name] = open_file(self.source, path, offset, until_end=self._until_end, mark=mark)
+        start = self._start(path.name)
+        file = self._files[path.name] = open_file(self.source, path, start, until_end=self._until_end)
         if len(self._awake) >= AWAKE_MAX and file.rest():
             self._resting[path.name] = file
             return

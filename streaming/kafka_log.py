@@ -4,8 +4,9 @@ Lives here: reading a topic's partitions from an offset on. Rules:
 
 - Offsets may have gaps (compaction, transactions); a chunk covers them, so the positions of the stores move over them,
   also over a gap at the end.
-- Events that were deleted before they were read are an error, unless that loss was accepted for the source. Nothing is
-  lost where a partition of which the archive has nothing starts behind offset 0: it never held what is gone.
+- Events that were deleted before they were archived are an error, unless that loss was accepted for the source. What
+  was gone before anybody read a partition is no loss: the archive is told where that begins, before events of it are
+  handed on. So a partition of which the archive knows nothing, and some of which counts online, began at offset 0.
 - Offsets beyond the end mean that the topic was made anew, or that its cluster lost acknowledged events: an error.
 - A value that is null (a tombstone) is no event: the decoder makes it a dead letter.
 - The end of a topic (`until_end`) is where a partition ended when its first events arrived, or where the cluster said
@@ -28,6 +29,7 @@ from forebay.language.source import EventSource, KafkaTopic
 from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.kafka_client import Cluster, fatal
+from streaming.log import LogStarts
 from streaming.losses import say_lost
 from streaming.retry import Patience
 
@@ -59,17 +61,14 @@ class Topics:
     patience: Patience
     accepted: Collection[str]
     """Sources of which events may be lost: they are read on where their log begins."""
+    begun: Callable[[EventSource, Mapping[str, int]], None]
+    """Makes durable where partitions begin of which the archive has nothing."""
 
     def open(
-        self,
-        source: EventSource,
-        mine: Callable[[str], bool],
-        resume: Callable[[EventSource, str], int],
-        *,
-        until_end: bool,
+        self, source: EventSource, mine: Callable[[str], bool], start: LogStarts, *, until_end: bool
     ) -> TopicReader:
         """A reader of some partitions of a source's topic."""
-        return TopicReader(source, self, mine, lambda name: resume(source, name), until_end=until_end)
+        return TopicReader(source, self, mine, start, until_end=until_end)
 
 
 def partition_name(topic: KafkaTopic, partition: int) -> str:
@@ -88,14 +87,21 @@ class _Part:
     number: int
     name: str
     next_offset: int
+    before: int
+    """Up to where it was read before."""
     eof: int = -1
     """Where it ended when the cluster last said so."""
     end: int | None = None
     """Where it ended when its first events arrived."""
 
     @property
+    def read(self) -> int:
+        """Up to where it was read: it cannot end before that."""
+        return max(self.before, self.next_offset)
+
+    @property
     def at_end(self) -> bool:
-        return self.eof >= 0 or (self.end is not None and self.next_offset >= self.end)
+        return self.eof >= self.before or (self.end is not None and self.next_offset >= self.end)
 
 
 @dataclass
@@ -114,13 +120,13 @@ class TopicReader:
         source: EventSource,
         topics: Topics,
         mine: Callable[[str], bool],
-        resume: Callable[[str], int],
+        start: LogStarts,
         *,
         until_end: bool,
     ) -> None:
         assert isinstance(source.stream, KafkaTopic)
         self.source, self._topic, self._topics = source, source.stream, topics
-        self._mine, self._resume, self._until_end = mine, resume, until_end
+        self._mine, self._start, self._until_end = mine, start, until_end
         self._cluster = Cluster(source, topics.settings, topics.patience.give_up_after_s)
         self._consumer = self._cluster.consumer()
         self._parts: dict[int, _Part] = {}
@@ -169,8 +175,7 @@ class TopicReader:
         ]
         for message in faults:
             self._on_fault(message)
-        for number in [*self._moved]:
-            self._seek(self._parts[number])
+        self._seek([self._parts[number] for number in self._moved])
         due = time.monotonic() - self._looked_s >= LOOK_INTERVAL_S
         if due:
             self._look()
@@ -188,6 +193,8 @@ class TopicReader:
             raise self._made_anew(part, f"offset {first} came after {begin - 1}")
         if part.end is None:
             part.end = self._high(part)
+            if part.end is not None and part.end < part.read:
+                raise self._made_anew(part, f"it ends at offset {part.end}")
         part.next_offset = end
         dense = first == begin and end - first == len(messages)
         lines = list(map(Message.value, messages))
@@ -239,54 +246,63 @@ class TopicReader:
         for number in numbers:
             name = partition_name(self._topic, number)
             if number not in self._parts and self._mine(name):
-                part = _Part(number, name, self._resume(name))
+                start = self._start(name)
+                part = _Part(number, name, start.offset, start.read)
                 self._parts[number] = part
                 self._consumer.incremental_assign([TopicPartition(self._topic.topic, number, part.next_offset)])
 
     def _ask_bounds(self, part: _Part) -> _Moved:
         return _Moved(self._cluster.ask_bounds(part.number), time.monotonic())
 
-    def _seek(self, part: _Part) -> None:
-        """The cluster does not have the offset that comes next: read on where the partition begins, or refuse.
+    def _seek(self, parts: Sequence[_Part]) -> None:
+        """The cluster does not have the offsets that come next: read on where the partitions begin, or refuse.
 
-        Its answer is not waited for: other partitions, and other sources, are read meanwhile.
+        Its answers are not waited for: other partitions, and other sources, are read meanwhile.
         """
+        firsts = {part.number: first for part in parts if (first := self._first(part)) is not None}
+        begun = {self._parts[number].name: first for number, first in firsts.items() if not self._parts[number].read}
+        if begun:
+            self._topics.patience(lambda: self._topics.begun(self.source, begun))
+        for number, first in firsts.items():
+            where = TopicPartition(self._topic.topic, number, first)
+            self._consumer.incremental_unassign([where])
+            self._consumer.incremental_assign([where])
+            del self._moved[number]
+
+    def _first(self, part: _Part) -> int | None:
+        """Where a partition is read on that does not have the offset that comes next; `None` before that is known."""
         moved, what = self._moved[part.number], f"bounds of {part.name}"
         if not all(one.done() for one in moved.asked):
-            return
+            return None
         try:
             first, end = self._cluster.answer_bounds(moved.asked)
         except StoreUnavailableError as error:
             self._bear(what, error, moved.asked_s)
             if time.monotonic() - moved.asked_s >= LOOK_INTERVAL_S:
                 self._moved[part.number] = self._ask_bounds(part)
-            return
+            return None
         self._trouble_s.pop(what, None)
         if part.next_offset > end:
             raise self._made_anew(part, f"it ends at offset {end}")
-        if part.next_offset < first:
+        if part.next_offset < first and part.read:
             self._check_lost(part, first)
-        where = TopicPartition(self._topic.topic, part.number, max(first, part.next_offset))
-        self._consumer.incremental_unassign([where])
-        self._consumer.incremental_assign([where])
-        del self._moved[part.number]
+        return max(first, part.next_offset)
 
     def _check_lost(self, part: _Part, first: int) -> None:
         """Refuse to pass over events that were there, or say which are passed over."""
-        if part.next_offset > 0 and self.source.name in self._topics.accepted:
-            say_lost(self.source, part.name, part.next_offset, first)
-        elif part.next_offset > 0:
+        if self.source.name not in self._topics.accepted:
             raise StoreError(
                 f"Partition {part.name!r} of {self._cluster.where} begins at offset {first}, but offset "
                 f"{part.next_offset} is the next that the archive needs: the events between were deleted before they "
-                f"were read. Start with --accept-loss {self.source.name} to read on where the log begins"
+                f"were archived. Start with --accept-loss {self.source.name} to read on where the log begins"
             )
+        say_lost(self.source, part.name, part.next_offset, first)
 
     def _compare_ends(self) -> None:
         """A cluster may answer a fetch beyond the end with nothing: notice that the end stays behind what was read."""
         for part in self._parts.values():
             high = self._high(part)
-            if high is not None and high < part.next_offset:
+            if high is not None and high < part.read:
                 self._bear(part.name, self._made_anew(part, f"it ends at offset {high}"), self._asked_s)
             else:
                 self._trouble_s.pop(part.name, None)
@@ -302,10 +318,12 @@ class TopicReader:
         since_s = self._trouble_s.setdefault(what, asked_s)
         if time.monotonic() - since_s >= self._topics.patience.give_up_after_s:
             raise error
+        if isinstance(error, StoreUnavailableError):
+            self._topics.patience.retried(error)
 
     def _made_anew(self, part: _Part, found: str) -> StoreError:
         return StoreError(
-            f"Partition {part.name!r} of {self._cluster.where} was read up to offset {part.next_offset}, but {found}: "
+            f"Partition {part.name!r} of {self._cluster.where} was read up to offset {part.read}, but {found}: "
             "the topic was made anew, or its cluster lost events. If it was made anew, declare "
             f"KafkaTopic({self._topic.topic!r}, epoch={self._topic.epoch + 1}) and apply that: its offsets begin again"
         )

@@ -62,7 +62,7 @@ class LaneWriter:
         ends = self._continued(pieces)
         stretches = [_stretch(piece) for piece in pieces]
         applied = self.patience(self.metrics.timed("online", lambda: self.lane.commit(stretches)))
-        self._count(pieces)
+        self._count(applied)
         self._ends |= ends
         for key in {key: None for piece in pieces for key in piece.events}:
             self._pass_on(key, [piece for piece in pieces if key in piece.events], applied.get(key))
@@ -81,13 +81,14 @@ class LaneWriter:
             ends[where] = piece.next_offset
         return ends
 
-    def _count(self, pieces: Sequence[Piece]) -> None:
+    def _count(self, applied: Mapping[str, Applied]) -> None:
+        """Count what was new: what a view had already is as old as it was when it came."""
         self.metrics.rolled_up(self.lane.long.rolled_up)
         self.lane.long.rolled_up, now_us = 0, self.now_us()
-        for piece in pieces:
-            for key, events in piece.events.items():
-                if len(events):
-                    self.metrics.ages.observe(key, now_us - events.ts)
+        for key, one in applied.items():
+            for folded in one.pieces:
+                if len(folded.events):
+                    self.metrics.ages.observe(key, now_us - folded.events.ts)
 
     def _pass_on(self, key: str, pieces: Sequence[Piece], applied: Applied | None) -> None:
         commit = max(known.commit for known in self.lane.progress[key].values())

@@ -1,21 +1,44 @@
 """What a log is to a reader of the flow.
 
-Lives here: the protocols and nothing else. Files, topics, streams and the archive each have their own module.
+Lives here: the protocols, where a partition is read on, and nothing else. Files, topics, streams and the archive each
+have their own module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from forebay.language.source import EventSource
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
 
-Resume = Callable[[EventSource, str], int]
-"""The offset at which a partition of a source is resumed."""
-Bookmarks = Callable[[EventSource, str], int | None]
-"""The bookmark of that offset, if there is one."""
+
+@dataclass(frozen=True)
+class LogStart:
+    """Where a partition of a log is read on.
+
+    archive   ├──────────────┤ offset
+    online    ├─────────────────────┤ applied    a second ahead, also where the archive has nothing yet
+    log         first ├──────────────────▶       lacks what the archive needs, if it begins or ends in between
+    """
+
+    offset: int = 0
+    """The first that is not archived."""
+    applied: int = 0
+    """Up to where it counts online, in some view."""
+    bookmark: int | None = None
+    """Where the offset is in a file, if the archive knows."""
+
+    @property
+    def read(self) -> int:
+        """Up to where it was read before: a log that ends before that is another one."""
+        return max(self.offset, self.applied)
+
+
+LogStarts = Callable[[str], LogStart]
+"""Asks where a partition of one source is read on."""
 
 
 class LogReader(Protocol):

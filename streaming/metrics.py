@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from forebay.errors import ConfigError
 from forebay.instants import SECOND_US
 from streaming.backlog import Backlog
-from streaming.board import Store
+from streaming.board import STORES
 from streaming.status import PartitionStatus
 
 ADDRESS = "127.0.0.1"
@@ -129,8 +129,7 @@ class Metrics:
 
     def watch(self, backlog: Backlog) -> None:
         """Tell what waits in a backlog whenever somebody asks."""
-        stores: tuple[Store, ...] = ("online", "offline")
-        for store in stores:
+        for store in STORES:
             self._backlog.labels(store).set_function(lambda store=store: backlog.waiting(store))
         self._bound.set(backlog.events_max)
 

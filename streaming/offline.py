@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from forebay.backfill.dates import SessionsOfDates
 from forebay.errors import FencedError, StoreUnavailableError
-from forebay.ingest.batch import DEFINED, SOURCE_OFFSET
+from forebay.ingest.batch import DEFINED, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.ingest.dedupe import Dedupe
 from forebay.instants import SECOND_US
 from forebay.language.source import EventSource
@@ -176,6 +176,17 @@ class Offline:
     def sessions_since_us(self, view: WindowedView, cut_us: int) -> int:
         """A midnight before all archived events of sessions that are over at or after a cut."""
         return SessionsOfDates(self._archive(view.source), view).since_us(cut_us)
+
+    def begin(self, source: EventSource, firsts: Mapping[str, int]) -> None:
+        """Make durable where some partitions begin of which the archive has nothing, before there are events of them.
+
+        What goes from a log behind that is missed, although the first events count online before they are archived.
+        """
+        none = event_schema(source).empty_table()
+        batches = [EventBatch(source, name, none, 0, first) for name, first in firsts.items()]
+        self._archive(source).append(batches, self.now_us())
+        for name, first in firsts.items():
+            self._known[source.name, name] = PartitionPosition(first)
 
     def append_events(self, chunks: Sequence[Decoded]) -> Added:
         """Make the events and dead letters of some chunks of one source durable, and mark what they make wrong."""

@@ -147,9 +147,8 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     offline, lanes = _offline(task, online), _lanes(task, online)
     taken = _take(task, online, offline, lanes)
     summary.losses = list(taken.losses)
-    return _parts(
-        task, taken, online, offline, dict(enumerate(lanes)), stop, summary, Backlog(board=Board(task.workers))
-    )
+    backlog = Backlog(board=Board(task.workers), views=len(task.views))
+    return _parts(task, taken, online, offline, dict(enumerate(lanes)), stop, summary, backlog)
 
 
 def take_for_processes(task: Task, online: redis.Redis) -> Taken:
@@ -171,7 +170,7 @@ def worker_parts(
     if task.views:
         lanes[worker] = _lane(task, online, worker, taken.tokens[worker])
         task.patience(lanes[worker].begin)
-    backlog = Backlog(board=board, worker=worker)
+    backlog = Backlog(board=board, worker=worker, views=len(task.views))
     return _parts(task, taken, online, offline, lanes, stop, summary, backlog)
 
 
@@ -220,10 +219,9 @@ def _parts(
         task.sources,
         settings.home,
         online=lambda: connect_online(settings),
-        topics=Topics(settings.kafka, patience, task.accepted),
+        topics=Topics(settings.kafka, patience, task.accepted, offline.begin),
         archived=positions.replay,
-        resume=positions.archived_to,
-        bookmark=positions.bookmark,
+        starts=positions.starts,
         known=positions.known,
         applied=positions.applied,
         revived=offline.store.revived(),

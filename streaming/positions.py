@@ -25,6 +25,7 @@ from forebay.online.connection import translated
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut, Progress
 from streaming.archive_log import Archived
+from streaming.log import LogStart, LogStarts
 from streaming.losses import Loss, losses_of
 from streaming.offline import Offline
 from streaming.partials import app_id
@@ -69,9 +70,15 @@ class Positions:
         """How far a partition is in the archive: where its log is read on."""
         return self.found.archived.get((source.name, partition), PartitionPosition()).next_offset
 
-    def bookmark(self, source: EventSource, partition: str) -> int | None:
-        """Where that begins in its log, if the archive knows."""
-        return self.found.archived.get((source.name, partition), PartitionPosition()).bookmark
+    def starts(self, source: EventSource) -> LogStarts:
+        """Where the partitions of its log are read on."""
+        applied = self.applied(source)
+
+        def start(partition: str) -> LogStart:
+            archived = self.found.archived.get((source.name, partition), PartitionPosition())
+            return LogStart(archived.next_offset, applied.get(partition, 0), archived.bookmark)
+
+        return start
 
     def known(self, source: EventSource) -> dict[str, int]:
         """The partitions that any store knows of a source's log, and how far each is in the archive."""

@@ -24,6 +24,7 @@ from forebay.online.connection import ONLINE_URL, is_clustered, shown, translate
 from streaming.chunk import BYTES_MAX, CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.entries import EVENTS_PER_ENTRY_MAX, Entry, layout_of
 from streaming.heartbeat import End
+from streaming.log import LogStart
 from streaming.retry import Forbearance, Patience
 from streaming.trimmed import Trimmed
 
@@ -92,7 +93,7 @@ class StreamReader:
         self,
         source: EventSource,
         client: redis.Redis,
-        offsets: Mapping[str, int],
+        starts: Mapping[str, LogStart],
         patience: Patience,
         *,
         accepted: bool = False,
@@ -101,9 +102,10 @@ class StreamReader:
         self._forbearance = Forbearance(patience)
         self.source, self._client, self._layout = source, client, layout_of(source.stream)
         self._chunked, self._url = source.stream.chunked, url_of(source.stream)
-        self._streams = {name: stream_name(source.stream, name) for name in offsets}
+        self._streams = {name: stream_name(source.stream, name) for name in starts}
         self._partitions = {stream: name for name, stream in self._streams.items()}
-        self._next = dict(offsets)
+        self._next = {name: start.offset for name, start in starts.items()}
+        self._starts = starts
         self._at_end: set[str] = set()
         self._count, self._bytes = ENTRIES_FIRST, dict[str, int]()
         self._trimmed = Trimmed(source, client, self._layout, self._streams, accepted=accepted)
@@ -186,7 +188,7 @@ class StreamReader:
         """Refuse to begin, or to go on with a server that was away, where entries may be gone."""
         with translated(self._client, self._url):
             for partition, offset in self._next.items():
-                self._trimmed.begin(partition, offset)
+                self._trimmed.begin(partition, offset, self._starts[partition].applied)
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -30,7 +30,7 @@ from streaming.gone import WithGone
 from streaming.heartbeat import INTERVAL_MAX_US, Heartbeat, Pulse
 from streaming.interpreter import FINE_S, sleep_within
 from streaming.kafka_log import Topics
-from streaming.log import Bookmarks, LogReader, NamedLog, Resume
+from streaming.log import LogReader, LogStarts, NamedLog
 from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.retry import Patience
 from streaming.revived_log import With
@@ -53,10 +53,8 @@ class Logs:
     topics: Topics
     archived: Callable[[EventSource, Callable[[str], bool], Patience], Archived]
     """What is read from the archive, of some partitions of a source."""
-    resume: Resume
+    starts: Callable[[EventSource], LogStarts]
     """Where the log is read on behind that."""
-    bookmark: Bookmarks
-    """Where that is in a file."""
     known: Callable[[EventSource], Mapping[str, int]]
     """The partitions that the stores know, whether the log still has them, and how far they are archived."""
     applied: Callable[[EventSource], Mapping[str, int]]
@@ -76,23 +74,24 @@ class Logs:
             return reader_of(source.name, partition, readers) == reader
 
         known = {name: end for name, end in self.known(source).items() if mine(name)}
-        log: LogReader = WithGone(self.patience(lambda: self._log(source, mine)), known, self.applied(source))
+        start = self.starts(source)
+        log: LogReader = WithGone(self.patience(lambda: self._log(source, mine, start)), known, self.applied(source))
         if mine(REVIVED):
-            log = With(log, self.revived, self.resume(source, REVIVED))
+            log = With(log, self.revived, start(REVIVED).offset)
         return Continued(self.patience(lambda: self.archived(source, mine, self.patience)), log)
 
-    def _log(self, source: EventSource, mine: Callable[[str], bool]) -> NamedLog:
+    def _log(self, source: EventSource, mine: Callable[[str], bool], start: LogStarts) -> NamedLog:
         stream = source.stream
         if isinstance(stream, FileStream):
             path = expand_path(stream.path, self.home, os.environ, f"Stream of {source.name!r}")
-            return FileReader(source, path, mine, self.resume, until_end=self.until_end, bookmark=self.bookmark)
+            return FileReader(source, path, mine, start, until_end=self.until_end)
         if isinstance(stream, KafkaTopic):
-            return self.topics.open(source, mine, self.resume, until_end=self.until_end)
+            return self.topics.open(source, mine, start, until_end=self.until_end)
         assert isinstance(stream, RedisStream)
         names = [name for i in range(stream.partitions) if mine(name := partition_name(stream, i))]
-        offsets = {name: self.resume(source, name) for name in names}
+        starts = {name: start(name) for name in names}
         return StreamReader(
-            source, connect(stream, self.online), offsets, self.patience, accepted=source.name in self.accepted
+            source, connect(stream, self.online), starts, self.patience, accepted=source.name in self.accepted
         )
 
 

@@ -45,13 +45,15 @@ class Trimmed:
         self._accepted = accepted
         self._counted: dict[str, _Counted] = {}
 
-    def begin(self, partition: str, offset: int) -> None:
+    def begin(self, partition: str, offset: int, applied: int = 0) -> None:
         """Refuse to resume where an entry at or after an offset may be gone; one that is accepted is said when what is
-        left is read.
+        left is read. Where nothing is archived, it is at least seen that not all of what counts online is gone.
         """
         info = self._count(partition)
-        if offset and not self._accepted and (info is None or self._oldest(info) > offset):
-            raise self._lost(partition, offset, "archived")
+        first_kept = offset or applied - 1
+        if (offset or applied) and not self._accepted and (info is None or self._oldest(info) > first_kept):
+            what = "archived" if offset else "counted online, before any was archived"
+            raise self._lost(partition, offset or applied, what)
 
     def check(self, offsets: Mapping[str, int], found: Mapping[str, Sequence[Entry]]) -> None:
         """Refuse to go on with what was found behind offsets where entries may be gone that came before."""

@@ -43,6 +43,7 @@ class _Checkpoint(msgspec.Struct):
 
 
 _CHECKPOINT = re.compile(r"/(?P<version>\d{20})\.checkpoint(\.\d{10}\.(?P<parts>\d{10}))?\.parquet$")
+_NO_CHECKPOINT = _Checkpoint(-1)
 _DECODE_ACTION = msgspec.json.Decoder(_Action).decode
 _DECODE_CHECKPOINT = msgspec.json.Decoder(_Checkpoint).decode
 
@@ -59,7 +60,7 @@ class DeltaLog:
 
         Raises `FileNotFoundError` where the commits before that one were summed up in a later checkpoint.
         """
-        last = self._last_checkpoint()
+        last = self._last_checkpoint() or self._listed_checkpoint(until)
         if last.version > until:
             raise FileNotFoundError(f"The last checkpoint is of version {last.version}, after {until}")
         try:
@@ -84,17 +85,22 @@ class DeltaLog:
             found |= _of_commit(data)
         return found
 
-    def _last_checkpoint(self) -> _Checkpoint:
-        """The last checkpoint; of version -1 where there is none yet."""
+    def _last_checkpoint(self) -> _Checkpoint | None:
+        """The last checkpoint, as is said; of version -1 where nothing is, and `None` where that is damaged."""
         (data,) = self._read(["_last_checkpoint"])
-        return _Checkpoint(-1) if data is None else _DECODE_CHECKPOINT(data)
+        if data is None:
+            return _NO_CHECKPOINT
+        try:
+            return _DECODE_CHECKPOINT(data)
+        except msgspec.DecodeError:  # a power cut may leave it empty; it is a hint
+            return None
 
     def _listed_checkpoint(self, until: int) -> _Checkpoint:
-        """The last checkpoint that there is up to a version, whether it is said or not. Raises `FileNotFoundError`."""
+        """The last checkpoint that there is up to a version, whether it is said or not; of version -1 where none is."""
         names = self.location.documents.names(f"{self.path}/{LOG}")
         found = [match for name in names if (match := _CHECKPOINT.search(name)) and int(match["version"]) <= until]
         if not found:
-            raise FileNotFoundError(f"{self.path}/{LOG} has no checkpoint up to version {until}")
+            return _NO_CHECKPOINT
         return _Checkpoint(int(found[-1]["version"]), int(found[-1]["parts"]) if found[-1]["parts"] else None)
 
     def _read(self, names: Iterable[str]) -> list[bytes | None]:

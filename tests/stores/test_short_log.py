@@ -191,6 +191,17 @@ def test_a_checkpoint_in_parts_is_read_as_a_whole(tmp_path: Path) -> None:
     assert OfflineStore(str(tmp_path)).archive(SOURCE).table.positions() == expected
 
 
+@pytest.mark.parametrize("commits", [20, 130])
+@pytest.mark.parametrize("said", [b"", b'{"version":', b"null", b'{"version": "last"}'])
+def test_a_damaged_hint_at_the_last_checkpoint_is_done_without(tmp_path: Path, commits: int, said: bytes) -> None:
+    fill(OfflineStore(str(tmp_path)), count=commits)
+    (log_of(tmp_path) / "_last_checkpoint").write_bytes(said)
+    again = OfflineStore(str(tmp_path))
+    assert again.archive(SOURCE).positions()["p0"].next_offset == commits
+    fill(again, commits, 5)
+    assert items(again) == list(range(commits + 5))
+
+
 def test_a_commit_that_is_not_there_is_missed(tmp_path: Path) -> None:
     """A paused writer may put one where one had been removed: it is in nobody's table, though Delta says it is."""
     home, before = tmp_path / "home", tmp_path / "before"

@@ -21,6 +21,7 @@ from forebay.offline.archive import Archive
 from forebay.offline.replay import Stretches, replay
 from forebay.online.signs import Signs
 from streaming.archive_log import Archived
+from streaming.log import LogStart
 from streaming.ready import _say_elsewhere
 from streaming.redis_log import StreamReader, connect
 from streaming.retry import Patience
@@ -226,7 +227,7 @@ def test_a_stream_that_is_away_has_no_end_and_gives_nothing(own_valkey: Valkey, 
     clock = Clock()
     source = source_of(namespace)
     own_valkey.connect().xadd(f"{namespace}:0", {"event": b"{}"})
-    reader = StreamReader(source, own_valkey.connect(), {f"{namespace}:0": 0}, Patience(10))
+    reader = StreamReader(source, own_valkey.connect(), {f"{namespace}:0": LogStart()}, Patience(10))
     reader._forbearance._clock_s = clock
     assert len(reader.poll()) == 1
     assert not reader.poll()

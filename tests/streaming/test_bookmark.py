@@ -15,6 +15,7 @@ from streaming import chunk as chunks
 from streaming import file_log
 from streaming.bookmark import CHECK_BITS, REMEMBERED, bookmark
 from streaming.file_log import LineFile
+from streaming.log import LogStart
 from streaming.log_ends import LogEnd, LogEnds
 from tests.streaming.test_logs import SOURCE, lines_of
 from tests.streaming.world import World, check, lines, orders
@@ -37,7 +38,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def opened(path: Path, offset: int = 0, mark: int | None = None, *, until_end: bool = False) -> LineFile:
-    return LineFile(SOURCE, path, offset, until_end=until_end, mark=mark)
+    return LineFile(SOURCE, path, LogStart(offset, bookmark=mark), until_end=until_end)
 
 
 @pytest.mark.parametrize("seed", range(20))

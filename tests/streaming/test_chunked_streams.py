@@ -22,6 +22,7 @@ from forebay.online.connection import connect_online
 from forebay.settings import Settings
 from streaming.chunk import EVENTS_MAX
 from streaming.entries import CHUNKED, EVENTS_PER_ENTRY_MAX, SINGLE, layout_of
+from streaming.log import LogStart
 from streaming.log_ends import LogEnd, LogEnds
 from streaming.redis_log import StreamReader, connect, partition_name
 from streaming.retry import Patience
@@ -48,7 +49,7 @@ def source_of(key: str, dedupe: str | None = None, **more: Any) -> EventSource:
 
 
 def reader(client: redis.Redis, key: str, offset: int = 0) -> StreamReader:
-    return StreamReader(source_of(key, chunked=True), client, {f"{key}~chunked:0": offset}, Patience())
+    return StreamReader(source_of(key, chunked=True), client, {f"{key}~chunked:0": LogStart(offset)}, Patience())
 
 
 def read_all(stream: StreamReader) -> dict[int, bytes | None]:

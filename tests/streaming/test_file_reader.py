@@ -18,6 +18,7 @@ from forebay.settings import Settings
 from streaming import chunk, file_reader
 from streaming.file_log import LineFile
 from streaming.file_reader import FileReader
+from streaming.log import LogStart
 from streaming.log_ends import LogEnd, LogEnds
 from tests.streaming.test_logs import SOURCE
 
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def reading(path: Path, *, until_end: bool = False, **offsets: int) -> FileReader:
     return FileReader(
-        SOURCE, str(path), lambda name: True, lambda source, name: offsets.get(name[:-7], 0), until_end=until_end
+        SOURCE, str(path), lambda name: True, lambda name: LogStart(offsets.get(name[:-7], 0)), until_end=until_end
     )
 
 

@@ -119,7 +119,7 @@ def test_events_that_were_deleted_unread_stop_the_flow_until_their_loss_is_accep
     read = len(world.log[f"{world.topic}:0"])
     world.append("0", lines(2, 200, first=200))
     noida.truncate(world.topic, 0, read + 50)
-    with pytest.raises(StoreError, match=r"deleted before they were read.*--accept-loss orders"):
+    with pytest.raises(StoreError, match=r"deleted before they were archived.*--accept-loss orders"):
         world.run()
     lost = world.log[f"{world.topic}:0"][read : read + 50]
     world.run("--accept-loss", "orders")

@@ -18,13 +18,12 @@ from forebay.errors import ConfigError, StoreError, StoreUnavailableError
 from streaming import kafka_log
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
-from streaming.kafka_client import client_settings
 from streaming.kafka_log import TopicReader, Topics
+from streaming.log import LogStart
 from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.server import free_port
 from tests.infra.tansu import Tansu
-from tests.infra.tls import TlsProxy
 from tests.streaming.world import await_that
 
 
@@ -52,14 +51,24 @@ class Following:
         accepted: Collection[str] = (),
         give_up_after_s: float = 30,
         mine: Callable[[str], bool] = lambda name: True,
+        applied: Mapping[str, int] | None = None,
         **settings: str,
     ) -> None:
         given = {"brokers": brokers} | {name.replace("_", "."): value for name, value in settings.items()}
-        topics = Topics(given, Patience(give_up_after_s), accepted)
-        self.reader: TopicReader = topics.open(
-            source(topic, epoch), mine, lambda source, name: (resume or {}).get(name, 0), until_end=until_end
-        )
+        self.begun: dict[str, int] = {}
+        self.retried: list[BaseException] = []
+        topics = Topics(given, Patience(give_up_after_s, self.retried.append), accepted, self.begin)
+
+        def start(name: str) -> LogStart:
+            return LogStart((resume or {}).get(name, 0), (applied or {}).get(name, 0))
+
         self.chunks: list[Chunk] = []
+        self.reader: TopicReader = topics.open(source(topic, epoch), mine, start, until_end=until_end)
+
+    def begin(self, source: EventSource, firsts: Mapping[str, int]) -> None:
+        """What the archive is told before anything is handed on."""
+        assert not {chunk.partition for chunk in self.chunks} & firsts.keys()
+        self.begun |= firsts
 
     def poll(self) -> None:
         self.chunks += self.reader.poll()
@@ -242,6 +251,51 @@ def test_a_truncated_topic_of_which_nothing_is_archived_is_begun_where_it_begins
     first = Following(noida.brokers, own_topic, until_end=True)
     assert first.read_to_the_end() == {name: numbers(30, 100)}
     assert first.chunks[0].first_offset == 0
+    assert first.begun == {name: 30}, "so that what goes behind that is missed"
+
+
+def test_events_that_count_online_and_went_before_they_were_archived_are_refused_unless_accepted(
+    noida: Broker, own_topic: str
+) -> None:
+    name = f"{own_topic}:0"
+    noida.truncate(own_topic, 0, 30)
+    with pytest.raises(StoreError, match=r"begins at offset 30, but offset 0 is the next .* before they were archived"):
+        Following(noida.brokers, own_topic, applied={name: 63}).read(1)
+    with capture_logs() as said:
+        accepted = Following(noida.brokers, own_topic, applied={name: 63}, accepted=["clicks"], until_end=True)
+        assert accepted.read_to_the_end() == {name: numbers(30, 100)}
+    (lost,) = [one for one in said if one["event"] == "lost_unread"]
+    assert (lost["first_offset"], lost["end_offset"], accepted.begun) == (0, 30, {})
+
+
+@pytest.mark.parametrize("events", [0, 20])
+@pytest.mark.parametrize("until_end", [False, True])
+def test_a_topic_that_was_made_anew_before_anything_was_archived_is_refused(
+    noida: Broker, own_topic: str, until_end: bool, events: int
+) -> None:
+    noida.delete(own_topic)
+    noida.create(own_topic, 1)
+    noida.append(own_topic, 0, numbers(0, events))
+    anew = Following(noida.brokers, own_topic, applied={f"{own_topic}:0": 100}, until_end=until_end, give_up_after_s=1)
+    with pytest.raises(StoreError, match=rf"up to offset 100, but it ends at offset {events}: the topic was made anew"):
+        anew.until(lambda: until_end and anew.reader.ended)
+    assert anew.chunks == []
+    more = numbers(events, 130)
+    noida.append(own_topic, 0, more)
+    grown = Following(noida.brokers, own_topic, applied={f"{own_topic}:0": 100}, until_end=True)
+    assert grown.read_to_the_end() == {f"{own_topic}:0": numbers(0, 130)}, "it can not be told from the old one"
+
+
+def test_an_end_is_said_no_more_when_there_are_events_behind_it(noida: Broker, own_topic: str) -> None:
+    name = f"{own_topic}:0"
+    following = Following(noida.brokers, own_topic)
+    following.await_that(lambda: following.reader.ends() == [End(name, 100)])
+    noida.append(own_topic, 0, numbers(100, 9_000))
+    following.await_that(lambda: sum(map(len, following.chunks)) > 100)
+    assert following.chunks[-1].next_offset < 9_000, "they come in several chunks"
+    assert following.reader.ends() == []
+    following.await_that(lambda: following.reader.ends() == [End(name, 9_000)])
+    following.reader.close()
 
 
 class Unanswered(Future[Any]):
@@ -351,15 +405,19 @@ def test_partitions_are_at_their_end_as_long_as_the_broker_says_so(namespace: st
         following.reader.close()
 
 
-def test_a_broker_that_is_away_is_waited_for_and_then_said_in_one_line(namespace: str) -> None:
+def test_a_broker_that_is_away_is_waited_for_and_then_said_in_one_line(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.kafka_client.ANSWER_S_MAX", 0.5)
     with Tansu() as broker:
         broker.create(namespace)
-        following = Following(broker.brokers, namespace, give_up_after_s=0.5)
+        following = Following(broker.brokers, namespace, give_up_after_s=2.5)
         broker.kill()
         with pytest.raises(
             StoreUnavailableError, match=rf"Cannot reach topic '{namespace}' of 'clicks' \(Kafka at 127"
         ):
             following.read(1)
+    assert following.retried, "so that a flow says, and counts, what it waits for"
     with pytest.raises(StoreUnavailableError, match="Cannot reach topic"):
         Following(f"127.0.0.1:{free_port()}", "nowhere", give_up_after_s=0.2)
 
@@ -368,78 +426,3 @@ def test_a_topic_that_is_not_there_is_said_and_not_made(broker: Broker, namespac
     for _ in range(2):
         with pytest.raises(ConfigError, match=rf"There is no topic '{namespace}' of 'clicks' .*; create it"):
             Following(broker.brokers, namespace)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"auto_offset_reset": "latest"}, "FOREBAY_KAFKA_AUTO_OFFSET_RESET cannot be used: it belongs to the flow"),
-        ({"bootstrap_servers": "a:1"}, "FOREBAY_KAFKA_BOOTSTRAP_SERVERS cannot be used: set FOREBAY_KAFKA_BROKERS"),
-        ({"sasl_pasword": "hunter2"}, 'No such configuration property: "sasl.pasword"'),
-        ({"security_protocol": "hunter2"}, "Invalid value"),
-        ({"ssl_key_pem": "hunter2", "security_protocol": "ssl"}, "Kafka's client refuses its settings"),
-    ],
-)
-def test_settings_that_cannot_be_used_are_named_without_their_secrets(settings: dict[str, str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        Following("127.0.0.1:1", "t", **settings)
-    if "security_protocol" not in settings or "ssl_key_pem" in settings:
-        assert "hunter2" not in str(caught.value)
-
-
-def test_offsets_are_the_flow_s_and_what_was_aborted_is_not_read() -> None:
-    made = client_settings(source("t"), {"brokers": "a:1"})
-    expected = {"enable.auto.commit": False, "enable.auto.offset.store": False, "isolation.level": "read_committed"}
-    assert {name: made[name] for name in expected} == expected
-    for name in expected:
-        with pytest.raises(ConfigError, match="cannot be used: it belongs to the flow"):
-            client_settings(source("t"), {"brokers": "a:1", name: "true"})
-
-
-def test_settings_of_tls_are_passed_on(namespace: str) -> None:
-    port = free_port()
-    with Tansu(advertised=port) as broker, TlsProxy(port, broker.listens_on) as proxy:
-        broker.settings = {"security.protocol": "ssl", "ssl.ca.location": str(proxy.authority)}
-        broker.create(namespace)
-        broker.append(namespace, 0, numbers(0, 10))
-        trusting = {"security_protocol": "ssl", "ssl_ca_location": str(proxy.authority)}
-        following = Following(broker.brokers, namespace, until_end=True, **trusting)
-        assert following.read_to_the_end() == {f"{namespace}:0": numbers(0, 10)}
-        with pytest.raises(ConfigError, match=r"Not let in to topic .*FOREBAY_KAFKA_SSL_…"):
-            Following(broker.brokers, namespace, security_protocol="ssl")
-
-
-def test_settings_of_sasl_are_passed_on_and_a_refusal_is_said_at_once(namespace: str) -> None:
-    with Tansu(authentication=True) as broker:
-        who = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "me", "sasl_password": "hunter2"}
-        with pytest.raises(ConfigError, match=r"Not let in .* broker responded with unknown-user") as refused:
-            Following(broker.brokers, namespace, security_protocol="sasl_plaintext", **who)
-    assert "hunter2" not in str(refused.value)
-
-
-def test_a_topic_without_brokers_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no brokers; set FOREBAY_KAFKA_BROKERS=host:port"):
-        Following("", "t")
-
-
-@pytest.mark.parametrize(
-    "brokers", ["a:1", "a.b-c:1, d", "SASL_SSL://a:1,[::1]:2,", "localhost", "a:1,,b:2", "[::ffff:127.0.0.1]:1", "a:1/"]
-)
-def test_addresses_of_brokers_are_as_the_client_takes_them(brokers: str) -> None:
-    assert client_settings(source("t"), {"brokers": brokers})["bootstrap.servers"] == brokers
-
-
-@pytest.mark.parametrize(
-    ("brokers", "message"),
-    [
-        ("kafka://a:1", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
-        ("me:hunter2@a:1", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
-        ("a:1,b:hunter2", "FOREBAY_KAFKA_BROKERS: address 2 of 2 is not of the form host:port"),
-        ("a:99999", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
-        (",", "FOREBAY_KAFKA_BROKERS: it is not of the form host:port"),
-    ],
-)
-def test_addresses_that_nobody_could_be_reached_at_are_refused(brokers: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
-        Following(brokers, "t")
-    assert "hunter2" not in str(caught.value)

@@ -19,6 +19,7 @@ from streaming.chunk import BYTES_MAX, EVENTS_MAX
 from streaming.entries import id_before, offset_of
 from streaming.file_log import LineFile, files_of, open_file
 from streaming.file_reader import FileReader
+from streaming.log import LogStart
 from streaming.log_ends import LogEnds
 from streaming.redis_log import StreamReader
 from streaming.retry import Patience
@@ -46,7 +47,7 @@ def lines_of(file: LineFile) -> list[bytes]:
 
 
 def follow(path: Path, offset: int = 0, *, until_end: bool = False) -> LineFile:
-    file = open_file(SOURCE, path, offset, until_end=until_end)
+    file = open_file(SOURCE, path, LogStart(offset), until_end=until_end)
     assert isinstance(file, LineFile)
     return file
 
@@ -128,7 +129,7 @@ def test_rows_of_a_parquet_file_are_offsets_over_its_row_groups(tmp_path: Path) 
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": np.arange(1000)}), path, row_group_size=300)
     for offset in (0, 299, 300, 650, 1000):
-        file = open_file(SOURCE, path, offset, until_end=True)
+        file = open_file(SOURCE, path, LogStart(offset), until_end=True)
         read: list[int] = []
         while (chunk := file.poll()) is not None:
             assert chunk.table is not None
@@ -136,14 +137,14 @@ def test_rows_of_a_parquet_file_are_offsets_over_its_row_groups(tmp_path: Path) 
             read += chunk.table["n"].to_pylist()
         assert read == list(range(offset, 1000))
     with pytest.raises(StoreError, match="holds 1000 rows, but 1001"):
-        open_file(SOURCE, path, 1001, until_end=True).poll()
+        open_file(SOURCE, path, LogStart(1001), until_end=True).poll()
 
 
 def test_a_parquet_file_without_its_footer_is_being_written(tmp_path: Path) -> None:
     whole, path = tmp_path / "whole.parquet", tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": [1, 2]}), whole)
     path.write_bytes(whole.read_bytes()[:-10])
-    file = open_file(SOURCE, path, 0, until_end=False)
+    file = open_file(SOURCE, path, LogStart(), until_end=False)
     assert file.poll() is None
     assert file.unfinished
     path.write_bytes(whole.read_bytes())
@@ -161,12 +162,12 @@ def test_a_parquet_file_whose_rows_cannot_be_read_is_refused_by_its_name(tmp_pat
     page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
     whole = path.read_bytes()
     path.write_bytes(whole[:page] + b"\xff" * 64 + whole[page + 64 :])
-    file = open_file(SOURCE, path, 0, until_end=True)
+    file = open_file(SOURCE, path, LogStart(), until_end=True)
     message = r"a\.parquet was written to its end, and its rows from 0 on cannot be read .*Put the file .* move it away"
     with pytest.raises(StoreError, match=message):
         file.poll()
     path.write_bytes(whole)
-    chunk = open_file(SOURCE, path, 0, until_end=True).poll()
+    chunk = open_file(SOURCE, path, LogStart(), until_end=True).poll()
     assert chunk is not None
     assert len(chunk) == 900
 
@@ -178,7 +179,7 @@ def test_a_parquet_file_whose_footer_cannot_be_read_is_refused_by_its_name(home:
         StoreError, match=r"a\.parquet was written to its end, and its footer cannot be read .*move"
     )
     with refused:
-        open_file(SOURCE, path, 0, until_end=True).poll()
+        open_file(SOURCE, path, LogStart(), until_end=True).poll()
     ends = LogEnds(Settings(home, "redis://nobody", str(home)), redis.Redis)
     with refused:
         ends(but(SOURCE, stream=FileStream(str(home))), {})
@@ -214,7 +215,9 @@ def streams(client: redis.Redis, key: str, **offsets: int) -> StreamReader:
     source = EventSource(
         "clicks", schema=SOURCE.schema, timestamp="ts", event_id="event_id", stream=RedisStream(key, 2)
     )
-    return StreamReader(source, client, {f"{key}:{i[1:]}": offset for i, offset in offsets.items()}, Patience())
+    return StreamReader(
+        source, client, {f"{key}:{i[1:]}": LogStart(offset) for i, offset in offsets.items()}, Patience()
+    )
 
 
 def test_streams_are_read_together_and_resumed_by_offset(valkey: Valkey, namespace: str) -> None:
@@ -264,7 +267,7 @@ def test_a_poll_takes_a_few_large_chunks_or_many_small_ones(tmp_path: Path, monk
     """
     for n in range(100):
         (tmp_path / f"{n}.ndjson").write_bytes(b"{}\n")
-    reader = FileReader(SOURCE, str(tmp_path), lambda name: True, lambda source, name: 0, until_end=True)
+    reader = FileReader(SOURCE, str(tmp_path), lambda name: True, lambda name: LogStart(), until_end=True)
     assert [len(reader.poll()) for _ in range(3)] == [64, 36, 0]
     monkeypatch.setattr(chunks, "EVENTS_MAX", 25)
     for n in range(100):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import urllib.request
@@ -23,6 +24,7 @@ from forebay.instants import SECOND_US
 from forebay.language.definitions import Definitions
 from streaming import alive
 from streaming.backlog import EVENTS_MAX
+from streaming.board import STORES
 from streaming.metrics import AGES_S, Ages, Metrics
 from streaming.parts import Task
 from streaming.status import PartitionStatus
@@ -56,6 +58,7 @@ def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
     with world.flow("--metrics-port", str(port)) as process:
         await_that(lambda: world.archived() == count, process)
         await_that(lambda: scrape(port).get(("lag_events", "a.ndjson", "orders")) == 0, process)
+        await_that(lambda: scrape(port)["backlog_events", "streamed"] == 0, process)
         found = scrape(port)
         assert {address.partition(":")[0] for address in listening(process.pid)} <= {"0100007F"}
         process.send_signal(signal.SIGTERM)
@@ -67,7 +70,7 @@ def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
     assert f'"late": {int(found["late_events_total", "orders"])}' in said
     assert found["lag_seconds", "a.ndjson", "orders"] == 0
     assert found["watermark_timestamp_seconds", "a.ndjson", "orders"] > 1_700_000_000
-    assert (found["backlog_events", "online"], found["backlog_events", "offline"]) == (0, 0)
+    assert [found["backlog_events", store] for store in STORES] == [0, 0, 0]
     assert found["backlog_limit_events",] == EVENTS_MAX
     assert all(found["write_seconds_count", store] >= 1 for store in ("online", "archive", "streamed"))
     assert found["freshness_seconds_count", VIEWS[1].key] == events
@@ -76,6 +79,22 @@ def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
     assert found["retries_total",] == 0
     with pytest.raises(OSError, match="refused"):
         scrape(port)
+
+
+def test_what_is_read_again_is_no_fresher_for_it(home: Path, online_url: str, namespace: str) -> None:
+    world, port = World.make(home, online_url, namespace), free_port()
+    world.append("a.ndjson", lines(1, 400))
+    world.run()
+    shutil.rmtree(home / "offline" / "streamed")
+    before = len(world.valid())
+    world.append("a.ndjson", lines(2, 50, first=400))
+    new = len(world.valid()) - before
+    with world.flow("--metrics-port", str(port)) as process:
+        await_that(lambda: sum(world.offline.streamed(VIEWS[1]).positions().values()) > 0, process)
+        await_that(lambda: scrape(port)["events_total", "orders"] == new, process)
+        found = scrape(port)
+        end(process)
+    assert found["freshness_seconds_count", VIEWS[1].key] == new > 20
 
 
 def test_what_waits_is_told_and_each_worker_tells_its_own(home: Path, own_valkey: Valkey, namespace: str) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,16 @@ from typing import Any
 import pytest
 from tenacity import RetryCallState
 
+from forebay.deploy.registry import Registry
 from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import instant_text
 from streaming.backlog import Backlog
 from streaming.board import Board
 from streaming.offline import Offline
+from streaming.partials import Partials
 from streaming.retry import Patience
 from tests.infra.valkey import Valkey
-from tests.streaming.world import START_US, WAIT_S, World, await_that, check, end, lines, merchant_orders, orders
+from tests.streaming.world import START_US, VIEWS, WAIT_S, World, await_that, check, end, lines, merchant_orders, orders
 
 BOUND, CHUNK, FILES = 2000, 100, 4
 POLL = 2 * CHUNK * FILES
@@ -136,6 +140,34 @@ def test_an_offline_store_that_hangs_stops_reading_at_the_bound(
     world.run()
     assert BOUND < backlogs[0].most <= BOUND + POLL
     assert 0 < seen[0] <= BOUND + POLL < sum(map(len, world.log.values())), "the rest had not been read by then"
+    check(world)
+
+
+def test_a_table_of_partials_that_hangs_stops_reading_also_from_the_archive(
+    home: Path, own_valkey: Valkey, namespace: str, backlogs: list[Backlog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read from the archive waits for no archive: only its partials say that a store is behind."""
+    world = World.make(home, own_valkey.url, namespace)
+    fill_log(world, 3000)
+    world.run()
+    world.online.flushall()
+    shutil.rmtree(home / "offline" / "streamed")
+    Registry.open(world.settings, world.online).restore()
+    monkeypatch.setattr("forebay.offline.replay.ROWS_MAX", CHUNK)
+    append, seen = Offline.append_partials, list[int]()
+
+    def hanging(offline: Offline, partials: Sequence[Partials]) -> None:
+        if not seen:
+            await_that(backlogs[-1].full)
+            seen.append(world.applied())
+        append(offline, partials)
+
+    monkeypatch.setattr(Offline, "append_partials", hanging)
+    world.run()
+    most = backlogs[-1].partials_max
+    assert most == 2 * BOUND * len(VIEWS)
+    assert 0 < seen[0] < sum(map(len, world.log.values())), "the rest had not been read by then"
+    assert backlogs[-1].waiting("streamed") == 0
     check(world)
 
 

@@ -19,6 +19,7 @@ from forebay.instants import MINUTE_US, SECOND_US
 from streaming import file_reader
 from streaming.file_log import BYTES_MAX, REMEMBERED, LineFile
 from streaming.file_reader import FileReader
+from streaming.log import LogStart
 from tests.streaming.test_logs import SOURCE, follow, lines_of
 from tests.streaming.test_watermarks import NOON_US, Driven, driven
 
@@ -78,7 +79,7 @@ def test_a_rotated_file_is_read_to_its_end_and_its_successor_is_refused(
     path: Path, lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_reader, "DISCOVERY_INTERVAL_S", -1.0)
-    reader = FileReader(SOURCE, str(path.parent), lambda name: True, lambda source, name: 0, until_end=False)
+    reader = FileReader(SOURCE, str(path.parent), lambda name: True, lambda name: LogStart(), until_end=False)
     assert sum(map(len, reader.poll())) == 100
     rotated = path.rename(path.parent / "a.ndjson.1")
     assert (reader.poll(), [end.next_offset for end in reader.ends()]) == ([], [100])

@@ -22,6 +22,7 @@ from forebay import RedisStream
 from forebay.errors import StoreError, UnknownNameError
 from streaming.chunk import BYTES_MAX, CHUNKS_MAX, EVENTS_MAX
 from streaming.entries import CHUNKED, SINGLE, layout_of
+from streaming.log import LogStart
 from streaming.redis_log import (
     CHUNKED_ENTRIES,
     ENTRIES_FIRST,
@@ -64,11 +65,11 @@ class Asked(redis.Redis):
 
 
 def reader(client: redis.Redis, key: str, *, partitions: int = 1, **more: Any) -> StreamReader:
-    accepted, offset = more.pop("accepted", False), more.pop("offset", 0)
+    accepted, start = more.pop("accepted", False), LogStart(more.pop("offset", 0), more.pop("applied", 0))
     source = source_of(key, partitions=partitions, **more)
     assert isinstance(source.stream, RedisStream)
-    offsets = {partition_name(source.stream, n): offset for n in range(partitions)}
-    return StreamReader(source, client, offsets, Patience(), accepted=accepted)
+    starts = {partition_name(source.stream, n): start for n in range(partitions)}
+    return StreamReader(source, client, starts, Patience(), accepted=accepted)
 
 
 def read(stream: StreamReader) -> list[bytes | None]:
@@ -275,7 +276,9 @@ def test_a_server_that_hangs_is_given_up_soon_and_read_on_when_it_answers(own_va
     known = client.connection_pool.connection_kwargs
     assert (known["socket_timeout"], known["socket_connect_timeout"]) == (HANGS_AFTER_S, HANGS_AFTER_S)
     told: list[str] = []
-    following = StreamReader(source, client, {f"{namespace}:0": 0}, Patience(60, lambda error: told.append(str(error))))
+    following = StreamReader(
+        source, client, {f"{namespace}:0": LogStart()}, Patience(60, lambda error: told.append(str(error)))
+    )
     own_valkey.connect().xadd(f"{namespace}:0", {"event": b"1"})
     process = own_valkey.server.pid
     os.kill(process, signal.SIGSTOP)
