@@ -122,7 +122,9 @@ def unpack_records(layout: Layout, bodies: Sequence[bytes | memoryview | None]) 
         torn = int(sizes[sizes % layout.record.itemsize > 0][0])
         raise FormatError(
             f"Tiles of view {layout.view.key!r} have {torn} bytes, which is no multiple of its record of "
-            f"{layout.record.itemsize}; they were written for another definition. Publish the view again."
+            f"{layout.record.itemsize}; they were damaged or written for another definition. Publish the view again "
+            "(`forebay rebuild`); where that changes nothing they are the stream's: empty this Redis, run `forebay "
+            "apply` and start the stream again, which fills it."
         )
     records = np.frombuffer(b"".join([body for body in bodies if body]), layout.record)
     return Tiles(np.repeat(np.arange(len(bodies), dtype=np.int64), sizes // layout.record.itemsize), records)

@@ -68,7 +68,10 @@ def from_manifest(data: bytes) -> Definitions:
         content = msgspec.json.decode(data)
         version = content["forebay_manifest"]
     except (msgspec.DecodeError, KeyError, TypeError):
-        raise FormatError(f"These {len(data)} bytes are not a manifest; run `forebay apply` to write it anew") from None
+        raise FormatError(
+            f"These {len(data)} bytes are not a manifest. Where they are in Redis, remove the key `<namespace>:manifest` "
+            "and run `forebay apply`, which writes it anew"
+        ) from None
     if version != FORMAT:
         raise FormatError(
             f"The manifest has format {version!r}, and this Forebay reads {FORMAT}; use the version that applied it"

@@ -135,11 +135,11 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _lines(file: Path, stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends; of one that is longer than a dead letter, just so much that it is seen to be."""
+    """Lines without their ends; of one that is longer than a batch, just so much that it is seen to be no event."""
     try:
-        while line := stream.readline(LETTER_BYTES_MAX + 2):
+        while line := stream.readline(BATCH_BYTES):
             rest = line
-            while rest and not rest.endswith(b"\n") and len(line) > LETTER_BYTES_MAX:
+            while rest and not rest.endswith(b"\n"):
                 rest = stream.readline(LETTER_BYTES_MAX)
             yield line.rstrip(b"\r\n")
     except (EOFError, OSError, zlib.error) as error:

@@ -32,6 +32,7 @@ _UNREACHABLE = re.compile(
     r"|Access ?Denied|Forbidden|403|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied|Could not create local",
     re.IGNORECASE,
 )
+_DATA = re.compile(r"\.parquet\b")
 _FULL = re.compile(r"No space left|quota exceeded|os error (28|122)\b", re.IGNORECASE)
 
 
@@ -79,14 +80,20 @@ class Location:
     @contextmanager
     def reached(self, doing: str) -> Iterator[None]:
         """Errors of the storage as one clear error: what was being done, where, and what to check."""
+        import pyarrow as pa
         from deltalake.exceptions import DeltaError
 
         try:
             yield
         except ForebayError:
             raise
-        except (DeltaError, OSError) as error:
+        except (DeltaError, OSError, pa.ArrowInvalid) as error:
             reason = self._plain(error)
+            if isinstance(error, pa.ArrowInvalid | FileNotFoundError) and _DATA.search(reason):
+                raise StoreError(
+                    f"A file of the offline store {self.url!r} is damaged, or gone ({doing}): {reason.rstrip('.')}. "
+                    "Restore it from a copy; of tiles/ and features/ its date may be materialized anew instead"
+                ) from error
             if _FULL.search(reason):
                 raise StoreUnavailableError(
                     f"The offline store {self.url!r} has no room ({doing}): {reason}. Make room there; nothing of this "

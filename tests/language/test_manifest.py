@@ -98,9 +98,9 @@ def test_a_manifest_is_canonical() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "These 0 bytes are not a manifest; run `forebay apply` to write it anew"),
-        (b"[]", "These 2 bytes are not a manifest; run `forebay apply` to write it anew"),
-        (b'{"a":1}', "These 7 bytes are not a manifest; run `forebay apply` to write it anew"),
+        (b"", "These 0 bytes are not a manifest. Where they are in Redis, remove the key"),
+        (b"[]", "These 2 bytes are not a manifest. Where they are in Redis, remove the key"),
+        (b'{"a":1}', "These 7 bytes are not a manifest. Where they are in Redis, remove the key"),
         (
             b'{"forebay_manifest":2}',
             "The manifest has format 2, and this Forebay reads 1; use the version that applied it",
@@ -114,7 +114,7 @@ def test_a_manifest_is_canonical() -> None:
 def test_what_is_no_manifest_is_refused(data: bytes, sentence: str) -> None:
     with pytest.raises(FormatError) as caught:
         from_manifest(data)
-    assert str(caught.value) == sentence
+    assert str(caught.value).startswith(sentence)
 
 
 @pytest.mark.parametrize("group", ["entities", "sources", "views", "services"])

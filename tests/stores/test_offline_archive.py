@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from forebay import Decimal, EventSource, Int64, String, Timestamp
-from forebay.errors import RequestError, StoreUnavailableError
+from forebay.errors import RequestError, StoreError, StoreUnavailableError
 from forebay.ingest.batch import SOURCE_OFFSET, EventBatch
 from forebay.ingest.json import decode_json
 from forebay.instants import DAY_US, HOUR_US, day_us, instant_text
@@ -123,6 +124,21 @@ def test_a_watermark_before_1970_rises_as_any_other_and_never_falls(offline_url:
         both[offset % 2].append([decode_json(old, "p0", offset, [event], NOW_US)[0]], NOW_US)
         assert [one.watermark_us() for one in both] == [watermark_us, watermark_us]
     assert sorted(archive.scan(["item"])["item"].to_pylist()) == [*range(6)]
+
+
+@pytest.mark.parametrize("size", [None, 0, 300])
+def test_a_file_that_is_damaged_or_gone_is_named(tmp_path: Path, size: int | None) -> None:
+    OfflineStore(str(tmp_path)).archive(SOURCE).append([batch(0, 10)], NOW_US)
+    (file,) = tmp_path.glob("events/shop/date=*/*.parquet")
+    if size is None:
+        file.unlink()
+    else:
+        os.truncate(file, size)
+    with pytest.raises(
+        StoreError, match=rf"damaged, or gone \(reading events/shop\): .*{file.name}.*Restore it"
+    ) as named:
+        OfflineStore(str(tmp_path)).archive(SOURCE).scan(["item"])
+    assert not isinstance(named.value, StoreUnavailableError), "waiting does not mend it"
 
 
 def test_batches_that_overlap_are_archived_once_also_within_a_call(offline_url: str) -> None:
@@ -266,7 +282,7 @@ def test_a_file_is_loaded_once(offline_url: str, tmp_path: Path, name: str) -> N
 
 
 def test_the_bad_lines_of_a_file_are_dead_letters_once(offline_url: str, tmp_path: Path) -> None:
-    lines = [line(0), b"{", line(1), b"x" * 200_000, b"", line(2)]
+    lines = [line(0), b"{", line(1), b"x" * 3_000_000, b"", line(2)]
     store = OfflineStore(offline_url)
     loaded = load(store.archive(SOURCE), _file(tmp_path, "a.ndjson", lines))
     load(store.archive(SOURCE), tmp_path / "a.ndjson")
@@ -275,6 +291,7 @@ def test_the_bad_lines_of_a_file_are_dead_letters_once(offline_url: str, tmp_pat
     letters = store.dead_letters().scan("shop").sort_by("source_offset")
     assert letters["source_offset"].to_pylist() == [1, 3, 4]
     assert letters["reason"].to_pylist() == ["malformed", "too_large", "malformed"]
+    assert letters["size"].to_pylist() == [1, 3_000_000, 0]
     assert letters["raw"].to_pylist()[0] == b"{"
     assert items(store) == [0, 1, 2]
 
