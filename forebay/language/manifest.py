@@ -69,8 +69,8 @@ def from_manifest(data: bytes) -> Definitions:
         version = content["forebay_manifest"]
     except (msgspec.DecodeError, KeyError, TypeError):
         raise FormatError(
-            f"These {len(data)} bytes are not a manifest. Where they are in Redis, remove the key `<namespace>:manifest` "
-            "and run `forebay apply`, which writes it anew"
+            f"These {len(data)} bytes are not a manifest. Where they are in Redis, remove the key "
+            "`<namespace>:manifest` and run `forebay apply`, which writes it anew"
         ) from None
     if version != FORMAT:
         raise FormatError(
