@@ -202,6 +202,26 @@ def test_offsets_that_hold_no_event_are_covered_also_at_the_end(broker: Broker, 
     assert resumed.read_to_the_end() == {}
 
 
+def test_messages_of_aborted_transactions_are_not_read(noida: Broker, own_topic: str) -> None:
+    """Tansu hands them out all the same, whatever a consumer asks for."""
+    producer = Producer(noida.client | {"transactional.id": own_topic})
+    producer.init_transactions(10)
+    for count, end in (
+        (3, producer.commit_transaction),
+        (5, producer.abort_transaction),
+        (2, producer.commit_transaction),
+    ):
+        producer.begin_transaction()
+        for n in range(count):
+            producer.produce(own_topic, b"%d of %d" % (n, count), partition=0)
+        assert producer.flush(10) == 0, "the broker has them"
+        end(10)
+    following = Following(noida.brokers, own_topic, {f"{own_topic}:0": 100}, until_end=True)
+    read = following.read_to_the_end()
+    assert read == {f"{own_topic}:0": [b"0 of 3", b"1 of 3", b"2 of 3", b"0 of 2", b"1 of 2"]}
+    assert following.chunks[-1].next_offset == 100 + 3 + 5 + 2 + 3, "positions pass what was aborted, and the marks"
+
+
 def test_a_message_without_a_value_is_none(broker: Broker, topic: str) -> None:
     broker.append(topic, 0, [b"{}", None, b""])
     assert Following(broker.brokers, topic, until_end=True).read_to_the_end()[f"{topic}:0"] in (

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from forebay.deploy.registry import Registry
 from forebay.language.definitions import Definitions
 from forebay.online.connection import REPLY_TIMEOUT_S, connect_online
 from forebay.settings import Settings
+from tests.infra.seaweedfs import SeaweedFs
 from tests.infra.valkey import Valkey
 from tests.streaming.world import (
     WAIT_S,
@@ -162,6 +164,61 @@ def test_workers_that_only_archive_are_fenced_by_those_of_the_next_flow(
             assert end(second)[0] == 0
     check_archive(world)
     check_dead_letters(world)
+
+
+@pytest.mark.parametrize("paused", [1, 2])
+def test_a_paused_worker_that_wakes_up_after_it_was_replaced_writes_nothing(
+    home: Path, online_url: str, namespace: str, paused: int
+) -> None:
+    """
+    first     worker 1 ────┤ SIGSTOP                      SIGCONT ├ fenced     the other one is fenced meanwhile
+    second                     takes over, two workers ───────────────────▶
+    """
+    world, names = World.make(home, online_url, namespace), ("a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson")
+
+    def feed(turn: int) -> None:
+        for n, name in enumerate(names):
+            world.append(name, lines(10 * turn + n, FEED, first=turn * FEED))
+
+    feed(0)
+    with world.flow("--workers", "2") as first:
+        await_that(lambda: world.applied() > 0, first)
+        worker = workers_of(first)[paused - 1]
+        os.kill(worker, signal.SIGSTOP)
+        feed(1)
+        with world.flow("--workers", "2") as second:
+            await_that(lambda: world.archived() == sum(map(len, world.log.values())), second)
+            feed(2)
+            os.kill(worker, signal.SIGCONT)
+            errors = first.communicate(timeout=WAIT_S)[1]
+            assert (first.returncode, "Another flow took over" in errors) == (2, True), errors
+            await_that(lambda: world.archived() == sum(map(len, world.log.values())), second)
+            assert end(second)[0] == 0
+    check_everything(world)
+
+
+def test_an_s3_that_refuses_for_a_while_is_waited_for(
+    home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values are fresh meanwhile; what is not archived yet is archived when S3 is there again."""
+    with SeaweedFs() as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        world = World.make(home, online_url, namespace, f"{s3.url}/{namespace}")
+        world.append("a.ndjson", lines(1, FEED))
+        with world.flow("--log-format", "json") as process:
+            await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+            s3.kill()
+            before = world.applied()
+            world.append("a.ndjson", lines(2, FEED, first=FEED))
+            await_that(lambda: world.applied() == len(world.log["a.ndjson"]) > before, process)
+            time.sleep(5)
+            s3.restart()
+            await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+            code, _, errors = end(process)
+        assert code == 0
+        assert "retry" in {json.loads(line)["event"] for line in errors.splitlines()}
+        check_everything(world)
 
 
 @pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
