@@ -137,7 +137,15 @@ def translated(client: redis.Redis, url: str = ONLINE_URL) -> Iterator[None]:
     except redis.RedisError as error:
         if isinstance(error, UNWRITABLE) or is_unwritable(error):
             raise unwritable(client, error) from None
-        raise StoreError(f"Redis at {address(client)} refused a command: {error}") from None
+        raise refused(client, error) from None
+
+
+def refused(client: redis.Redis, error: Exception) -> StoreError:
+    """The one line about a command that a server cannot carry out."""
+    hint = ""
+    if str(error).startswith("WRONGTYPE"):
+        hint = ". A key of Forebay's is taken by somebody else: `TYPE` finds it among those of the namespace; remove it"
+    return StoreError(f"Redis at {address(client)} refused a command: {error}{hint}")
 
 
 def loading(client: redis.Redis) -> StoreUnavailableError:

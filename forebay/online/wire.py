@@ -18,9 +18,9 @@ from typing import Any, overload
 import hiredis
 import redis
 
-from forebay.errors import StoreError, StoreUnavailableError
+from forebay.errors import StoreUnavailableError
 from forebay.online.cluster import Cluster
-from forebay.online.connection import address, elsewhere, is_unwritable, loading, translated, unwritable
+from forebay.online.connection import elsewhere, is_unwritable, loading, refused, translated, unwritable
 
 RECEIVE_BYTES = 1 << 20
 LONG_BYTES = 1 << 16
@@ -123,7 +123,7 @@ class Wire:
                     raise self.moved(part)
                 if is_unwritable(part):
                     raise self.unwritable(part)
-                raise StoreError(f"Redis at {address(self.client)} refused a command: {part}")
+                raise refused(self.client, part)
         return reply
 
     def moved(self, error: Exception) -> StoreUnavailableError:
