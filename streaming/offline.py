@@ -181,12 +181,11 @@ class Offline:
         """Make durable where some partitions begin of which the archive has nothing, before there are events of them.
 
         What goes from a log behind that is missed, although the first events count online before they are archived.
+        May be called while another thread appends.
         """
         none = event_schema(source).empty_table()
         batches = [EventBatch(source, name, none, 0, first) for name, first in firsts.items()]
         self._archive(source).append(batches, self.now_us())
-        for name, first in firsts.items():
-            self._known[source.name, name] = PartitionPosition(first)
 
     def append_events(self, chunks: Sequence[Decoded]) -> Added:
         """Make the events and dead letters of some chunks of one source durable, and mark what they make wrong."""

@@ -149,7 +149,8 @@ class StreamReader:
         self._at_end = self._next.keys() - found.keys()
         if found:
             self._weigh(found)
-        return [chunk for partition, entries in found.items() for chunk in self._chunks(partition, entries)]
+        passed = [self._chunk(name, end, [], []) for name, end in self._trimmed.passed(self._next, found).items()]
+        return passed + [chunk for partition, entries in found.items() for chunk in self._chunks(partition, entries)]
 
     def _weigh(self, found: Mapping[str, Sequence[Entry]]) -> None:
         """Take as many entries of each stream at a time from now on as their size allows. How large those of a stream

@@ -12,7 +12,7 @@ after they were read, an entry that is there was there when they were.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import redis
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.entries import Entry, Layout
+from streaming.logs import LOG
 from streaming.losses import say_lost
 
 
@@ -44,16 +45,31 @@ class Trimmed:
         self._source, self._client, self._layout, self._streams = source, client, layout, streams
         self._accepted = accepted
         self._counted: dict[str, _Counted] = {}
+        self._lost_until: dict[str, int] = {}
+        """Up to where a loss was accepted, as long as no entry behind it was read."""
 
     def begin(self, partition: str, offset: int, applied: int = 0) -> None:
         """Refuse to resume where an entry at or after an offset may be gone; one that is accepted is said when what is
         left is read. Where nothing is archived, it is at least seen that not all of what counts online is gone.
         """
-        info = self._count(partition)
-        first_kept = offset or applied - 1
-        if (offset or applied) and not self._accepted and (info is None or self._oldest(info) > first_kept):
-            what = "archived" if offset else "counted online, before any was archived"
-            raise self._lost(partition, offset or applied, what)
+        info, read = self._count(partition), offset or applied
+        if read and (info is None or self._oldest(info) > (offset or applied - 1)):
+            if not self._accepted:
+                raise self._lost(partition, read, "archived" if offset else "counted online, before any was archived")
+            if info is not None:
+                self._lost_until[partition] = self._oldest(info)
+        elif read > self._counted[partition].end:
+            self._say_behind(partition, read)
+
+    def passed(self, offsets: Mapping[str, int], found: Collection[str]) -> dict[str, int]:
+        """Up to where partitions of which a read found nothing are passed over, as was accepted at the beginning; so
+        that the archive knows, and the next flow need not be told again.
+        """
+        ends, self._lost_until = self._lost_until, {}
+        passed = {name: end for name, end in ends.items() if name not in found and end > offsets[name]}
+        for name, end in passed.items():
+            say_lost(self._source, name, offsets[name], end)
+        return passed
 
     def check(self, offsets: Mapping[str, int], found: Mapping[str, Sequence[Entry]]) -> None:
         """Refuse to go on with what was found behind offsets where entries may be gone that came before."""
@@ -119,6 +135,17 @@ class Trimmed:
         """The offset of the oldest entry; of an empty stream, behind the last that it ever held."""
         first = info["first-entry"]
         return self._layout.offset(first[0]) if first else self._layout.end(info["last-generated-id"])
+
+    def _say_behind(self, partition: str, read: int) -> None:
+        layout, key = self._layout, self._streams[partition]
+        LOG.warning(
+            "log_went_back",
+            warning=f"stream {key!r} of {self._source.name!r} ends before entry {layout.last_id(read)}, up to which it "
+            "was read: its server lost its newest entries, or it was made anew. Entries that are added up to that one "
+            "go unread",
+            source=self._source.name,
+            partition=partition,
+        )
 
     def _lost(self, partition: str, offset: int, what: str) -> StoreError:
         return StoreError(

@@ -2,8 +2,9 @@
 
 Lives here: removing entries of which every event is durably archived, after each append to the archive. Nothing reads
 them again: what is archived is read from the archive (docs/adr/0026). Invariants: the last archived entry stays,
-because a flow that begins is sure by it that it lost nothing; a stream that cannot be trimmed now is trimmed later, and
-stops nothing: where its server refuses, that is said once.
+because a flow that begins is sure by it that it lost nothing, and where its server has lost that entry, those before it
+stay; a stream that cannot be trimmed now is trimmed later, and stops nothing: where its server refuses, that is said
+once.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class Trimming:
         with self._bearing(source), contextlib.suppress(StoreUnavailableError):
             client = self._client(source, stream)
             for name in names:
-                kept = layout_of(stream).last_id(archived[name])
+                kept, key = layout_of(stream).last_id(archived[name]), stream_name(stream, name)
                 with translated(client, url_of(stream)):
-                    client.xtrim(stream_name(stream, name), minid=kept, approximate=True)
+                    if client.xrange(key, kept, kept, 1):
+                        client.xtrim(key, minid=kept, approximate=True)
 
     @contextlib.contextmanager
     def _bearing(self, source: str) -> Iterator[None]:

@@ -191,6 +191,40 @@ def test_an_accepted_loss_is_passed_over_and_said(valkey: Valkey, namespace: str
     ]
 
 
+def test_an_accepted_loss_of_a_stream_that_is_empty_since_need_not_be_accepted_again(
+    home: Path, valkey: Valkey, namespace: str
+) -> None:
+    one = Streamed.make(home, valkey.url, namespace)
+    some = [line for line in lines(1, 300) if line.startswith(b'{"event_id"')]
+    one.append(some[:100], 1)
+    one.world.run()
+    one.append(some[100:150], 2)
+    valkey.connect().xtrim(one.key, maxlen=0, approximate=False)
+    with pytest.raises(StoreError, match="no longer holds entry"):
+        one.world.run()
+    with capture_logs() as said:
+        assert one.world.run("--accept-loss", "orders")["events"] == 0
+    assert [event["event"] for event in said if event["event"] == "lost_unread"] == ["lost_unread"]
+    assert one.world.run()["events"] == 0
+    client, archive = valkey.connect(), one.world.offline.archive(one.view.source)
+    following = reader(client, f"{namespace}-orders", offset=archive.next_offset(one.key))
+    client.xadd(one.key, {"event": b"later"})
+    assert read(following) == [b"later"]
+
+
+def test_a_stream_that_ends_before_what_was_read_is_said(valkey: Valkey, namespace: str) -> None:
+    """Its server came back without its last entries: what it gets later is read. If it was made anew, some is not."""
+    client = valkey.connect()
+    for n in range(1, 4):
+        client.xadd(f"{namespace}:0", {"event": b"%d" % n}, id=f"{n}-0")
+    with capture_logs() as said:
+        following = reader(client, namespace, offset=SINGLE.end(b"7-0"))
+    assert [(event["event"], event["partition"]) for event in said] == [("log_went_back", f"{namespace}:0")]
+    assert "ends before entry 7-0, up to which it was read" in said[0]["warning"]
+    client.xadd(f"{namespace}:0", {"event": b"8"}, id="8-0")
+    assert read(following) == [b"8"]
+
+
 def test_a_flow_whose_stream_was_trimmed_unread_goes_on_where_the_loss_is_accepted(
     home: Path, valkey: Valkey, namespace: str
 ) -> None:
