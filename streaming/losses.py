@@ -61,6 +61,15 @@ def say_unarchived(source: EventSource, partition: str, first_offset: int, end_o
     _warn("lost_unarchived", sentence, source, partition, first_offset, end_offset)
 
 
+def say_went_back(source: EventSource, partition: str, end_offset: int, read_offset: int) -> None:
+    """Say that a log ends at an offset before the one up to which it was read."""
+    sentence = (
+        f"{partition!r} of {source.name!r} ends before offset {end_offset}, and was read up to {read_offset}: its "
+        "server lost its newest entries, or it was made anew. Entries that are added in between go unread"
+    )
+    _warn("log_went_back", sentence, source, partition, end_offset, read_offset)
+
+
 def _warn(event: str, warning: str, source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     offsets = {"first_offset": first_offset, "end_offset": end_offset}
     LOG.warning(event, warning=warning, source=source.name, partition=partition, **offsets)

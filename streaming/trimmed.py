@@ -21,8 +21,7 @@ import redis
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.entries import Entry, Layout
-from streaming.logs import LOG
-from streaming.losses import say_lost
+from streaming.losses import say_lost, say_went_back
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Trimmed:
             if info is not None:
                 self._lost_until[partition] = self._oldest(info)
         elif read > self._counted[partition].end:
-            self._say_behind(partition, read)
+            say_went_back(self._source, partition, self._counted[partition].end, read)
 
     def passed(self, offsets: Mapping[str, int], found: Collection[str]) -> dict[str, int]:
         """Up to where partitions of which a read found nothing are passed over, as was accepted at the beginning; so
@@ -135,17 +134,6 @@ class Trimmed:
         """The offset of the oldest entry; of an empty stream, behind the last that it ever held."""
         first = info["first-entry"]
         return self._layout.offset(first[0]) if first else self._layout.end(info["last-generated-id"])
-
-    def _say_behind(self, partition: str, read: int) -> None:
-        layout, key = self._layout, self._streams[partition]
-        LOG.warning(
-            "log_went_back",
-            warning=f"stream {key!r} of {self._source.name!r} ends before entry {layout.last_id(read)}, up to which it "
-            "was read: its server lost its newest entries, or it was made anew. Entries that are added up to that one "
-            "go unread",
-            source=self._source.name,
-            partition=partition,
-        )
 
     def _lost(self, partition: str, offset: int, what: str) -> StoreError:
         return StoreError(

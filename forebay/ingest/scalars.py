@@ -25,8 +25,8 @@ _UNFIT = (pa.ArrowInvalid, OverflowError, UnicodeEncodeError)
 def column_of(kind: AnyType, values: list[Any]) -> Converted:
     """A column of values: as one Arrow array where they are of one type, by type and merged otherwise.
 
-    A whole number goes as a double beside others only where it means the same number as one: of `Int64` not beyond
-    2^53, and of `Timestamp` never.
+    Whole numbers go as doubles beside others only where they mean the same as one: not for an `Int64` beyond 2^53,
+    nor for a `Timestamp`.
     """
     types = set(map(type, values)) - {type(None)}
     if types == {int, float} and isinstance(kind, Float64Type | DecimalType):
@@ -62,7 +62,7 @@ def _double(whole: int) -> float:
     try:
         return float(whole)
     except OverflowError:
-        return math.copysign(math.inf, whole)
+        return math.inf if whole > 0 else -math.inf
 
 
 def _of_instants(kind: AnyType, values: list[Any]) -> Converted:

@@ -207,6 +207,15 @@ def test_a_number_is_the_same_with_all_its_digits(short: str, long: str) -> None
     assert (batch.table["real"].to_pylist(), dead) == ([float(short), float(short), 5.0], [])
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400])
+@pytest.mark.parametrize("beside", [b"null", b"0.5", b"7"])
+def test_a_number_beyond_all_doubles_is_a_dead_letter(number: str, beside: bytes) -> None:
+    lines = [b'{"event_id":"e","ts":0,"real":%s}' % value for value in (number.encode(), beside)]
+    batch, dead = decode_json(BY_ID, "p", 0, lines, NOW_US)
+    assert batch.table["source_offset"].to_pylist() == [1]
+    assert [(letter.offset, letter.reason) for letter in dead] == [(0, "infinite")]
+
+
 ODD_COLUMNS = [
     pa.array([None, None]), pa.array([b"\xff", b"a"]), pa.array([[1], [2]]), pa.array([1.5, float("inf")]),
     pa.array([2**64 - 1, 1], pa.uint64()), pa.array(["a", "b"]).dictionary_encode(), pa.array([True, None]),
