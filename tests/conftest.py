@@ -100,6 +100,15 @@ def seaweedfs() -> Iterator[SeaweedFs]:
 
 
 @pytest.fixture
+def own_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedFs]:
+    """An S3 server of this test alone, which it may take away, with the AWS_* variables set."""
+    with SeaweedFs() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
 def s3_url(seaweedfs: SeaweedFs, namespace: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A prefix of this test's own on S3, with the AWS_* variables set as a user sets them."""
     for name, value in seaweedfs.environment.items():

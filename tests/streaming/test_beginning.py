@@ -66,21 +66,16 @@ def test_a_flow_begins_once_redis_is_there(home: Path, own_valkey: Valkey, names
     check(world)
 
 
-def test_a_flow_begins_once_s3_is_there(
-    home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with SeaweedFs() as s3:
-        for name, value in s3.environment.items():
-            monkeypatch.setenv(name, value)
-        world = World.make(home, online_url, namespace, f"{s3.url}/{namespace}")
-        world.append("a.ndjson", lines(1, 200))
-        s3.kill()
-        with world.flow() as process:
-            assert "offline store" in first_warning(process)
-            s3.restart()
-            await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
-            assert end(process)[0] == 0
-        check(world)
+def test_a_flow_begins_once_s3_is_there(home: Path, online_url: str, namespace: str, own_s3: SeaweedFs) -> None:
+    world = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}")
+    world.append("a.ndjson", lines(1, 200))
+    own_s3.kill()
+    with world.flow() as process:
+        assert "offline store" in first_warning(process)
+        own_s3.restart()
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
+        assert end(process)[0] == 0
+    check(world)
 
 
 def test_a_flow_that_waits_to_begin_gives_up_in_one_line(home: Path, own_valkey: Valkey, namespace: str) -> None:

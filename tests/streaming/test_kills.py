@@ -198,27 +198,24 @@ def test_a_paused_worker_that_wakes_up_after_it_was_replaced_writes_nothing(
 
 
 def test_an_s3_that_refuses_for_a_while_is_waited_for(
-    home: Path, online_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, online_url: str, namespace: str, own_s3: SeaweedFs
 ) -> None:
     """Values are fresh meanwhile; what is not archived yet is archived when S3 is there again."""
-    with SeaweedFs() as s3:
-        for name, value in s3.environment.items():
-            monkeypatch.setenv(name, value)
-        world = World.make(home, online_url, namespace, f"{s3.url}/{namespace}")
-        world.append("a.ndjson", lines(1, FEED))
-        with world.flow("--log-format", "json") as process:
-            await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
-            s3.kill()
-            before = world.applied()
-            world.append("a.ndjson", lines(2, FEED, first=FEED))
-            await_that(lambda: world.applied() == len(world.log["a.ndjson"]) > before, process)
-            time.sleep(5)
-            s3.restart()
-            await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
-            code, _, errors = end(process)
-        assert code == 0
-        assert "retry" in {json.loads(line)["event"] for line in errors.splitlines()}
-        check_everything(world)
+    world = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}")
+    world.append("a.ndjson", lines(1, FEED))
+    with world.flow("--log-format", "json") as process:
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+        own_s3.kill()
+        before = world.applied()
+        world.append("a.ndjson", lines(2, FEED, first=FEED))
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]) > before, process)
+        time.sleep(5)
+        own_s3.restart()
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+        code, _, errors = end(process)
+    assert code == 0
+    assert "retry" in {json.loads(line)["event"] for line in errors.splitlines()}
+    check_everything(world)
 
 
 @pytest.mark.parametrize(("workers", "how"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
