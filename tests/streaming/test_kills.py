@@ -127,6 +127,19 @@ def test_a_signal_to_all_processes_while_workers_start_drains_them(
     check_everything(world)
 
 
+def test_an_interrupt_while_python_loads_ends_the_process_without_a_stack(
+    home: Path, online_url: str, namespace: str
+) -> None:
+    """It has read nothing yet, so there is nothing to drain; where it was quicker, it drains that."""
+    world = World.make(home, online_url, namespace)
+    with world.flow() as process:
+        await_that(lambda: "pyarrow" in Path(f"/proc/{process.pid}/maps").read_text(), process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=WAIT_S)
+    assert process.returncode in (-signal.SIGINT, 0)
+    assert errors == ""
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_signal_to_one_of_the_workers_drains_all(home: Path, online_url: str, namespace: str, victim: int) -> None:
     world = World.make(home, online_url, namespace)
