@@ -7,11 +7,13 @@ import pickle
 import socket
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from forebay.errors import StoreError
+from streaming import processes
 from streaming.seal import HELD_MAX, SEAL_BYTES, Seal, new_key
 from tests.streaming.test_bytewax import ran
 
@@ -73,6 +75,23 @@ def test_bytewax_seals_and_opens_what_it_sends() -> None:
     assert [[len(items) for items in one.values()] for one, _ in both] == [[100, 100], [100, 100]]
     assert [held for _, held in both] == [0, 0]
     assert _cluster([b"k" * 32, b"j" * 32]) == ["ended", "ended"]
+
+
+def test_the_process_of_a_worker_puts_the_seal_on_before_it_runs() -> None:
+    context = multiprocessing.get_context("spawn")
+    hear, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_worker_that_opens, args=(pickle.dumps("open"), tell), daemon=True)
+    process.start()
+    error = hear.recv().error
+    process.join()
+    assert isinstance(error, StoreError)
+    assert "was not sent by one of this flow" in str(error)
+
+
+def _worker_that_opens(sent: bytes, tell: Connection) -> None:
+    """The process of a worker, which unpickles what another process has sent."""
+    processes._run = lambda *_: pickle.loads(sent)
+    processes.work(SimpleNamespace(worker=0, key=new_key(), board=None, log_format=None), tell)
 
 
 def _cluster(keys: list[bytes]) -> list[Any]:
