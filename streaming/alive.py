@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import redis
 from msgspec.structs import replace
 
+from forebay.deploy.outdated import digest
 from forebay.errors import ForebayError
 from forebay.offline.tables import OfflineStore
 from forebay.online.signs import Sign, Signs
@@ -39,7 +40,8 @@ def alive(
 ) -> Iterator[None]:
     """Within the block the flow's sign is written, from what its readers put on the board."""
     task, now_us = begun.task, begun.task.now_us
-    signs, sources = Signs(online, task.settings.namespace), [source.name for source in task.sources]
+    signs = Signs(online, task.settings.namespace)
+    judges_by = {source.name: digest(task.definitions, source) for source in task.sources}
     sign = Sign(
         begun.number,
         now_us(),
@@ -52,12 +54,12 @@ def alive(
 
     def say(ended_us: int | None = None, why: str = "") -> None:
         last_us = begun.board.polled_us() or sign.seen_us
-        for source in sources:
-            signs.write(source, replace(sign, seen_us=last_us, ended_us=ended_us, why=why))
+        for source, by in judges_by.items():
+            signs.write(source, replace(sign, judges_by=by, seen_us=last_us, ended_us=ended_us, why=why))
 
     try:
         with contextlib.suppress(ForebayError):
-            for source in sources:
+            for source in judges_by:
                 signs.forget_before(source, begun.number)
         with taken_every(SIGN_INTERVAL_S, "alive", say):
             yield

@@ -8,7 +8,8 @@
 Lives here: the flow that fills. It reads the archive alone, which the running flow keeps writing, and writes the tiles
 of this one view: it takes no table and no slot of the stream. Invariants: it is refused where the stream has the view
 already, and ends when the stream takes it over (docs/adr/0092), so nobody ever writes a view together with another; a
-slot answers once it has all that was archived when the filling began.
+slot answers once it has all that was archived when the filling began, and for no instant before the latest start of
+its fillings (docs/adr/0275).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
 from forebay.errors import ConfigError, RequestError, suggestion
 from forebay.ingest.batch import SOURCE_OFFSET
-from forebay.instants import floor_us
+from forebay.instants import floor_us, instant_text
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import SOURCE_PARTITION, Archive
@@ -132,10 +133,12 @@ class _Logs:
         return [self.log]
 
 
-def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop: Stop, summary: Summary) -> None:
-    """Fill a view until it has all that is archived, or until it is stopped. An error is in `stop`.
+def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop: Stop, summary: Summary) -> int:
+    """Fill a view until it has all that is archived, or until it is stopped; the instant from which on it is right then
+    (NO_CUT: from the beginning, or from its published cut). An error is in `stop`.
 
-    What was interrupted is continued. Raises `ConfigError` where the stream has the view already.
+    What was interrupted is continued. Raises `ConfigError` where the stream has the view already, or where it was
+    filled from a later start on.
     """
     namespace, patience = task.settings.namespace, task.patience
     tokens, streams = patience(lambda: takeover.beside(online, namespace, view.source.name))
@@ -148,19 +151,39 @@ def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop
         online, namespace, [view], range(SLOTS), clock_us=task.now_us, settled_us=settling_of(task), beside=tokens
     )
     patience(lane.take_over)
-    parts = _parts(task, view, start, online, lane, stop, summary)
-    drive(parts)
+    offline = Offline(OfflineStore(task.settings), published_cut(online, namespace, [view]), task.now_us)
+    found = patience(lambda: read_positions(online, namespace, offline, task.sources, [view])).found
+    filled_us = max((slot.since_us for slot in found.progress[view.key] if slot.partitions), default=NO_CUT)
+    first_us = start.first_us(view) if found.cuts[view.key] == NO_CUT else None
+    _check_start(view, start, filled_us, found.cuts[view.key])
+    since_us = NO_CUT if first_us is None or start.instant_us is None else start.instant_us
+    drive(_parts(task, view, offline, _started(found, view, first_us), since_us, lane, stop, summary))
+    return max(filled_us, since_us)
+
+
+def _check_start(view: WindowedView, start: Start, filled_us: int, cut_us: int) -> None:
+    """Raise `ConfigError` where the view is to be right from an instant on before that from which it was filled."""
+    if cut_us < filled_us and (start.instant_us is None or start.instant_us < filled_us):
+        since = instant_text(filled_us)
+        raise ConfigError(
+            f"View {view.key!r} was filled from {since} on, and what only earlier instants need is not read any more. "
+            f"Repeat it with --from-instant {since}, or declare version {view.version + 1} and fill that"
+        )
 
 
 def _parts(
-    task: Task, view: WindowedView, start: Start, online: redis.Redis, lane: Lane, stop: Stop, summary: Summary
+    task: Task,
+    view: WindowedView,
+    offline: Offline,
+    found: Found,
+    since_us: int,
+    lane: Lane,
+    stop: Stop,
+    summary: Summary,
 ) -> Parts:
-    namespace, patience = task.settings.namespace, task.patience
-    offline = Offline(OfflineStore(task.settings), published_cut(online, namespace, [view]), task.now_us)
-    found = patience(lambda: read_positions(online, namespace, offline, task.sources, [view]))
-    found = _started(found.found, view, start.first_us(view))
+    patience = task.patience
     stretches = _stretches(Positions(task.sources, [view], offline, found), view.source)
-    patience(lambda: lane.aim(view.key, {name: end for name, (_, end) in stretches.items()}))
+    patience(lambda: lane.aim(view.key, {name: end for name, (_, end) in stretches.items()}, since_us))
     log = ArchiveLog(offline.store.archive(view.source), stretches, patience)
     backlog = Backlog(board=Board(1))
     summary.metrics.watch(backlog)
@@ -181,9 +204,8 @@ def _parts(
 
 
 def _started(found: Found, view: WindowedView, first_us: int | None) -> Found:
-    """What was found, with the start in place of the cut where nothing is published."""
-    cut_us = found.cuts[view.key]
-    return found if first_us is None or cut_us != NO_CUT else replace(found, cuts={view.key: first_us})
+    """What was found, with the start in place of the cut where there is one."""
+    return found if first_us is None else replace(found, cuts={view.key: first_us})
 
 
 def _stretches(positions: Positions, source: EventSource) -> Stretches:

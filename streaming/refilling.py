@@ -11,6 +11,7 @@ import time
 
 import redis
 
+from forebay.core.codec import NO_CUT
 from forebay.errors import ConfigError, RequestError
 from forebay.instants import instant_text, instant_us
 from forebay.language.definitions import Definitions
@@ -40,9 +41,9 @@ def replay(
     start, began_s = _start(settings, view, options), time.monotonic()
     patience = Patience(options.give_up_after, summary.retried)
     task = Task(settings, Definitions.of(view), [view.source], until_end=True, patience=patience)
-    fill(task, view, start, online, stop, summary)
+    since_us = fill(task, view, start, online, stop, summary)
     if stop.error is None:
-        _say(view, start, stop, summary, time.monotonic() - began_s, as_json=options.json)
+        _say(view, since_us, stop, summary, time.monotonic() - began_s, as_json=options.json)
 
 
 def _start(settings: Settings, view: WindowedView, options: argparse.Namespace) -> Start:
@@ -71,8 +72,8 @@ def _offset(text: str) -> tuple[str, int]:
     return partition, int(offset)
 
 
-def _say(view: WindowedView, start: Start, stop: Stop, summary: Summary, seconds: float, *, as_json: bool) -> None:
-    since = None if start.instant_us is None else instant_text(start.instant_us)
+def _say(view: WindowedView, since_us: int, stop: Stop, summary: Summary, seconds: float, *, as_json: bool) -> None:
+    since = None if since_us == NO_CUT else instant_text(since_us)
     commit, complete = summary.commits.get(view.key, 0), not stop.requested
     if as_json:
         said = {"view": view.key, "from": since, "complete": complete, "commit": commit, "seconds": round(seconds, 3)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forebay.cli.printing import age_text, print_json, print_table, say
+from forebay.deploy.outdated import OUTDATED
 from forebay.deploy.registry import Registry
 from forebay.deploy.unstreamed import UNSTREAMED
 from forebay.errors import ConfigError
@@ -56,6 +57,8 @@ def _print(status: SourceStatus, now_us: int) -> None:
     )
     dead = ", ".join(f"{count:,} {reason}" for reason, count in status.dead_letters.items())
     say(f"dead letters: {dead or 'none'}")
+    if status.outdated:
+        say(f"{status.source}: {OUTDATED}")
     for view in [view for view in status.views if view.overdue]:
         say(f"{view.view}: its cut is longer ago than its retention; publish it: until then its values are STALE")
     for view in status.views:

@@ -22,6 +22,7 @@ import redis
 from forebay.backfill.gaps import gap
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import SLOTS
+from forebay.deploy.outdated import is_outdated
 from forebay.deploy.unstreamed import SILENT_AFTER_US, is_unknown
 from forebay.errors import ForebayError
 from forebay.instants import SECOND_US, day_us, instant_text
@@ -80,8 +81,8 @@ class ViewStatus:
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One source: its flow by process, its partitions and views, its dead letters by reason, and why its log could not
-    be asked.
+    """One source: its flow by process, its partitions and views, its dead letters by reason, why its log could not be
+    asked, and whether the running flow judges events by other definitions than are deployed.
     """
 
     source: str
@@ -91,6 +92,7 @@ class SourceStatus:
     views: Sequence[ViewStatus]
     dead_letters: Mapping[str, int]
     log_error: str = ""
+    outdated: bool = False
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Status:
 
     def __call__(self, definitions: Definitions, sources: Sequence[EventSource], now_us: int) -> list[SourceStatus]:
         """How the given sources are. Raises `StoreUnavailableError` where a store cannot be asked."""
-        return [self._source(source, definitions.windowed_views(source), now_us) for source in sources]
+        return [self._source(source, definitions, now_us) for source in sources]
 
     def partitions(
         self, source: EventSource, views: Sequence[WindowedView], now_us: int, signs: Sequence[Sign] = ()
@@ -122,7 +124,8 @@ class Status:
             for name in names
         ], error
 
-    def _source(self, source: EventSource, views: Sequence[WindowedView], now_us: int) -> SourceStatus:
+    def _source(self, source: EventSource, definitions: Definitions, now_us: int) -> SourceStatus:
+        views = definitions.windowed_views(source)
         signs = Signs(self.online, self.namespace).read(source.name)
         partitions, error = self.partitions(source, views, now_us, signs)
         letters, settled = self.offline.dead_letters(), self.offline.revived().settled(source.name)
@@ -136,6 +139,7 @@ class Status:
             [self._view(view, marked, signs, now_us) for view in views],
             dict(sorted(dead.items())),
             error,
+            is_outdated(definitions, source, signs, now_us),
         )
 
     def _view(self, view: WindowedView, marked: set[str], signs: Sequence[Sign], now_us: int) -> ViewStatus:
@@ -286,4 +290,5 @@ def to_dict(status: SourceStatus) -> dict[str, Any]:
         ],
         "dead_letters": dict(status.dead_letters),
         "log_error": status.log_error,
+        "outdated": status.outdated,
     }

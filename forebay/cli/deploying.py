@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,12 +29,12 @@ def plan(as_json: Json = False) -> None:
 
     registry, code, sizes, reusable, deployed = _opened()
     planned = registry.plan(code, now_us=time.time_ns() // 1_000, archives=sizes, reusable=reusable)
-    unstreamed = _unstreamed(deployed, code)
+    unknown = _unknown(deployed, code)
     if as_json:
-        print_json(planned.to_dict() | {"unstreamed": unstreamed})
+        print_json(planned.to_dict() | unknown)
     else:
         _print(planned, "Nothing to do: what is declared is deployed.")
-        _say_unstreamed(unstreamed)
+        _say_unknown(unknown)
     if planned.refused:
         raise typer.Exit(PLAN_REFUSED)
 
@@ -54,11 +54,9 @@ def apply(as_json: Json = False) -> None:
             _print(planned, "")
         fail("Nothing was applied: the plan is refused.")
         raise typer.Exit(PLAN_REFUSED) from None
-    (unavailable, missing), unstreamed = _waiting(deployed, code, applied.plan), _unstreamed(deployed, code)
+    (unavailable, missing), unknown = _waiting(deployed, code, applied.plan), _unknown(deployed, code)
     if as_json:
-        print_json(
-            applied.to_dict() | {"unavailable": unavailable, "missing": missing, "unstreamed": unstreamed},
-        )
+        print_json(applied.to_dict() | {"unavailable": unavailable, "missing": missing} | unknown)
         return
     _print(applied.plan, "Nothing to do: what is declared is deployed.")
     say(f"Deployed: manifest {applied.number}.")
@@ -66,7 +64,7 @@ def apply(as_json: Json = False) -> None:
         say(f"UNAVAILABLE until the stream has filled them with what is archived: {', '.join(unavailable)}.")
     for view, text in missing.items():
         say(f"{view}: {text}")
-    _say_unstreamed(unstreamed)
+    _say_unknown(unknown)
 
 
 def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> tuple[list[str], dict[str, str]]:
@@ -81,19 +79,26 @@ def _waiting(deployed: Deployed, code: Definitions, planned: Plan) -> tuple[list
     return mark_unstreamed(*where, added), mark_gaps(*where, windowed)
 
 
-def _unstreamed(deployed: Deployed, code: Definitions) -> list[str]:
-    """All views of the code that the running flow does not stream."""
+def _unknown(deployed: Deployed, code: Definitions) -> dict[str, list[str]]:
+    """All views of the code that the running flow does not stream, and all sources that it judges otherwise."""
+    from forebay.deploy.outdated import outdated_sources
     from forebay.deploy.unstreamed import unknown_views
 
-    return unknown_views(deployed.redis, deployed.settings.namespace, code.views.values(), time.time_ns() // 1_000)
+    where, now_us = (deployed.redis, deployed.settings.namespace), time.time_ns() // 1_000
+    return {
+        "unstreamed": unknown_views(*where, code.views.values(), now_us),
+        "outdated": outdated_sources(*where, code, now_us),
+    }
 
 
-def _say_unstreamed(views: Iterable[str]) -> None:
+def _say_unknown(unknown: Mapping[str, Iterable[str]]) -> None:
     from forebay.cli.printing import say
+    from forebay.deploy.outdated import OUTDATED
     from forebay.deploy.unstreamed import UNSTREAMED
 
-    for view in views:
-        say(f"{view}: {UNSTREAMED}.")
+    for what, text in (("unstreamed", UNSTREAMED), ("outdated", OUTDATED)):
+        for key in unknown[what]:
+            say(f"{key}: {text}.")
 
 
 def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:

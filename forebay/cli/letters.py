@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forebay.errors import RequestError, suggestion
+from forebay.errors import ConfigError, RequestError, suggestion
 
 if TYPE_CHECKING:
     from forebay.client.deployed import Deployed
@@ -61,19 +61,28 @@ def _event_source(deployed: Deployed, name: str | None) -> EventSource:
 
 
 def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int, as_json: bool) -> None:
-    """What is a dead letter still."""
+    """What is a dead letter still; what was refused again after a replay is shown as what it was first."""
     import pyarrow as pa
 
     from forebay.cli.printing import print_json, print_table
+    from forebay.offline.revived import first_places
 
-    letters, settled = deployed.offline.dead_letters().scan(source), deployed.offline.revived().settled(source)
-    places = zip(*(letters[name].to_pylist() for name in LETTER[1:4]), strict=True)
+    letters, revived = deployed.offline.dead_letters().scan(source), deployed.offline.revived().places(source)
+    places = [*zip(*(letters[name].to_pylist() for name in LETTER[1:4]), strict=True)]
+    firsts, settled = first_places(revived), set(revived.values())
     still = [n for n, place in enumerate(places) if place not in settled]
     reasons = letters["reason"].to_pylist()
     counts = Counter(reasons[n] for n in still)
     mine = [n for n in still if reason in (None, reasons[n])]
-    shown = letters.take(pa.array(mine[:limit], pa.int64())).to_pylist()
-    replayed = len(letters) - len(still)
+    row_of = {place: n for n, place in enumerate(places)}
+    origins = [row_of.get(firsts.get(places[n], places[n]), n) for n in mine[:limit]]
+    shown = [
+        letter | {name: origin[name] for name in ("source_partition", "source_offset", "raw", "size")}
+        for letter, origin in zip(
+            *(letters.take(pa.array(rows, pa.int64())).to_pylist() for rows in (mine[:limit], origins)), strict=True
+        )
+    ]
+    replayed = max(0, len(places) - len(still) - sum(place in firsts for place in places))
     if as_json:
         print_json(
             {
@@ -96,13 +105,21 @@ def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int
 
 def _replay(deployed: Deployed, source: EventSource, reason: str | None, as_json: bool) -> None:
     from forebay.cli.printing import counted, print_json, say
+    from forebay.deploy.outdated import is_outdated
     from forebay.offline.revived import Judge
     from forebay.online.lane import wall_clock_us
+    from forebay.online.signs import Signs
 
     if source.stream is None:
         raise RequestError(
             f"Source {source.name!r} has no stream, and the stream is what replays; mend the letters and load them as "
             f"a file: forebay load {source.name} FILE"
+        )
+    signs = Signs(deployed.redis, deployed.settings.namespace).read(source.name)
+    if is_outdated(deployed.definitions, source, signs, wall_clock_us()):
+        raise ConfigError(
+            f"The running flow of {source.name!r} began with other definitions of it, and would refuse by those what "
+            "is replayed: start it again, then replay"
         )
     offline, limits = deployed.offline, deployed.definitions.limits(source)
     judge = Judge(source, wall_clock_us(), limits, _codec(deployed, source))

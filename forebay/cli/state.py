@@ -95,6 +95,7 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     """
     from forebay.backfill.gaps import gap, read_cut
     from forebay.client.deployed import Deployed
+    from forebay.deploy.outdated import OUTDATED, outdated_sources
     from forebay.deploy.unstreamed import UNSTREAMED, unknown_views
     from forebay.language.view import WindowedView
     from forebay.online.seam import is_overdue
@@ -104,6 +105,8 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
         views = deployed.definitions.views.values()
         for key in unknown_views(deployed.redis, settings.namespace, views, now_us):
             yield Finding(f"stream of {key}", None, UNSTREAMED, note=True)
+        for name in outdated_sources(deployed.redis, settings.namespace, deployed.definitions, now_us):
+            yield Finding(f"stream of {name}", None, OUTDATED, note=True)
         for view in deployed.definitions.views.values():
             if isinstance(view, WindowedView):
                 cut_us = read_cut(deployed.redis, settings.namespace, view)

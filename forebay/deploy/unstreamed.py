@@ -54,8 +54,13 @@ def unknown_views(client: redis.Redis, namespace: str, views: Iterable[AnyView],
 
 def is_unknown(view: WindowedView, signs: Sequence[Sign], now_us: int) -> bool:
     """Whether a flow with these signs runs and does not stream a view."""
-    running = [sign for sign in signs if sign.ended_us is None and now_us - sign.seen_us <= SILENT_AFTER_US]
-    return bool(running) and not any(view.key in sign.views for sign in running)
+    alive = running(signs, now_us)
+    return bool(alive) and not any(view.key in sign.views for sign in alive)
+
+
+def running(signs: Sequence[Sign], now_us: int) -> list[Sign]:
+    """The signs of processes that run."""
+    return [sign for sign in signs if sign.ended_us is None and now_us - sign.seen_us <= SILENT_AFTER_US]
 
 
 def _archived(store: OfflineStore, view: AnyView) -> dict[str, int]:

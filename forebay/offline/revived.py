@@ -53,6 +53,8 @@ LETTERS_MAX, BYTES_MAX = 1024, 64 * 1024 * 1024
 """Letters that are judged and committed together."""
 Place = tuple[str, int]
 """The partition and the offset of a letter."""
+Letter = tuple[str, str, int]
+"""The source, the partition and the offset of a letter."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,36 @@ class Outcome:
     cut: Sequence[tuple[str, int, int | None]] = field(default_factory=list)
 
 
+def first_places(places: Mapping[Letter, Letter]) -> dict[Letter, Letter]:
+    """Where each letter was first, of those that were revived: it may have been refused, and revived, several times.
+
+    >>> first_places({("s", "revived", 0): ("s", "a:0", 7), ("s", "revived", 4): ("s", "revived", 0)})
+    {('s', 'revived', 0): ('s', 'a:0', 7), ('s', 'revived', 4): ('s', 'a:0', 7)}
+    """
+    firsts: dict[Letter, Letter] = {}
+    for to, place in sorted(places.items()):
+        firsts[to] = firsts.get(place, place)
+    return firsts
+
+
 class Revived:
     """The revived letters of a deployment."""
 
     def __init__(self, location: Location) -> None:
         self.table = LakeTable(location, "revived", SCHEMA, statistics=["revived_offset", "revived_at"])
 
-    def settled(self, source: str | None = None) -> set[tuple[str, str, int]]:
-        """Source, partition and offset of each letter that is one no more."""
-        names = ["source", SOURCE_PARTITION, SOURCE_OFFSET]
+    def settled(self, source: str | None = None) -> set[Letter]:
+        """Each letter that is one no more."""
+        return set(self.places(source).values())
+
+    def places(self, source: str | None = None) -> dict[Letter, Letter]:
+        """Where each letter that was revived is in the partition `revived`, and where it was before."""
+        names = ["source", "revived_offset", SOURCE_PARTITION, SOURCE_OFFSET]
         rows = self.table.reading(names, None if source is None else pc.field("source") == source).table()
-        return set(zip(*(rows[name].to_pylist() for name in names), strict=True))
+        return {
+            (of, REVIVED, to): (of, partition, offset)
+            for of, to, partition, offset in zip(*(rows[name].to_pylist() for name in names), strict=True)
+        }
 
     def end(self, source: str) -> int:
         """The offset behind the last one of a source."""

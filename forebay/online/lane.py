@@ -231,11 +231,13 @@ class Lane:
             self._shares.commit(self._progress_commands(changed))
             self._progress.update(changed)
 
-    def aim(self, view: str, targets: Mapping[str, int]) -> None:
-        """Let the slots of a view answer only when partitions are applied up to some offsets. Raises as `commit`."""
+    def aim(self, view: str, targets: Mapping[str, int], since_us: int = NO_CUT) -> None:
+        """Let the slots of a view answer only when partitions are applied up to some offsets, and for no instant before
+        `since_us`. Raises as `commit`.
+        """
         self._ready()
         known = self._progress.get(view, {})
-        slots = {slot: known.get(slot, Progress()).aimed(targets) for slot in self._slots}
+        slots = {slot: known.get(slot, Progress()).aimed(targets, since_us) for slot in self._slots}
         self._shares.commit(self._progress_commands({view: slots}))
         self._progress[view] = slots
 

@@ -201,14 +201,16 @@ class LongBlobs:
         """Of each entity, before which instant no event is to come that its sessions would have to heed.
 
         That is the cut, once all is applied that was archived when it was chosen, since what comes before it from then
-        on is marked for repair; and what no window can need any more.
+        on is marked for repair; and what no window can need any more. Either less the longest that a session can be:
+        what comes late may take one across, and it is made here then, with what it began with.
         """
         if view.sessions is None or self._settled_us is None:
             return np.full(len(cuts), NO_CUT)
         settled_us = self._settled_us(view.source, lambda partition: self._next_offset(view.key, partition))
         lookback_us = Layout.of(view).lookback_us
         needless_us = NO_CUT if lookback_us is None or settled_us == NO_CUT else settled_us - lookback_us
-        return np.maximum(np.where(cuts <= settled_us, cuts, NO_CUT), needless_us)
+        done_us = np.maximum(np.where(cuts <= settled_us, cuts, NO_CUT), needless_us)
+        return np.where(done_us == NO_CUT, NO_CUT, done_us - view.sessions.longest_us)
 
 
 def _size(blob: bytes | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -38,12 +38,14 @@ class Progress:
     """How far the stream is applied to one slot of a view.
 
     `commit` numbers the commit that wrote it. `partitions` are those of the view's source. `targets` are the offsets up
-    to which partitions have to be applied before the slot answers: until then the view is being filled.
+    to which partitions have to be applied before the slot answers: until then the view is being filled. `since_us` is
+    where its filling started: the view is right from that instant on, or everywhere (NO_CUT).
     """
 
     commit: int = 0
     partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
     targets: Mapping[str, int] = field(default_factory=dict)
+    since_us: int = NO_CUT
 
     @property
     def watermark_us(self) -> int:
@@ -65,21 +67,24 @@ class Progress:
                 max(old.next_offset, span.next_offset), max(old.newest_us, span.newest_us)
             )
         targets = {name: end for name, end in self.targets.items() if not _reached(partitions.get(name), end)}
-        return Progress(commit, partitions, targets)
+        return replace(self, commit=commit, partitions=partitions, targets=targets)
 
     def marked(self, lacking: Mapping[str, int]) -> Progress:
-        """This progress, which has to wait for what it lacks of the archive if nothing was ever applied to it; if it
-        was being filled, for no more than that.
+        """This progress, which has to wait for what it lacks of the archive, from the beginning, if nothing was ever
+        applied to it; if it was being filled, for no more than that.
         """
         if not self.partitions:
             return Progress(self.commit, {}, dict(lacking))
         targets = {name: end for name, end in self.targets.items() if name in lacking}
-        return Progress(self.commit, self.partitions, targets)
+        return replace(self, targets=targets)
 
-    def aimed(self, targets: Mapping[str, int]) -> Progress:
-        """This progress, of a slot that answers once it has applied partitions up to some offsets."""
+    def aimed(self, targets: Mapping[str, int], since_us: int = NO_CUT) -> Progress:
+        """This progress, of a slot that answers once it has applied partitions up to some offsets, of which nothing is
+        read that only instants before `since_us` need.
+        """
         missing = {name: end for name, end in targets.items() if not _reached(self.partitions.get(name), end)}
-        return Progress(self.commit, self.partitions, missing)
+        started_us = self.since_us if self.partitions else NO_CUT
+        return replace(self, targets=missing, since_us=max(started_us, since_us))
 
     def beaten(self, ends: Mapping[str, int], seen_us: int) -> Progress:
         """This progress when partitions were seen to end at these offsets, at an instant.
@@ -93,7 +98,7 @@ class Progress:
             for name, one in behind.items()
             if name in ends and one.next_offset >= ends[name]
         }
-        return Progress(self.commit, {**self.partitions, **moved}, self.targets) if moved else self
+        return replace(self, partitions={**self.partitions, **moved}) if moved else self
 
     def lacks(self, acknowledged: Progress) -> bool:
         """Whether something that was acknowledged is not in it: the server lost writes."""
@@ -103,8 +108,9 @@ class Progress:
 
     def encode(self) -> bytes:
         """Its bytes."""
-        targets = (dict(self.targets),) if self.targets else ()
-        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, dict(self.partitions), *targets))
+        since = () if self.since_us == NO_CUT else (self.since_us,)
+        targets = (dict(self.targets),) if self.targets or since else ()
+        return msgspec.msgpack.encode((FORMAT_VERSION, self.commit, dict(self.partitions), *targets, *since))
 
     @staticmethod
     def decode(blob: bytes) -> Progress:
@@ -138,6 +144,7 @@ class _Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     commit: int
     partitions: dict[str, PartitionProgress]
     targets: dict[str, int] = {}
+    since_us: int = NO_CUT
 
 
 class _Cut(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -158,7 +165,7 @@ def _progress(blob: bytes) -> Progress:
     except msgspec.DecodeError as error:
         raise _unreadable("progress", error) from None
     _check(found.version, "progress")
-    return Progress(found.commit, found.partitions, found.targets)
+    return Progress(found.commit, found.partitions, found.targets, found.since_us)
 
 
 def _reached(applied: PartitionProgress | None, end: int) -> bool:

@@ -12,7 +12,7 @@ What it decides, beyond what the core does:
                present is stale, and a default may be none: `UNAVAILABLE`
     overdue    a present value whose cut is behind by more than its view's retention is stale as well, right as it is
     filling    a view whose slot has targets that are not reached yet (`forebay.online.progress`) gives its defaults,
-               `UNAVAILABLE`
+               `UNAVAILABLE`; one that was filled from a start on answers no instant before that
 """
 
 from __future__ import annotations
@@ -168,6 +168,7 @@ class _AskedTiles:
         self._commits = np.array([known.commit for known in progress], np.int64)[of_teller]
         self._watermarks = np.array([known.watermark_us for known in progress], np.int64)[of_teller]
         self._filling = np.array([bool(known.targets) for known in progress], np.bool_)[of_teller]
+        self._since = np.array([known.since_us for known in progress], np.int64)[of_teller]
         self._joined = join(
             self._layout,
             blobs[:count],
@@ -179,21 +180,22 @@ class _AskedTiles:
 
     @property
     def earliest_us(self) -> int:
-        """The first instant that is after everything found and not before any cut."""
-        return max(int(self._joined.newest_us.max(initial=NO_CUT)) + 1, int(self._joined.cuts_us.max(initial=NO_CUT)))
+        """The first instant that is after everything found and not before any cut or start."""
+        cut_us, since_us = (int(some.max(initial=NO_CUT)) for some in (self._joined.cuts_us, self._since))
+        return max(int(self._joined.newest_us.max(initial=NO_CUT)) + 1, cut_us, since_us)
 
     def check(self, at_us: int) -> None:
         """Raise `InstantTooEarlyError` unless what was found answers this instant."""
-        early = (self._joined.newest_us >= at_us) | (self._joined.cuts_us > at_us)
+        whys = (
+            (self._joined.newest_us, self._joined.newest_us >= at_us, "its newest event is of"),
+            (self._joined.cuts_us, self._joined.cuts_us > at_us, "it is published up to"),
+            (self._since, self._since > at_us, "it was filled from a start on, which is"),
+        )
+        early = np.logical_or.reduce([of for _, of, _ in whys])
         if not early.any():
             return
         entity = int(np.argmax(early))
-        newest_us, cut_us = int(self._joined.newest_us[entity]), int(self._joined.cuts_us[entity])
-        why = (
-            f"its newest event is of {instant_text(newest_us)}"
-            if newest_us >= at_us
-            else f"it is published up to {instant_text(cut_us)}"
-        )
+        why = next(f"{why} {instant_text(int(us[entity]))}" for us, of, why in whys if of[entity])
         raise _too_early(self.view, self._entities.keys[entity], at_us, why)
 
     def answer(self, instant_us: int, names: Sequence[str] | None) -> ViewRead:

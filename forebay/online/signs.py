@@ -32,6 +32,8 @@ class Sign(msgspec.Struct, frozen=True, omit_defaults=True):
     processes: int = 1
     workers: int = 1
     views: tuple[str, ...] = ()
+    judges_by: str = ""
+    """The digest of the definitions by which it judges what is an event of the source (`forebay.deploy.outdated`)."""
     losses: tuple[str, ...] = ()
     """What the online store had lost when it began."""
     metrics_port: int | None = None

@@ -18,6 +18,7 @@ from forebay.backfill.tiles import fold_dates
 from forebay.cli import main
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles
+from forebay.deploy.outdated import OUTDATED
 from forebay.deploy.unstreamed import UNSTREAMED
 from forebay.instants import DAY_US, HOUR_US, day_us
 from forebay.language.definitions import Definitions
@@ -259,6 +260,25 @@ def test_a_view_that_the_running_flow_does_not_stream_is_named_alike_everywhere(
         signs.write("clicks", Sign(2, ahead_us, ahead_us, views=("user_clicks@1",)))
         assert json.loads(cli("plan", "--json").out)["unstreamed"] == []
         assert UNSTREAMED not in cli("plan").out
+
+
+def test_a_source_that_the_running_flow_judges_otherwise_is_named_alike_everywhere(
+    cli: Cli, project: Path, deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, ahead_us = Settings.from_env(), time.time_ns() // 1_000 + HOUR_US
+    named = f"clicks: {OUTDATED}"
+    with connect_online(settings) as online:
+        signs = Signs(online, settings.namespace)
+        signs.write("clicks", Sign(1, ahead_us, ahead_us, judges_by="0" * 16))
+        assert json.loads(cli("plan", "--json").out)["outdated"] == ["clicks"]
+        assert named in cli("plan").out, "before it is applied"
+        assert named in cli("apply").out
+        found = {one["what"]: one["detail"] for one in json.loads(cli("doctor", "--json").out)}
+        assert found["stream of clicks"] == OUTDATED
+        show(settings, ["clicks"], as_json=False)
+        assert named in capsys.readouterr().out
+        signs.write("clicks", Sign(2, ahead_us, ahead_us))
+        assert json.loads(cli("plan", "--json").out)["outdated"] == [], "one that does not say by what it judges"
 
 
 @pytest.mark.parametrize("command", ["stream", "serve", "demo"])

@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from forebay.client.deployed import Deployed
+from forebay.deploy.outdated import digest
+from forebay.ingest.batch import BEFORE_HISTORY, DeadLetter
+from forebay.offline.archive import REVIVED
+from forebay.online.lane import wall_clock_us
+from forebay.online.signs import Sign, Signs
+from forebay.settings import Settings
 from tests.cli.test_cli import DEFINITIONS, Cli, cli, project
 from tests.conftest import Deployment
 
@@ -39,10 +46,7 @@ def test_letters_are_listed_counted_and_replayed_after_a_fix(
     shown = cli("dead-letters", "--limit", "1").out
     assert "1 before_history; 1 malformed; 1 wrong_type; 2 earlier ones are not shown" in shown
 
-    module = project / f"defs_{deployment.namespace}.py"
-    module.write_text(DEFINITIONS.replace("2013-06-01", "2012-01-01"))
-    monkeypatch.delitem(sys.modules, module.stem)
-    assert cli("apply").code == 0
+    mend(cli, project, deployment, monkeypatch)
     done = json.loads(cli("dead-letters", "clicks", "--replay", "--reason", "before_history", "--json").out)
     assert done == {"source": "clicks", "replayed": 1, "duplicates": 0, "left": {}, "cut": []}
     again = cli("dead-letters", "clicks", "--replay").out
@@ -50,6 +54,60 @@ def test_letters_are_listed_counted_and_replayed_after_a_fix(
     assert "Still dead: 1 malformed, 1 wrong_type" in again
     after = json.loads(cli("dead-letters", "--json").out)
     assert (after["counts"], after["replayed"]) == ({"malformed": 1, "wrong_type": 1}, 1)
+
+
+def mend(cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """History starts before all events from now on."""
+    module = project / f"defs_{deployment.namespace}.py"
+    module.write_text(DEFINITIONS.replace("2013-06-01", "2012-01-01"))
+    monkeypatch.delitem(sys.modules, module.stem)
+    assert cli("apply").code == 0
+
+
+def test_a_letter_that_is_refused_again_is_listed_as_what_it_was(
+    cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As often as a flow refuses it, whose definitions went back, it is one letter, at its place, with its bytes."""
+    cli("apply")
+    (project / "bad.ndjson").write_bytes(BAD[0])
+    cli("load", "clicks", "bad.ndjson")
+    (first,) = json.loads(cli("dead-letters", "clicks", "--json").out)["letters"]
+    mend(cli, project, deployment, monkeypatch)
+    deployed = Deployed(Settings.from_env())
+    for turn in range(2):
+        assert json.loads(cli("dead-letters", "clicks", "--replay", "--json").out)["replayed"] == 1
+        (raw,) = deployed.offline.revived().read("clicks", turn)["event"].to_pylist()
+        again = DeadLetter("clicks", REVIVED, turn, BEFORE_HISTORY, f"turn {turn}", raw, len(raw))
+        deployed.offline.dead_letters().append([again], wall_clock_us())
+        said = json.loads(cli("dead-letters", "--json").out)
+        (letter,) = said["letters"]
+        assert (said["counts"], said["replayed"]) == ({"before_history": 1}, 0)
+        assert letter["detail"] == f"turn {turn}"
+        assert all(letter[name] == first[name] for name in ("source_partition", "source_offset", "raw", "size"))
+    assert json.loads(cli("dead-letters", "clicks", "--replay", "--json").out)["replayed"] == 1
+    assert json.loads(cli("dead-letters", "--json").out) == {"counts": {}, "replayed": 1, "letters": []}
+
+
+def test_nothing_is_replayed_into_a_flow_that_would_refuse_it_again(
+    cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("apply")
+    (project / "bad.ndjson").write_bytes(BAD[0])
+    cli("load", "clicks", "bad.ndjson")
+    before = Deployed(Settings.from_env())
+    signs, now_us = Signs(before.redis, deployment.namespace), wall_clock_us()
+    sign = Sign(
+        1, now_us, now_us + 3_600_000_000, judges_by=digest(before.definitions, before.definitions.source("clicks"))
+    )
+    signs.write("clicks", sign)
+    assert "0 events replayed" in cli("dead-letters", "clicks", "--replay").out
+    mend(cli, project, deployment, monkeypatch)
+    ended = cli("dead-letters", "clicks", "--replay")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "began with other definitions of it" in ended.err
+    assert json.loads(cli("dead-letters", "clicks", "--json").out)["counts"] == {"before_history": 1}
+    signs.write("clicks", Sign(2, now_us, now_us, ended_us=now_us, judges_by=sign.judges_by))
+    assert "1 event replayed" in cli("dead-letters", "clicks", "--replay").out
 
 
 def test_what_was_cut_is_said_to_be_gone_and_where_it_was(cli: Cli, project: Path, deployment: Deployment) -> None:

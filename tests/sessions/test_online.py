@@ -172,3 +172,39 @@ def test_nothing_is_settled_before_the_lane_has_caught_up_with_the_archive(world
     for n in range(2, len(log)):
         site.commit(0, n, n + 1)
     world.check_online(log, at(2), VIEWS)
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_comes_late_just_before_a_cut_finds_the_beginning_of_a_session_that_is_over_behind_it(
+    world: World,
+) -> None:
+    """
+    day      0                     1 = cut
+    ann      ●23:20                │            ●05:00      the first is over before the cut: batch has it
+    late              ●23:45       │00:15                   it is over behind the cut now: batch has it no more
+    """
+    log = [
+        visit(0, at(0, 23, 20)),
+        *(visit(n, at(1, 3), "eve") for n in (1, 2)),
+        visit(3, at(1, 5)),
+        *(visit(n, at(1, 6), "eve") for n in (4, 5)),
+        visit(6, at(0, 23, 45)),
+        visit(7, at(1, 7), "eve"),
+    ]
+    site = Site(world, random.Random(1), [log, []])
+
+    def take(first: int, end: int) -> None:
+        for n in range(first, end):
+            site.commit(0, n, n + 1)
+        site.archive(0, end)
+
+    take(0, 3)
+    for view in VIEWS:
+        fold_dates(world.store, view, at(0), at(1))
+        assert publish_view(world.redis, world.settings.namespace, world.store, view).cut_us == at(1)
+    take(3, 6)
+    take(6, 8)
+    for view in VIEWS:
+        fold_dates(world.store, view, at(0), at(1))
+        assert publish_view(world.redis, world.settings.namespace, world.store, view).cut_us == at(1)
+    world.check_online(log, at(2), VIEWS)

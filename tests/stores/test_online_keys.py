@@ -55,6 +55,9 @@ def test_progress_is_the_bytes_it_was() -> None:
     assert progress.encode() == golden
     assert Progress.decode(golden) == progress
     assert progress.watermark_us == 1_387_065_600_000_000
+    filled = Progress(7, {}, {}, 1_387_065_600_000_001)
+    assert filled.encode() == bytes.fromhex("9501078080cf0004ed87605e4001")
+    assert Progress.decode(filled.encode()) == filled
 
 
 def test_a_cut_is_the_bytes_it_was() -> None:

@@ -18,8 +18,8 @@ from forebay import Count, Sessionize, Sum, WindowedView
 from forebay.core.identity import entity_key
 from forebay.core.values import Status
 from forebay.deploy.registry import Registry
-from forebay.errors import FencedError, RequestError
-from forebay.instants import HOUR_US, MINUTE_US, instant_text, instant_us
+from forebay.errors import ConfigError, FencedError, InstantTooEarlyError, RequestError
+from forebay.instants import HOUR_US, MINUTE_US, floor_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.online import takeover
 from forebay.online.lane import wall_clock_us
@@ -149,7 +149,7 @@ def test_from_a_start_on_every_instant_is_right_and_less_is_read(world: World, h
     world.run()
     apply(world, SECOND, LIFETIME)
     archive, events = world.offline.archive(orders), world.valid()
-    offset = len(world.log["a.ndjson"]) * 3 // 4
+    offset = len(world.log["a.ndjson"]) * 9 // 10
     start = Start(max(instant_us(e["ts"]) for (name, n), e in events.items() if name == "a.ndjson" and n < offset) + 1)
     if how == "offset":
         assert Start.after(archive, {"a.ndjson": offset}) == start
@@ -173,7 +173,7 @@ def test_the_options_say_from_where_on_a_version_is_right(
 ) -> None:
     world.run()
     apply(world, SECOND)
-    events, offset = world.valid(), len(world.log["a.ndjson"]) * 3 // 4
+    events, offset = world.valid(), len(world.log["a.ndjson"]) * 9 // 10
     start_us = 1 + max(instant_us(e["ts"]) for (name, n), e in events.items() if name == "a.ndjson" and n < offset)
     instant = instant_text(start_us)
     world.run("--replay", SECOND.key, option, instant if option == "--from-instant" else f"a.ndjson={offset}")
@@ -182,6 +182,37 @@ def test_the_options_say_from_where_on_a_version_is_right(
     assert 0 < counted < len(events) * 0.8
     after_us = max(newest_us(world) + 1, start_us)
     check(world, SECOND, [after_us, after_us + HOUR_US])
+
+
+def test_a_filling_is_right_from_its_latest_start_on_and_answers_nothing_before(world: World) -> None:
+    """What an earlier start would need is not read again, so that is refused, and so is reading there."""
+    world.run()
+    apply(world, SECOND)
+    last_us = floor_us(newest_us(world), MINUTE_US) + MINUTE_US
+    middle_us, late_us, end_us = START_US + (last_us - START_US) // 2, last_us + HOUR_US // 2, last_us + HOUR_US
+    run_fill(world, SECOND, Start(middle_us))
+    run_fill(world, SECOND, Start(late_us))
+    for start in (Start(middle_us), Start()):
+        with pytest.raises(ConfigError, match=rf"was filled from {instant_text(late_us)} on.*declare version 3"):
+            run_fill(world, SECOND, start)
+    for _ in ("filled", "streamed"):
+        with pytest.raises(InstantTooEarlyError, match=f"from a start on, which is {instant_text(late_us)}"):
+            read(world, SECOND, late_us - 1)
+        check(world, SECOND, [late_us, end_us])
+        world.run()
+    publish(world, SECOND, late_us)
+    check(world, SECOND, [late_us, end_us])
+
+
+def test_what_only_later_instants_need_answers_no_earlier_ones(world: World) -> None:
+    """Also of entities whose newest event is long before the start."""
+    world.run()
+    apply(world, SECOND)
+    start_us = floor_us(newest_us(world), MINUTE_US) + 50 * MINUTE_US
+    run_fill(world, SECOND, Start(start_us))
+    with pytest.raises(InstantTooEarlyError, match="use feature_history"):
+        read(world, SECOND, start_us - 40 * MINUTE_US)
+    check(world, SECOND, [start_us])
 
 
 def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from forebay.deploy.outdated import outdated_sources
 from forebay.deploy.registry import Registry
 from forebay.ingest.batch import BEFORE_HISTORY
 from forebay.instants import DAY_US, instant_text, instant_us
@@ -16,6 +17,7 @@ from forebay.language.definitions import Definitions
 from forebay.offline.archive import REVIVED
 from forebay.offline.revived import Judge, Outcome
 from forebay.online.lane import wall_clock_us
+from forebay.online.signs import Signs
 from tests.streaming.world import (
     START_US,
     VIEWS,
@@ -95,6 +97,27 @@ def test_a_running_flow_takes_them_up_and_a_lost_online_store_gets_them_again(wo
         world.online.delete(key)
     world.append("a.ndjson", lines(2, 100, first=400))
     world.run()
+    check(world)
+
+
+def test_a_flow_that_began_before_the_mend_is_known_to_judge_otherwise(world: World) -> None:
+    where = (world.online, world.settings.namespace)
+    with world.flow() as process:
+        await_that(lambda: bool(Signs(*where).read("orders")), process)
+        assert outdated_sources(*where, Definitions.of(*VIEWS), wall_clock_us()) == []
+        mend(world)
+        mended = Registry.open(world.settings, world.online).current()
+        assert mended is not None
+        assert outdated_sources(*where, mended, wall_clock_us()) == ["orders"]
+        end(process)
+    assert outdated_sources(*where, mended, wall_clock_us()) == []
+    with world.flow() as process:
+        number = Signs(*where).read("orders")[0].flow
+        await_that(lambda: Signs(*where).read("orders")[0].flow > number, process)
+        assert outdated_sources(*where, mended, wall_clock_us()) == []
+        replay(world)
+        await_that(lambda: world.offline.archive(orders).next_offset(REVIVED) == 30, process)
+        end(process)
     check(world)
 
 
