@@ -48,3 +48,4 @@ def drive(parts: Parts, place: Place | None = None) -> None:
             )
     finally:
         delta.close()
+        stop.end()

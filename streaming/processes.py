@@ -64,10 +64,11 @@ class Orders:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended: what it did, and the error that it ended with."""
+    """How a worker ended: what it did, the error that it ended with, and whether all that it had read is durable."""
 
     summary: Summary
     error: BaseException | None
+    has_drained: bool = False
 
 
 def run_processes(
@@ -146,13 +147,19 @@ class _Running:
 
 
 def _watch(running: list[_Running], stop: Stop) -> None:
-    """Return when all have ended, or some while after one has failed. Of the reasons, one that explains is kept."""
+    """Return when all have ended, or some while after one has failed. Of the reasons, one that explains is kept.
+
+    Where one ended with an error of its log the others drain as it did, for as long as that takes.
+    """
     deadline_s: float | None = None
     lost: BaseException | None = None
+    of_log: BaseException | None = None
     while True:
         alive = [one for one in running if one.process.is_alive()]
-        for reason in [reason for one in running if (reason := one.why()) is not None]:
-            if isinstance(reason, _LostError):
+        for one, reason in [(one, reason) for one in running if (reason := one.why()) is not None]:
+            if one.ended is not None and one.ended.has_drained:
+                of_log = of_log or reason
+            elif isinstance(reason, _LostError):
                 lost = lost or reason
                 stop.request()
             elif stop.error is None:
@@ -163,8 +170,9 @@ def _watch(running: list[_Running], stop: Stop) -> None:
             break
         waiting = [one.process.sentinel for one in alive] + [one.says for one in alive if not one.has_spoken]
         wait(waiting, timeout=None if deadline_s is None else max(0.0, deadline_s - time.monotonic()))
-    if lost is not None and stop.error is None:
-        stop.fail(lost)
+    first = of_log or lost
+    if first is not None and stop.error is None:
+        stop.fail(first)
 
 
 class _LostError(StoreError):
@@ -185,7 +193,7 @@ def work(orders: Orders, tell: Connection) -> None:
                 _run(orders, stop, summary)
         except BaseException as error:  # noqa: BLE001  Bytewax panics where the connection to another worker breaks
             stop.fail(_LostError(f"The connection to another worker broke: {error}"))
-        tell.send(Ended(summary, _sendable(stop.error)))
+        tell.send(Ended(summary, _sendable(stop.error), stop.has_drained))
 
 
 def _run(orders: Orders, stop: Stop, summary: Summary) -> None:

@@ -127,7 +127,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
             raise StopIteration
         items: list[Chunk | Heartbeat] = []
         if not self._backlog.full():
-            with self._stop.failing():
+            with self._stop.draining():
                 items = self._poll()
         if self._stop.requested:
             raise StopIteration

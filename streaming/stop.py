@@ -1,8 +1,8 @@
 """Why and when a flow ends: one flag that all of its threads look at, and all of its processes.
 
 Lives here: the flag. Nothing in a flow raises through Bytewax, whose threads would each print a stack; a step that
-fails puts its error here, the readers end at their next turn, and `run.py` says the error once. Invariant: the first
-error is the one kept.
+fails puts its error here, the readers end at their next turn, and `run.py` says the error once. Invariants: the first
+error is the one kept; after one of a log, which is of what comes next, all that was read before becomes durable.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Stop:
         """Whether the flow has taken over: what it reads from then on is to be written, however long that takes."""
         self._lock = threading.Lock()
         self._error: BaseException | None = None
+        self._of_log: BaseException | None = None
+        self.has_drained = False
+        """Whether the flow ended with an error of a log, and all that was read before is durable."""
 
     @property
     def requested(self) -> bool:
@@ -65,6 +68,25 @@ class Stop:
         if self._board is not None:
             self._board.fail()
         self.request()
+
+    def end(self) -> None:
+        """Nothing more is written: an error of a log is the flow's now."""
+        with self._lock:
+            self.has_drained = self._of_log is not None and self._error is None
+            self._error = self._of_log or self._error
+
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """Keep an error of the block, which reads a log, until what was read before is durable.
+
+        The log may not have it any more: such errors say just that.
+        """
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  as in `failing`
+            with self._lock:
+                self._of_log = self._of_log or error
+            self.request()
 
     @contextmanager
     def failing(self) -> Iterator[None]:

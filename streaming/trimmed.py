@@ -21,7 +21,7 @@ import redis
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.entries import Entry, Layout
-from streaming.losses import say_lost, say_went_back
+from streaming.losses import say_lost, say_unarchived, say_went_back
 
 
 @dataclass
@@ -55,6 +55,8 @@ class Trimmed:
         if read and (info is None or self._oldest(info) > (offset or applied - 1)):
             if not self._accepted:
                 raise self._lost(partition, read, "archived" if offset else "counted online, before any was archived")
+            if not offset:
+                say_unarchived(self._source, partition, offset, applied)
             if info is not None:
                 self._lost_until[partition] = self._oldest(info)
         elif read > self._counted[partition].end:

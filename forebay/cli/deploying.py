@@ -119,7 +119,8 @@ def _opened() -> tuple[Registry, Definitions, Any, Any, Deployed]:
         found = archive.size()
         if found is None:
             return None
-        return ArchiveSize(*found, first_kept(archive.events_by_date(), archive.retained_us()))
+        first_day = first_kept(archive.events_by_date(), archive.retained_us())
+        return ArchiveSize(*found, first_day, archive.stored_otherwise())
 
     def reusable(view: WindowedView) -> Reused | None:
         from forebay.backfill.reuse import reuse_of

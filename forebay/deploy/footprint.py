@@ -6,8 +6,9 @@ sizes come through a callable.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from forebay.instants import DAY_US, HOUR_US, day_text, day_us, instant_text
@@ -18,11 +19,14 @@ STEPS_US = {"daily": DAY_US, "hourly": HOUR_US}
 
 
 class ArchiveSize(NamedTuple):
-    """How much an archive holds, and the first date of which it has events."""
+    """How much an archive holds, the first date of which it has events, and the columns that it holds as another type
+    than is declared, and as which.
+    """
 
     rows: int
     bytes: int
     first_day: str | None = None
+    otherwise: Mapping[str, str] = MappingProxyType({})
 
 
 Archives = Callable[[EventSource], ArchiveSize | None]

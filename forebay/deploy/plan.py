@@ -126,7 +126,10 @@ def make_plan(
                 outcome, change = _add(kind, key, now[key], before, touched)
             else:
                 outcome, change = _keep(kind, key, was[key], now[key], before, code)
-            raised = None if outcome == "refused" else _refuse_start(was.get(key), now.get(key), archives)
+            raised = None
+            if outcome != "refused":
+                versions = was.get(key), now.get(key)
+                raised = _refuse_start(*versions, archives) or _refuse_stored(*versions, archives)
             if raised is not None:
                 outcome, change = "refused", raised
             changes[outcome].append(change)
@@ -247,6 +250,22 @@ def _refuse_start(was: AnyDefinition | None, now: AnyDefinition | None, archives
     )
     advice = f"declare history_start={first!r}; for history that begins later, declare a source under another name"
     return Change("source", now.name, (Difference("history_start", before, now.history_start),), None, reason, advice)
+
+
+def _refuse_stored(was: AnyDefinition | None, now: AnyDefinition | None, archives: Archives | None) -> Change | None:
+    """The refusal of a column that was declared once, is no more, and would come back as another type."""
+    if archives is None or not isinstance(now, EventSource):
+        return None
+    new = now.schema.keys() - (was.schema.keys() if isinstance(was, EventSource) else ())
+    size = archives(now) if new else None
+    stored = {name: kind for name, kind in (size.otherwise if size else {}).items() if name in new}
+    if not stored:
+        return None
+    held = ", ".join(f"{name!r} as {kind}" for name, kind in stored.items())
+    differences = tuple(Difference(f"schema.{name}", kind, str(now.schema[name])) for name, kind in stored.items())
+    advice = f"declare it under another name, such as '{next(iter(stored))}_2'"
+    reason = f"its archive holds {held}, of when it was declared so"
+    return Change("source", now.name, differences, None, reason, advice)
 
 
 def _refuse_entity(was: Entity, now: Entity, staying: Iterable[AnyView]) -> Change | None:

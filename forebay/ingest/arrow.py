@@ -104,9 +104,14 @@ def _expected(kind: AnyType) -> str:
 
 
 def _value(table: pa.Table, row: int, name: str) -> Any:
-    """A value for a message: as Python has it, or as text where Python has none (year 20000, broken UTF-8)."""
+    """A value for a message: as Python has it, or as text where Python has none (year 20000, broken UTF-8).
+
+    Instants are cut to microseconds, as `convert` does: Python has no finer ones, and pandas' would be no JSON.
+    """
     scalar = table.column(table.schema.names.index(name))[row]
     try:
+        if pa.types.is_timestamp(scalar.type):
+            scalar = scalar.cast(pa.timestamp("us", scalar.type.tz), safe=False)
         return scalar.as_py()
     except (ValueError, OverflowError):
         return f"<{scalar.type}>"

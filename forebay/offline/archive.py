@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.errors import RequestError
+from forebay.errors import ConfigError, RequestError
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.instants import DAY_US, SECOND_US, day_text, day_us, duration_text, instant_text
 from forebay.language.source import EventSource
@@ -118,8 +118,25 @@ class Archive:
         """The number of the flow that took it last; 0 if none has."""
         return self.table.position(FLOW) or 0
 
+    def stored_otherwise(self) -> dict[str, str]:
+        """The declared columns that it holds as another type, and as which: they were declared otherwise once."""
+        stored, declared = self.table.stored_schema(), archive_schema(self.source)
+        found = {field.name: field.type for field in stored if field.name in self.source.schema}
+        return {name: str(kind) for name, kind in found.items() if _plain(kind) != _plain(declared.field(name).type)}
+
+    def check_types(self) -> None:
+        """Raise `ConfigError` where events cannot be appended as they are: values would be cut to what is stored."""
+        for name, kind in self.stored_otherwise().items():
+            raise ConfigError(
+                f"The archive of source {self.source.name!r} holds column {name!r} as {kind}, and it is declared "
+                f"{self.source.schema[name]}: declare it under another name, such as '{name}_2'"
+            )
+
     def take(self, number: int) -> None:
-        """Take it for a flow: those with smaller numbers append nothing more. Raises `FencedError`."""
+        """Take it for a flow: those with smaller numbers append nothing more. Raises `FencedError`, and `ConfigError`
+        as `check_types` does.
+        """
+        self.check_types()
         self.table.take(FLOW, number)
 
     def share(self, number: int, worker: int) -> None:
@@ -317,6 +334,12 @@ def is_loaded(partition: str) -> bool:
 def least_watermark_us(positions: Iterable[PartitionPosition]) -> int | None:
     """The least watermark of partitions that have had an event; `None` where none has."""
     return min((one.watermark_us for one in positions if one.watermark_us is not None), default=None)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A stored type, with all kinds of text alike."""
+    text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if text else kind
 
 
 def archive_schema(source: EventSource) -> pa.Schema:

@@ -53,6 +53,7 @@ class Loaded:
 def load(archive: Archive, file: Path) -> Loaded:
     """Append the events of a file to an archive. Raises `RequestError` for a file that cannot be read as a whole."""
     check_file(archive, file)
+    archive.check_types()
     partition = LOAD + _hash(file)
     if archive.table.position(partition) is not None:
         return Loaded(0, 0, already=True)

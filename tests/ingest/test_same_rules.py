@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from forebay import Bool, Decimal, EventSource, Float64, Int64, String, Timestamp
 from forebay.ingest.arrow import conform
@@ -262,3 +263,15 @@ def test_offsets_may_have_gaps() -> None:
     batch, dead = decode_json(BY_ID, "p", 5, [GOOD, b"", GOOD], NOW_US, offsets=np.array([5, 9, 12]))
     assert batch.table["source_offset"].to_pylist() == [5, 12]
     assert (dead[0].offset, batch.first_offset, batch.next_offset) == (9, 5, 13)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_the_bytes_of_a_refused_row_are_the_event_as_json(unit: str) -> None:
+    """So that it is one when it is judged again, whatever unit its file has for instants: pandas writes nanoseconds."""
+    instant = pa.array(["2023-06-01T12:00:00"]).cast(pa.timestamp(unit)).cast(pa.timestamp(unit, "UTC"))
+    early = pa.table({"event_id": ["a"], "ts": instant})
+    source = replace(BY_ID, history_start="2024-01-01")
+    batch, (letter,) = conform(source, "p", 0, early, NOW_US)
+    assert (len(batch), letter.reason) == (0, "before_history")
+    (again,) = decode_json(BY_ID, "p", 0, [letter.raw], NOW_US)[0].table["ts"].to_pylist()
+    assert again.isoformat() == "2023-06-01T12:00:00+00:00"
