@@ -37,6 +37,12 @@ GROUPS = {
     "service": "services",
 }
 VERSIONED = ("view", OnDemandView.kind, "service")
+PLACES = ("stream.path", "stream.url", "stream.brokers")
+"""Where a stream is: what names none of its partitions."""
+MOVED = (
+    "its partitions are read on where they were, by their names: what was read has to be in the new place too, at the "
+    "same offsets. Otherwise give the files, the key or the topic another name"
+)
 Check = Callable[[WindowedView], None]
 """Raises `DefinitionError` where a SQL expression of a view cannot run."""
 
@@ -208,7 +214,8 @@ def _keep(
     if refusal is not None:
         return "refused", refusal
     if differences:
-        return "changed", Change(kind, key, differences)
+        moved = kind == "source" and any(one.path in PLACES for one in differences)
+        return "changed", Change(kind, key, differences, advice=MOVED if moved else "")
     if describe(was) != describe(now):
         return "changed", Change(kind, key, (Difference("order", "as deployed", "another"),))
     return "kept", Change(kind, key)

@@ -17,8 +17,12 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from streaming.archive_sink import ArchiveSink
 from streaming.engine import EPOCH
+from streaming.lane_sink import LaneSink
 from streaming.routing import part_names
+from streaming.sources import Reader
+from streaming.stop import Stop
 
 Item = tuple[str, int]
 
@@ -132,3 +136,11 @@ def test_readers_wait_at_the_end_of_an_epoch_and_ours_outlasts_what_they_read() 
         counted[epoch] = source.snapshots
     assert counted[timedelta(0)] > 50
     assert counted[EPOCH] <= 2
+
+
+def test_no_part_of_a_flow_has_anything_for_a_snapshot() -> None:
+    """Whatever the number of entities: positions are in the stores, and Bytewax is given no recovery store."""
+    nobody: Any = None
+    sinks = LaneSink(lambda worker: nobody, 1, Stop()), ArchiveSink(nobody, 1)
+    assert [sink.build_part("", "0", None).snapshot() for sink in sinks] == [None, None]
+    assert Reader.snapshot(nobody) is None
