@@ -3,13 +3,17 @@
     apply ──▶ UNAVAILABLE ──▶ the stream is started again, or `--replay` ──▶ filled with what is archived ──▶ it answers
 
 Where a source has archived events, a new view of it would give defaults, or what batch has published, as if no event
-had come. So it is marked, by the targets that a filling has (`forebay.online.progress`). Lives here: marking what is
-new, and telling what a running flow does not know. Invariant: nothing is written where a stream has written.
+had come; and one that was removed and comes back would answer with what it had. So it is marked, by the targets that a
+filling has (`forebay.online.progress`). Lives here: marking what is new, and telling what a running flow does not know.
+Invariants: nothing is written while a flow streams the view, and no progress moves back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import redis
 
@@ -33,14 +37,19 @@ UNSTREAMED = (
 
 
 def mark_unstreamed(client: redis.Redis, namespace: str, store: OfflineStore, views: Iterable[AnyView]) -> list[str]:
-    """Let new views answer UNAVAILABLE until they have what is archived now; the keys of those that have to wait."""
-    waiting = []
-    for view in views:
+    """Let new views answer UNAVAILABLE until they have what is archived now; the keys of those that have to wait.
+
+    A view that a flow streams, which began when it was deployed before, waits for nothing.
+    """
+    keys, signs, now_us = Keys.of(client, namespace), Signs(client, namespace), time.time_ns() // 1000
+
+    def waits(view: AnyView) -> bool:
         targets = _archived(store, view)
-        if targets:
-            _mark(client, Keys.of(client, namespace), view.key, Progress(0, {}, targets).encode())
-            waiting.append(view.key)
-    return waiting
+        if not isinstance(view, WindowedView) or not targets:
+            return False
+        return not _is_streamed(view, signs.read(view.source.name), now_us) and _mark(client, keys, view.key, targets)
+
+    return [view.key for view in views if waits(view)]
 
 
 def unknown_views(client: redis.Redis, namespace: str, views: Iterable[AnyView], now_us: int) -> list[str]:
@@ -63,6 +72,10 @@ def running(signs: Sequence[Sign], now_us: int) -> list[Sign]:
     return [sign for sign in signs if sign.ended_us is None and now_us - sign.seen_us <= SILENT_AFTER_US]
 
 
+def _is_streamed(view: WindowedView, signs: Sequence[Sign], now_us: int) -> bool:
+    return any(view.key in sign.views for sign in running(signs, now_us))
+
+
 def _archived(store: OfflineStore, view: AnyView) -> dict[str, int]:
     """How far the stream of a view's source is archived, by partition."""
     if not isinstance(view, WindowedView) or view.source.stream is None:
@@ -71,10 +84,26 @@ def _archived(store: OfflineStore, view: AnyView) -> dict[str, int]:
     return {name: one.next_offset for name, one in positions.items() if one.next_offset}
 
 
-def _mark(client: redis.Redis, keys: Keys, view: str, blob: bytes) -> None:
-    """All slots at once; on a cluster, where no transaction holds them, one after another."""
-    at_once = not isinstance(client, Cluster)
-    with translated(client), client.pipeline(transaction=at_once) as transaction:
-        for name in dict.fromkeys(keys.progress(view, range(SLOTS))):
-            transaction.set(name, blob, nx=True)
-        transaction.execute()
+def _mark(client: redis.Redis, keys: Keys, view: str, targets: Mapping[str, int]) -> bool:
+    """Let each slot wait for what it lacks; whether some have to. On a cluster, where no transaction holds them all,
+    one after another.
+    """
+    waiting = False
+
+    def aim(names: Sequence[str], transaction: Any) -> None:
+        nonlocal waiting
+        blobs: list[Any] = transaction.mget(names)
+        known = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+        aimed = [progress.aimed(targets) for progress in known]
+        waiting |= any(progress.targets for progress in aimed)
+        transaction.multi()
+        for name, old, new in zip(names, known, aimed, strict=True):
+            if new != old:
+                transaction.set(name, new.encode())
+
+    names = list(dict.fromkeys(keys.progress(view, range(SLOTS))))
+    with translated(client):
+        for some in [[name] for name in names] if isinstance(client, Cluster) else [names]:
+            server = client.server_of(some[0]) if isinstance(client, Cluster) else client
+            server.transaction(partial(aim, some), *some)
+    return waiting

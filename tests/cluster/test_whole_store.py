@@ -114,6 +114,6 @@ def test_signs_of_life_are_written_and_new_views_are_marked_in_every_slot(client
     signs = Signs(client, namespace)
     signs.write("shop", Sign(3, 10, 20))
     assert signs.read("shop") == [Sign(3, 10, 20)]
-    _mark(client, Keys.of(client, namespace), recent.key, Progress(0, {}, {"0": 7}).encode())
+    assert _mark(client, Keys.of(client, namespace), recent.key, {"0": 7})
     found = client.mget(Keys(namespace, apart=True).progress(recent.key, range(64)))
     assert {Progress.decode(blob).targets["0"] for blob in found} == {7}

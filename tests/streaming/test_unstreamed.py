@@ -74,8 +74,29 @@ def test_nothing_waits_where_nothing_is_archived_or_somebody_has_streamed_it(wor
     assert deploy(world, SECOND) == []
     world.run()
     before = read(world, SECOND, newest_us(world) + 1)
-    assert mark_unstreamed(world.online, world.settings.namespace, world.offline, [SECOND]) == [SECOND.key]
+    assert mark_unstreamed(world.online, world.settings.namespace, world.offline, [SECOND]) == []
     assert read(world, SECOND, newest_us(world) + 1) == before, "what a stream has written stays"
+
+
+def test_a_view_that_was_removed_and_comes_back_waits_for_what_came_meanwhile(world: World) -> None:
+    deploy(world, SECOND)
+    world.run()
+    apply(world)
+    world.append("a.ndjson", lines(3, 100, first=600, rate=0.1))
+    world.run()
+    assert deploy(world, SECOND) == [SECOND.key]
+    after_us = newest_us(world) + 1
+    assert statuses(world, SECOND, after_us) == {"UNAVAILABLE"}
+    world.run()
+    check(world, SECOND, [after_us])
+    with world.flow() as flow:
+        await_that(lambda: status(world, SECOND).streamed is True, flow)
+        apply(world)
+        world.append("a.ndjson", lines(4, 100, first=700, rate=0.1))
+        await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
+        assert deploy(world, SECOND) == [], "the flow began with it and went on with it"
+        assert end(flow)[0] == 0
+    check(world, SECOND, [newest_us(world) + 1])
 
 
 def test_a_flow_that_begins_with_a_new_view_lets_it_wait_for_what_is_archived(
