@@ -212,6 +212,23 @@ def test_a_paused_worker_that_wakes_up_after_it_was_replaced_writes_nothing(
     check_everything(world)
 
 
+def test_an_s3_that_is_away_for_longer_than_that_ends_the_flow_and_the_next_one_archives_the_rest(
+    home: Path, online_url: str, namespace: str, own_s3: SeaweedFs
+) -> None:
+    world = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}")
+    world.append("a.ndjson", lines(1, FEED))
+    with world.flow("--give-up-after", "5") as process:
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+        own_s3.kill()
+        world.append("a.ndjson", lines(2, FEED, first=FEED))
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), process)
+        errors = process.communicate(timeout=WAIT_S)[1]
+    assert (process.returncode, errors.count("\n")) == (2, 1), errors
+    own_s3.restart()
+    assert world.run()["events"] > 0
+    check_everything(world)
+
+
 def test_an_s3_that_refuses_for_a_while_is_waited_for(
     home: Path, online_url: str, namespace: str, own_s3: SeaweedFs
 ) -> None:
