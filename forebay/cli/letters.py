@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from forebay.language.source import EventSource
 
 LETTER = ("recorded_at", "source", "source_partition", "source_offset", "reason", "detail")
+AS_IT_CAME = ("source_partition", "source_offset", "raw", "size")
+"""What of a letter says where and how it came, whenever it was refused."""
 RAW_SHOWN = 120
 """Bytes of a refused event that a table shows; `--json` prints all."""
 CUT_SHOWN = 5
@@ -75,20 +77,19 @@ def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int
     counts = Counter(reasons[n] for n in still)
     mine = [n for n in still if reason in (None, reasons[n])]
     row_of = {place: n for n, place in enumerate(places)}
-    origins = [row_of.get(firsts.get(places[n], places[n]), n) for n in mine[:limit]]
-    shown = [
-        letter | {name: origin[name] for name in ("source_partition", "source_offset", "raw", "size")}
-        for letter, origin in zip(
-            *(letters.take(pa.array(rows, pa.int64())).to_pylist() for rows in (mine[:limit], origins)), strict=True
-        )
-    ]
+    shown, first = (
+        letters.take(pa.array(rows, pa.int64()))
+        for rows in (mine[:limit], [row_of.get(firsts.get(places[n], places[n]), n) for n in mine[:limit]])
+    )
+    for name in AS_IT_CAME:
+        shown = shown.set_column(shown.schema.get_field_index(name), name, first[name])
     replayed = max(0, len(places) - len(still) - sum(place in firsts for place in places))
     if as_json:
         print_json(
             {
                 "counts": dict(sorted(counts.items())),
                 "replayed": replayed,
-                "letters": [row | _raw(row["raw"]) for row in shown],
+                "letters": [row | _raw(row["raw"]) for row in shown.to_pylist()],
             }
         )
         return
@@ -98,7 +99,7 @@ def _list(deployed: Deployed, source: str | None, reason: str | None, limit: int
     print_table(
         "Dead letters",
         ["recorded", "source", "partition", "#offset", "reason", "detail", "event"],
-        ([*(row[name] for name in LETTER), _short(row["raw"])] for row in shown),
+        ([*(row[name] for name in LETTER), _short(row["raw"])] for row in shown.to_pylist()),
         "; ".join(said),
     )
 
@@ -118,8 +119,8 @@ def _replay(deployed: Deployed, source: EventSource, reason: str | None, as_json
     signs = Signs(deployed.redis, deployed.settings.namespace).read(source.name)
     if is_outdated(deployed.definitions, source, signs, wall_clock_us()):
         raise ConfigError(
-            f"The running flow of {source.name!r} began with other definitions of it, and would refuse by those what "
-            "is replayed: start it again, then replay"
+            f"The running flow of {source.name!r} began with other definitions of it, and may refuse by those what is "
+            "replayed: start it again, then replay"
         )
     offline, limits = deployed.offline, deployed.definitions.limits(source)
     judge = Judge(source, wall_clock_us(), limits, _codec(deployed, source))

@@ -132,10 +132,7 @@ def make_plan(
                 outcome, change = _add(kind, key, now[key], before, touched)
             else:
                 outcome, change = _keep(kind, key, was[key], now[key], before, code)
-            raised = None
-            if outcome != "refused":
-                versions = was.get(key), now.get(key)
-                raised = _refuse_start(*versions, archives) or _refuse_stored(*versions, archives)
+            raised = None if outcome == "refused" else _refuse_by_archive(was.get(key), now.get(key), archives)
             if raised is not None:
                 outcome, change = "refused", raised
             changes[outcome].append(change)
@@ -239,15 +236,23 @@ def _refuse(was: AnyDefinition, now: AnyDefinition, before: Definitions, code: D
     return _refuse_view(was, now, before, code)
 
 
-def _refuse_start(was: AnyDefinition | None, now: AnyDefinition | None, archives: Archives | None) -> Change | None:
+def _refuse_by_archive(
+    was: AnyDefinition | None, now: AnyDefinition | None, archives: Archives | None
+) -> Change | None:
+    """The refusal of a source that does not go with what its archive holds."""
+    if archives is None or not isinstance(now, EventSource):
+        return None
+    before = was if isinstance(was, EventSource) else None
+    return _refuse_start(before, now, archives) or _refuse_stored(before, now, archives)
+
+
+def _refuse_start(was: EventSource | None, now: EventSource, archives: Archives) -> Change | None:
     """The refusal of a `history_start` that was raised past archived events.
 
     No day before it is folded any more, so of these events no publication would have a tile, and training would count
     them.
     """
-    if archives is None or not isinstance(now, EventSource):
-        return None
-    before = was.history_start if isinstance(was, EventSource) else None
+    before = None if was is None else was.history_start
     size = archives(now) if before is None or before < now.history_start else None
     if size is None or size.first_day is None or size.first_day >= now.history_start:
         return None
@@ -259,11 +264,9 @@ def _refuse_start(was: AnyDefinition | None, now: AnyDefinition | None, archives
     return Change("source", now.name, (Difference("history_start", before, now.history_start),), None, reason, advice)
 
 
-def _refuse_stored(was: AnyDefinition | None, now: AnyDefinition | None, archives: Archives | None) -> Change | None:
+def _refuse_stored(was: EventSource | None, now: EventSource, archives: Archives) -> Change | None:
     """The refusal of a column that was declared once, is no more, and would come back as another type."""
-    if archives is None or not isinstance(now, EventSource):
-        return None
-    new = now.schema.keys() - (was.schema.keys() if isinstance(was, EventSource) else ())
+    new = now.schema.keys() - (set() if was is None else was.schema.keys())
     size = archives(now) if new else None
     stored = {name: kind for name, kind in (size.otherwise if size else {}).items() if name in new}
     if not stored:

@@ -64,13 +64,18 @@ def mend(cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.Mo
     assert cli("apply").code == 0
 
 
+def refuse_one(cli: Cli, project: Path) -> None:
+    """One dead letter, of before history starts."""
+    cli("apply")
+    (project / "bad.ndjson").write_bytes(BAD[0])
+    cli("load", "clicks", "bad.ndjson")
+
+
 def test_a_letter_that_is_refused_again_is_listed_as_what_it_was(
     cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As often as a flow refuses it, whose definitions went back, it is one letter, at its place, with its bytes."""
-    cli("apply")
-    (project / "bad.ndjson").write_bytes(BAD[0])
-    cli("load", "clicks", "bad.ndjson")
+    refuse_one(cli, project)
     (first,) = json.loads(cli("dead-letters", "clicks", "--json").out)["letters"]
     mend(cli, project, deployment, monkeypatch)
     deployed = Deployed(Settings.from_env())
@@ -91,9 +96,7 @@ def test_a_letter_that_is_refused_again_is_listed_as_what_it_was(
 def test_nothing_is_replayed_into_a_flow_that_would_refuse_it_again(
     cli: Cli, project: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cli("apply")
-    (project / "bad.ndjson").write_bytes(BAD[0])
-    cli("load", "clicks", "bad.ndjson")
+    refuse_one(cli, project)
     before = Deployed(Settings.from_env())
     signs, now_us = Signs(before.redis, deployment.namespace), wall_clock_us()
     sign = Sign(

@@ -17,6 +17,7 @@ import pytest
 
 from forebay.core.codec import NO_CUT
 from forebay.errors import StoreError
+from streaming import losses
 from streaming.file_log import open_file
 from streaming.log import LogStart
 from streaming.offline import Offline
@@ -130,7 +131,7 @@ def test_rows_that_were_read_and_are_gone_are_missed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["trimmed", "deleted", "made anew"])
 def test_a_stream_of_which_nothing_is_left_that_counts_online_is_refused_until_the_loss_is_accepted(
-    home: Path, valkey: Valkey, namespace: str, to: str
+    home: Path, valkey: Valkey, namespace: str, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Streamed.make(home, valkey.url, namespace)
     some: Sequence[bytes] = [line for line in lines(1, 400) if line.startswith(b'{"event_id"')]
@@ -147,4 +148,7 @@ def test_a_stream_of_which_nothing_is_left_that_counts_online_is_refused_until_t
     with pytest.raises(StoreError, match=r"the last that is counted online, before any was archived.*--accept-loss"):
         one.world.run()
     assert archived_events(one.world) == 0
+    said: list[str] = []
+    monkeypatch.setattr(losses.LOG, "warning", lambda event, **facts: said.append(event))
     one.world.run("--accept-loss", "orders")
+    assert said == ["lost_unarchived"]
