@@ -106,12 +106,12 @@ class DeltaWriter:
 
     def _run(self) -> None:
         with self._stop.failing():
-            while not self._closing and self._stop.error is None:
+            while not (self._closing or self._stop.failed):
                 with self._wake:
                     self._wake.wait_for(self._is_full, FLUSH_INTERVAL_S)
-                if self._stop.error is None:
+                if not self._stop.failed:
                     self.flush()
-            if self._stop.error is None:
+            if not self._stop.failed:
                 self.flush()
 
     def _is_full(self) -> bool:
@@ -157,7 +157,7 @@ class DeltaWriter:
     @property
     def _fails(self) -> bool:
         """Whether this worker or another has failed: what is not written is read again by the next flow."""
-        return self._stop.error is not None or self._backlog.board.failing
+        return self._stop.failed or self._backlog.board.failing
 
     def _early(self, partials: Sequence[Partials]) -> list[Partials]:
         """Those of some partials of a view, in their order, that are not archived yet."""

@@ -48,4 +48,3 @@ def drive(parts: Parts, place: Place | None = None) -> None:
             )
     finally:
         delta.close()
-        stop.end()

@@ -25,7 +25,7 @@ class _LanePart(StatefulSinkPartition[Item, None]):
 
     def write_batch(self, values: list[Item]) -> None:
         with self._stop.failing():
-            if self._stop.error is None:
+            if not self._stop.failed:
                 self._writer.write(values)
 
     def snapshot(self) -> None:
@@ -33,7 +33,7 @@ class _LanePart(StatefulSinkPartition[Item, None]):
 
     def close(self) -> None:
         with self._stop.failing():
-            if self._stop.error is None:
+            if not self._stop.failed:
                 self._writer.close()
 
 

@@ -31,8 +31,6 @@ class Stop:
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._of_log: BaseException | None = None
-        self.has_drained = False
-        """Whether the flow ended with an error of a log, and all that was read before is durable."""
 
     @property
     def requested(self) -> bool:
@@ -46,8 +44,18 @@ class Stop:
 
     @property
     def error(self) -> BaseException | None:
-        """The first error of the flow: nothing may be written to a store after it."""
-        return self._error
+        """The first error of the flow."""
+        return self._of_log or self._error
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing may be written to a store any more."""
+        return self._error is not None
+
+    @property
+    def has_drained(self) -> bool:
+        """Whether a flow that ended with an error has written all that it had read."""
+        return self._of_log is not None and not self.failed
 
     def request(self) -> None:
         """End the flow after what was read is durable."""
@@ -69,12 +77,6 @@ class Stop:
             self._board.fail()
         self.request()
 
-    def end(self) -> None:
-        """Nothing more is written: an error of a log is the flow's now."""
-        with self._lock:
-            self.has_drained = self._of_log is not None and self._error is None
-            self._error = self._of_log or self._error
-
     @contextmanager
     def draining(self) -> Iterator[None]:
         """Keep an error of the block, which reads a log, until what was read before is durable.
@@ -85,7 +87,8 @@ class Stop:
             yield
         except Exception as error:  # noqa: BLE001  as in `failing`
             with self._lock:
-                self._of_log = self._of_log or error
+                if not self.failed:
+                    self._of_log = self._of_log or error
             self.request()
 
     @contextmanager

@@ -95,13 +95,13 @@ class Process:
     def write(self, n: int) -> None:
         """A writer takes the next pieces of its queue: those of one poll."""
         with self._thread(f"writer {n}") as free:
-            if free and self.stop.error is None and self._queues[n]:
+            if free and not self.stop.failed and self._queues[n]:
                 self._writers[n].write(self._queues[n].popleft())
 
     def flush(self) -> None:
         """The background writer of the offline store takes its turn."""
         with self._thread("flush") as free:
-            if free and self.stop.error is None:
+            if free and not self.stop.failed:
                 self.parts.delta.flush()
 
     @contextmanager

@@ -52,11 +52,15 @@ def test_all_workers_drain_and_the_error_is_said_in_one_line(world: World, worke
     check(world)
 
 
-def test_the_error_of_a_log_comes_before_what_failed_while_it_drained() -> None:
-    stop, of_log = Stop(), StoreError("of the log")
-    with stop.draining():
+def test_the_first_error_is_the_one_that_is_said() -> None:
+    of_log, of_store = StoreError("of the log"), StoreError("of a store")
+    drains, fails = Stop(), Stop()
+    with drains.draining():
         raise of_log
-    assert (stop.requested, stop.error) == (True, None)
-    stop.fail(StoreError("of a store"))
-    stop.end()
-    assert (stop.error, stop.has_drained) == (of_log, False)
+    assert (drains.requested, drains.failed, drains.has_drained) == (True, False, True)
+    drains.fail(of_store)
+    assert (drains.error, drains.failed, drains.has_drained) == (of_log, True, False)
+    fails.fail(of_store)
+    with fails.draining():
+        raise of_log
+    assert (fails.error, fails.failed, fails.has_drained) == (of_store, True, False)
