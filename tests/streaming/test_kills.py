@@ -246,7 +246,8 @@ def test_an_s3_that_refuses_for_a_while_is_waited_for(
         await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
         code, _, errors = end(process)
     assert code == 0
-    assert "retry" in {json.loads(line)["event"] for line in errors.splitlines() if line}
+    ours = [line for line in errors.splitlines() if line.startswith("{")]  # deltalake's writer prints its own panics
+    assert "retry" in {json.loads(line)["event"] for line in ours}
     check_everything(world)
 
 

@@ -2,14 +2,14 @@
 
 Lives here: a thread that asks for every entity through the client, as a model does. Of each it remembers the lifetime
 count, the lifetime maximum and the newest event behind them; none of these may ever fall, whatever is hit, but across a
-loss of the online store, which is declared. While a publication moves a view's cut, late events that the stream had
+loss of the online store, which is declared. Where a publication moves a view's cut, late events that the stream had
 applied and batch has not folded yet leave its values until their dates are repaired: then only the newest event counts.
+Whether it moved is known once it is published: until then what fell is only noted.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,7 +39,8 @@ class Watch(threading.Thread):
         self._features = ground.features()
         self._enough, self._lock = threading.Event(), threading.Lock()
         self._seen: dict[tuple[str, str], tuple[Any, Any]] = {}
-        self._moving = Counter[str]()
+        self._fallen: dict[str, list[str]] = {}
+        """What fell of the views that are being published: right only if the cut moves."""
         self.reads = self.refused = 0
         self.error: BaseException | None = None
 
@@ -58,16 +59,20 @@ class Watch(threading.Thread):
             self._seen.clear()
 
     @contextmanager
-    def moving(self, view: str) -> Iterator[None]:
-        """Within the block the cut of a view moves."""
+    def publishing(self, view: str) -> Iterator[threading.Event]:
+        """Within the block a view is published. Who finds that its cut stayed where it was sets what the block gets;
+        a publication that broke off may have moved it."""
+        stayed = threading.Event()
         with self._lock:
-            self._moving[view] += 1
+            self._fallen[view] = []
         try:
-            yield
+            yield stayed
         finally:
             with self._lock:
-                self._moving[view] -= 1
-                mine = [one for one in self._seen if one[0].startswith(f"{view}:")]
+                fallen = self._fallen.pop(view)
+                if stayed.is_set() and fallen:
+                    self.error = self.error or AssertionError(f"{fallen[0]} while its cut stayed")
+                mine = [one for one in self._seen if one[0].startswith(f"{view}:") and not stayed.is_set()]
                 self._seen |= {one: (0, self._seen[one][1]) for one in mine}
 
     def stop(self) -> None:
@@ -100,8 +105,13 @@ class Watch(threading.Thread):
         seen = self._seen.get((name, entity))
         if seen is not None and status not in UNKNOWN:
             assert status == "PRESENT", f"{name} of {entity} was {seen} and is {status}"
-            settled = not self._moving[name.partition(":")[0]]
-            assert not settled or value >= seen[0], f"{name} of {entity} went back from {seen[0]} to {value}"
             assert at >= seen[1], f"{name} of {entity} went back from {seen[1]} to {at}"
+            if value < seen[0]:
+                self._fell(name, f"{name} of {entity} went back from {seen[0]} to {value}")
         if status == "PRESENT":
             self._seen[name, entity] = (value, at)
+
+    def _fell(self, name: str, what: str) -> None:
+        fallen = self._fallen.get(name.partition(":")[0])
+        assert fallen is not None, what
+        fallen.append(what)
