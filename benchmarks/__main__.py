@@ -17,7 +17,6 @@ from benchmarks.report import Report, print_reports, write_report
 NAMES = (
     "asof",
     "cluster",
-    "freshness",
     "kafka",
     "kernel",
     "linger",
@@ -27,13 +26,12 @@ NAMES = (
     "online",
     "partitions",
     "publish",
-    "state",
     "stream",
     "training",
     "workers",
 )
-ALONE = ("millions", "spark")
-"""What runs only when it is named: it takes minutes, and much memory and disk, or a Java."""
+ALONE = ("freshness", "millions", "spark", "state")
+"""What runs only when it is named: it is a part of `stream`, or takes minutes, and much memory and disk, or a Java."""
 RESULTS = Path(__file__).parent / "results"
 
 

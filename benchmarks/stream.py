@@ -3,15 +3,16 @@
 Both flows are processes of their own and read the same NDJSON. The per-event flow (`benchmarks.per_event`) writes to
 Redis only, has no fence, no archive and no recovery: it is what one writes first. Forebay's is the command that a user
 runs: `python -m streaming --until-end`; two workers of it are compared with one over a longer log, in the middle of a
-run (`workers` has their limits, and a hot user; `freshness` has delays and restarts, `state` and `millions` have many
-entities). The raw limits are the least that either side of it has to do: making Python objects of the lines, and
-appending ready-made bytes to as many keys.
+run (`workers` has their limits, and a hot user). The raw limits are the least that either side of it has to do: making
+Python objects of the lines, and appending ready-made bytes to as many keys. Then come delays and restarts, and what an
+event costs by how many entities live, which are benchmarks of their own, too: `freshness` and `state`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from benchmarks import freshness, state
 from benchmarks.deployment import deployed
 from benchmarks.flows import Flows
 from benchmarks.report import MORE, OURS, Comparison, Report
@@ -35,13 +36,35 @@ class Size:
     timed_per_event: int = 40_000
     timed_workers: int = 800_000
     rounds: int = 3
+    delays: freshness.Size = field(default_factory=freshness.Size)
+    entities: state.Size = field(default_factory=state.Size)
 
 
-TINY = Size(users=50, history=0, timed=2_000, timed_per_event=2_000, timed_workers=2_000, rounds=1)
+TINY = Size(
+    users=50,
+    history=0,
+    timed=2_000,
+    timed_per_event=2_000,
+    timed_workers=2_000,
+    rounds=1,
+    delays=freshness.TINY,
+    entities=state.TINY,
+)
 
 
 def run(size: Size) -> Report:
-    """Measure both flows and decoding."""
+    """Measure all of it."""
+    reports = [
+        _beside_per_event(size),
+        freshness.run(replace(size.delays, rounds=size.rounds)),
+        state.run(replace(size.entities, rounds=size.rounds)),
+    ]
+    setting = "; ".join(report.setting for report in reports)
+    return Report("stream", setting, size.rounds, [one for report in reports for one in report.comparisons])
+
+
+def _beside_per_event(size: Size) -> Report:
+    """Both flows, two workers, and decoding."""
     with deployed(LIVE) as deployment:
         flows = Flows(deployment, size.users)
         if size.history:

@@ -408,7 +408,7 @@ def test_a_broker_that_lost_its_topics_is_refused_after_a_while(namespace: str) 
         broker.restart()
         broker.create(namespace)
         broker.append(namespace, 0, numbers(0, 3))
-        with pytest.raises(StoreError, match="read up to offset 100, but it ends at offset 3"):
+        with pytest.raises(StoreError, match=r"up to offset 100, but it ends at offset \d+: the topic was made anew"):
             following.read(101)
 
 
@@ -418,8 +418,8 @@ def test_partitions_are_at_their_end_as_long_as_the_broker_says_so(namespace: st
         broker.append(namespace, 0, numbers(0, 3))
         following = Following(broker.brokers, namespace)
         assert following.reader.ends() == []
-        both = [End(f"{namespace}:0", 3), End(f"{namespace}:1", 0)]
-        following.await_that(lambda: sorted(following.reader.ends(), key=lambda end: end.partition) == both)
+        both = {f"{namespace}:0", f"{namespace}:1"}
+        following.await_that(lambda: {end.partition for end in following.reader.ends()} == both)
         broker.kill()
         following.await_that(lambda: following.reader.ends() == [])
         following.reader.close()

@@ -17,7 +17,9 @@ from forebay.language.definitions import Definitions
 from forebay.online.connection import REPLY_TIMEOUT_S, connect_online
 from forebay.settings import Settings
 from tests.infra.seaweedfs import SeaweedFs
+from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
+from tests.streaming.scraped import scrape
 from tests.streaming.world import (
     WAIT_S,
     World,
@@ -233,9 +235,9 @@ def test_an_s3_that_refuses_for_a_while_is_waited_for(
     home: Path, online_url: str, namespace: str, own_s3: SeaweedFs
 ) -> None:
     """Values are fresh meanwhile; what is not archived yet is archived when S3 is there again."""
-    world = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}")
+    world, port = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}"), free_port()
     world.append("a.ndjson", lines(1, FEED))
-    with world.flow("--log-format", "json") as process:
+    with world.flow("--log-format", "json", "--metrics-port", str(port)) as process:
         await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
         own_s3.kill()
         before = world.applied()
@@ -244,6 +246,7 @@ def test_an_s3_that_refuses_for_a_while_is_waited_for(
         time.sleep(5)
         own_s3.restart()
         await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+        assert scrape(port)["retries_total",] >= 1
         code, _, errors = end(process)
     assert code == 0
     ours = [line for line in errors.splitlines() if line.startswith("{")]  # deltalake's writer prints its own panics

@@ -111,6 +111,20 @@ def test_events_are_as_fresh_as_the_clock_says_when_they_are_committed(client: r
     assert found == pytest.approx(sum(now_us - order.ts for order in ORDERS) / 1e6)
 
 
+def test_entities_that_are_rolled_up_are_counted(
+    client: redis.Redis, namespace: str, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "ROLL_BYTES", 1)
+    monkeypatch.setattr(pending, "ROLL_RECORDS", 0)
+    to, _ = writer
+    for n in range(0, 12, 2):
+        to.write([piece(ORDERS[n : n + 2], n)])
+    found = to.metrics.registry.get_sample_value("forebay_stream_rollups_total")
+    assert found is not None
+    assert found >= len(VIEWS) * 2
+    assert_law(client, namespace, ORDERS)
+
+
 def test_a_gap_within_a_batch_is_refused(client: redis.Redis, namespace: str, writer: Writer) -> None:
     to, passed = writer
     with pytest.raises(StoreError, match="continues at offset 8, but was applied up to 4: events would be lost"):

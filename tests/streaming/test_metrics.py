@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import urllib.request
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from forebay.errors import ConfigError, StoreUnavailableError
@@ -32,22 +30,8 @@ from streaming.turns import taken_every
 from tests.docs.pages import ROOT, table
 from tests.infra.server import free_port, listens
 from tests.infra.valkey import Valkey
+from tests.streaming.scraped import samples, scrape
 from tests.streaming.world import VIEWS, World, await_that, end, lines, orders
-
-Samples = dict[tuple[str, ...], float]
-
-
-def samples(text: str) -> Samples:
-    """Every sample by its name and the values of its labels."""
-    found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    names = [sample.name.removeprefix("forebay_stream_") for sample in found]
-    labels = [[value for _, value in sorted(sample.labels.items())] for sample in found]
-    return {(name, *of): sample.value for name, of, sample in zip(names, labels, found, strict=True)}
-
-
-def scrape(port: int) -> Samples:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return samples(answer.read().decode())
 
 
 def test_a_flow_is_scraped(home: Path, online_url: str, namespace: str) -> None:
