@@ -21,7 +21,7 @@ from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import DAY_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
 from forebay.offline.loading import load
-from forebay.online.connection import connect_online
+from forebay.online.connection import connect_online, translated
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut
 from tests.simulation.shop import Customers, Event, Shop
@@ -103,7 +103,9 @@ class Batch(threading.Thread):
         """As the assets do."""
         online, namespace, store = self._online, self._ground.settings.namespace, self._ground.store
         fold_dates(store, view, start_us, end_us)
-        before = {Cut.decode(blob).cut_us for blob in online.mget(Keys(namespace).slots("cut", view.key, range(SLOTS)))}
+        with translated(online):
+            cuts = online.mget(Keys(namespace).slots("cut", view.key, range(SLOTS)))
+        before = {Cut.decode(blob).cut_us for blob in cuts}
         with self._watch.publishing(view.key) as stayed:
             cut_us = publish_view(online, namespace, store, view, rate=RATE).cut_us
             if cut_us is None or before == {cut_us}:  # of every slot: one that broke off may have moved some
