@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from forebay.errors import ConfigError, StoreError, StoreUnavailableError
 from forebay.language.source import EventSource, KafkaTopic
@@ -46,6 +46,7 @@ ANSWER_S_MAX = 5.0
 AT_ONCE = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 """What waiting does not mend when a flow begins."""
 
+CLEANUP = "cleanup.policy"
 PORT_MAX = 65_535
 
 _PROTOCOL, _HOST = r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?", r"([^\s:/@\[\]]+|\[[^\s\]]+\])"
@@ -126,6 +127,21 @@ class Cluster:
             if partition.leader is None:
                 raise StoreUnavailableError(f"Cannot read {self.where}: partition {partition.id} has no leader")
         return sorted(partition.id for partition in partitions)
+
+    def refuse_compacted(self) -> None:
+        """Raise `ConfigError` where Kafka may leave out events that nobody has read, and the declaration does not know.
+
+        A cluster that does not tell the settings of a topic, or not to this user, is believed.
+        """
+        topic = ConfigResource(ConfigResource.Type.TOPIC, self.topic)
+        asked: Future[Any] = self._admin.describe_configs([topic], request_timeout=self._answer_s)[topic]
+        policy = None if asked.exception() is not None else asked.result().get(CLEANUP)
+        if policy is not None and "compact" in policy.value and not _topic(self._source).compacted:
+            raise ConfigError(
+                f"Compacted {self.where}: with {CLEANUP}={policy.value} Kafka leaves out events whose key came again, "
+                f"read or not. Set {CLEANUP}=delete; or declare KafkaTopic({self.topic!r}, compacted=True), with which "
+                "they are no loss"
+            )
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that a partition holds, and the one behind its last. Raises `StoreUnavailableError`."""

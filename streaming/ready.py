@@ -98,3 +98,4 @@ def _look(source: EventSource, settings: Settings, answer_s: float) -> None:
         cluster = Cluster(source, settings.kafka, answer_s)
         cluster.consumer().close()
         cluster.partitions()
+        cluster.refuse_compacted()

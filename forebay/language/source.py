@@ -97,12 +97,14 @@ class KafkaTopic(
     `brokers` is `host:port,host:port`; by default `FOREBAY_KAFKA_BROKERS`, beside which user names, passwords and all
     other settings of the connection are. `format` is `json`, or `avro` or `protobuf` with a schema registry
     (`FOREBAY_SCHEMA_REGISTRY_URL`). Raise `epoch` when the topic was deleted and made again: its offsets begin anew.
+    `compacted` says that events which Kafka's compaction leaves out are no loss; otherwise no flow reads such a topic.
     """
 
     topic: str
     brokers: str | None = None
     format: Format = "json"
     epoch: int = 0
+    compacted: bool = False
 
     def __post_init__(self) -> None:
         where = f"KafkaTopic {self.topic!r}"
@@ -117,6 +119,8 @@ class KafkaTopic(
             raise DefinitionError(f"{where}: format={self.format!r}. {suggestion(str(self.format), FORMATS)}")
         if type(self.epoch) is not int or self.epoch < 0:
             raise DefinitionError(f"{where}: epoch={self.epoch!r}; expected 0, or 1 more than before")
+        if type(self.compacted) is not bool:
+            raise DefinitionError(f"{where}: compacted={self.compacted!r}; expected True or False")
 
 
 AnyStream = FileStream | RedisStream | KafkaTopic

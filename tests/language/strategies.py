@@ -60,6 +60,7 @@ STREAMS = [
     RedisStream("k", chunked=True, trim=True),
     KafkaTopic("t"),
     KafkaTopic("t", "a:1,[::1]:9092", "protobuf", 2),
+    KafkaTopic("t", compacted=True),
 ]
 LABELS = {
     "owner": TEXTS,

@@ -150,6 +150,10 @@ CASES: Cases = {
         lambda: RedisStream("k", chunked="yes"),
         "RedisStream 'k': chunked='yes'; expected True or False",
     ),
+    "stream compacted": (
+        lambda: KafkaTopic("t", compacted="delete"),
+        "KafkaTopic 't': compacted='delete'; expected True or False",
+    ),
     "stream trim": (lambda: RedisStream("k", trim=1), "RedisStream 'k': trim=1; expected True or False"),
     "stream topic": (
         lambda: KafkaTopic("shop/events"),

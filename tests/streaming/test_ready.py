@@ -57,6 +57,18 @@ def test_a_stream_that_cannot_be_reached_is_waited_for(world: World) -> None:
         check_ready(task(world.settings, RedisStream("orders", url=f"redis://127.0.0.1:{free_port()}/0")))
 
 
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_a_compacted_topic_is_refused_unless_the_declaration_knows(broker: Broker, world: World, policy: str) -> None:
+    """Kafka may leave out events that nobody has read: what was sent would not be what counts."""
+    name = world.settings.namespace
+    broker.create(name, cleanup_policy=policy)
+    settings = replace(world.settings, kafka={"brokers": broker.brokers})
+    with pytest.raises(ConfigError, match=rf"Compacted topic '{name}' of 'orders' .*{policy}.*compacted=True"):
+        check_ready(task(settings, KafkaTopic(name)))
+    check_ready(task(settings, KafkaTopic(name, compacted=True)))
+    broker.delete(name)
+
+
 @pytest.mark.parametrize(
     ("topic", "kafka", "why"),
     [
