@@ -105,7 +105,7 @@ class DeltaWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._stop.failing():
+        with self._stop.failing(BaseException):
             while not (self._closing or self._stop.failed):
                 with self._wake:
                     self._wake.wait_for(self._is_full, FLUSH_INTERVAL_S)

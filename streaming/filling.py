@@ -150,12 +150,18 @@ def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop
     lane = Lane(
         online, namespace, [view], range(SLOTS), clock_us=task.now_us, settled_us=settling_of(task), beside=tokens
     )
-    patience(lane.take_over)
     offline = Offline(OfflineStore(task.settings), published_cut(online, namespace, [view]), task.now_us)
-    found = patience(lambda: read_positions(online, namespace, offline, task.sources, [view])).found
-    filled_us = max((slot.since_us for slot in found.progress[view.key] if slot.partitions), default=NO_CUT)
+
+    def look() -> tuple[Found, int]:
+        found = patience(lambda: read_positions(online, namespace, offline, task.sources, [view])).found
+        filled_us = max((slot.since_us for slot in found.progress[view.key] if slot.partitions), default=NO_CUT)
+        _check_start(view, start, filled_us, found.cuts[view.key])
+        return found, filled_us
+
+    look()  # what is refused ends nobody who fills the view now
+    patience(lane.take_over)
+    found, filled_us = look()
     first_us = start.first_us(view) if found.cuts[view.key] == NO_CUT else None
-    _check_start(view, start, filled_us, found.cuts[view.key])
     since_us = NO_CUT if first_us is None or start.instant_us is None else start.instant_us
     drive(_parts(task, view, offline, _started(found, view, first_us), since_us, lane, stop, summary))
     return max(filled_us, since_us)

@@ -87,7 +87,7 @@ def _guarded(stop: Stop, step: Callable[[In], list[Out]]) -> Callable[[In], Iter
 
     def run(item: In) -> Iterator[Out]:
         out: list[Out] = []
-        with stop.failing():
+        with stop.failing(BaseException):
             if not stop.failed:
                 out = step(item)
         return iter(out)

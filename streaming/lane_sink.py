@@ -24,7 +24,7 @@ class _LanePart(StatefulSinkPartition[Item, None]):
         self._writer, self._stop = writer, stop
 
     def write_batch(self, values: list[Item]) -> None:
-        with self._stop.failing():
+        with self._stop.failing(BaseException):
             if not self._stop.failed:
                 self._writer.write(values)
 
@@ -32,7 +32,7 @@ class _LanePart(StatefulSinkPartition[Item, None]):
         return None
 
     def close(self) -> None:
-        with self._stop.failing():
+        with self._stop.failing(BaseException):
             if not self._stop.failed:
                 self._writer.close()
 

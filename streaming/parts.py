@@ -148,6 +148,7 @@ def take_over(task: Task, online: redis.Redis, stop: Stop, summary: Summary) -> 
     taken = _take(task, online, offline, lanes)
     summary.losses = list(taken.losses)
     backlog = Backlog(board=Board(task.workers), views=len(task.views))
+    summary.metrics.watch(backlog)
     return _parts(task, taken, online, offline, dict(enumerate(lanes)), stop, summary, backlog)
 
 
@@ -229,7 +230,6 @@ def _parts(
         patience=patience,
         accepted=task.accepted,
     )
-    summary.metrics.watch(backlog)
     limits = {source.name: task.definitions.limits(source) for source in task.sources}
 
     def mine(source: str, partition: str) -> bool:
@@ -334,6 +334,6 @@ def _lane(task: Task, online: redis.Redis, n: int, token: bytes | None = None) -
 
 
 def settling_of(task: Task) -> Settling:
-    """Up to when the sessions of a lane are settled; it reads the archive on its own, in the lane's thread."""
+    """Up to when the sessions of a lane are settled; it reads the archive on its own."""
     store = OfflineStore(task.settings)
     return Settling(lambda source: store.archive(source).positions())

@@ -87,15 +87,17 @@ def run_processes(
     task = replace(task, patience=Patience(task.patience.give_up_after_s))
     key = new_key()
     orders = [Orders(task, taken, n, addresses, board, key, metrics_port, log_format) for n in range(task.workers)]
-    running = [_Running.start(context, one) for one in orders]
+    running: list[_Running] = []
     try:
+        for one in orders:
+            running.append(_Running.start(context, one))
         _watch(running, stop)
     finally:
-        for one in running:
-            one.end()
-    for one in running:
-        if one.ended is not None:
-            summary.add(one.ended.summary)
+        for each in running:
+            each.end()
+    for each in running:
+        if each.ended is not None:
+            summary.add(each.ended.summary)
 
 
 class _Running:
@@ -170,9 +172,10 @@ def _watch(running: list[_Running], stop: Stop) -> None:
             break
         waiting = [one.process.sentinel for one in alive] + [one.says for one in alive if not one.has_spoken]
         wait(waiting, timeout=None if deadline_s is None else max(0.0, deadline_s - time.monotonic()))
-    first = of_log or lost
-    if first is not None and stop.error is None:
-        stop.fail(first)
+    if of_log is not None:
+        stop.drain(of_log)
+    elif lost is not None and stop.error is None:
+        stop.fail(lost)
 
 
 class _LostError(StoreError):
@@ -197,7 +200,9 @@ def work(orders: Orders, tell: Connection) -> None:
 
 
 def _run(orders: Orders, stop: Stop, summary: Summary) -> None:
-    task = replace(orders.task, patience=replace(orders.task.patience, retried=summary.retried))
+    task = replace(
+        orders.task, patience=replace(orders.task.patience, retried=summary.retried, enough=lambda: stop.failed)
+    )
     online = task.patience(lambda: connect_online(task.settings))
     parts = worker_parts(task, orders.taken, orders.worker, online, stop, summary, orders.board)
     with contextlib.ExitStack() as stack:

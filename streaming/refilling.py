@@ -39,7 +39,7 @@ def replay(
     if not isinstance(view, WindowedView) or view.source.stream is None:
         raise RequestError(f"View {options.replay!r} is not streamed; only a windowed view of a stream is replayed")
     start, began_s = _start(settings, view, options), time.monotonic()
-    patience = Patience(options.give_up_after, summary.retried)
+    patience = Patience(options.give_up_after, summary.retried, lambda: stop.requested)
     task = Task(settings, Definitions.of(view), [view.source], until_end=True, patience=patience)
     since_us = fill(task, view, start, online, stop, summary)
     if stop.error is None:

@@ -7,8 +7,10 @@ come when somebody mends something, so it neither holds a watermark back nor mov
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource
 from forebay.offline.archive import REVIVED
 from forebay.offline.revived import Revived
+from streaming.aside import ask_aside
 from streaming.chunk import EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.log import LogReader
@@ -32,19 +35,20 @@ class RevivedLog:
     def __init__(self, source: EventSource, revived: Revived, offset: int) -> None:
         self._source, self._revived, self._next = source, revived, offset
         self._rows: pa.Table | None = None
+        self._asked: Future[pa.Table | None] | None = None
         self._looked_s = -LOOK_INTERVAL_S
         self.seen = False
         """Whether the table was looked at: before that nobody knows whether there is anything."""
 
     def poll(self) -> list[Chunk]:
         """The next letters; none where there are none, or where the table cannot be reached now."""
-        if not self._rows and time.monotonic() - self._looked_s >= LOOK_INTERVAL_S:
-            self._looked_s = time.monotonic()
-            try:
-                self._rows = self._read()
-            except StoreUnavailableError:  # whoever writes to that store waits for it, and says so
-                return []
-            self.seen = True
+        if not (self._rows or self._asked) and time.monotonic() - self._looked_s >= LOOK_INTERVAL_S:
+            self._looked_s, self._asked = time.monotonic(), ask_aside(self._read)
+        if self._asked is not None and self._asked.done():
+            asked, self._asked = self._asked, None
+            with contextlib.suppress(StoreUnavailableError):  # whoever writes to that store waits for it, and says so
+                self._rows = asked.result()
+                self.seen = True
         if not self._rows:
             return []
         rows = self._rows.slice(0, EVENTS_MAX)

@@ -80,7 +80,9 @@ def _say(text: str) -> None:
 
 def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Summary) -> None:
     """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
-    patience = Patience(options.give_up_after, _teller(options, stop, summary), lambda: stop.before_begin)
+    patience = Patience(
+        options.give_up_after, _teller(options, stop, summary), lambda: stop.before_begin or stop.failed
+    )
     online = patience(lambda: connect_online(settings))
     definitions = patience(lambda: _deployed(settings, online))
     if options.replay:

@@ -11,27 +11,44 @@ stay longer than they must cost eight bytes each and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from forebay.core.codec import NO_CUT
 from forebay.errors import StoreUnavailableError
 from forebay.language.source import EventSource
 from forebay.offline.archive import PartitionPosition, least_watermark_us
+from streaming.aside import ask_aside
 
 Positions = Mapping[str, PartitionPosition]
 ASK_EVERY_S = 60.0
-"""Reading a table's positions takes some 50 ms, within which the lane that asks writes nothing."""
+"""Reading a table's positions takes some 50 ms of a processor."""
+
+
+@dataclass
+class _Known:
+    """What was last heard of a source, and what it was asked again, at an instant."""
+
+    asked_s: float
+    asked: Future[Positions] | None = None
+    positions: Positions = field(default_factory=dict)
 
 
 class Settling:
-    """Answers one lane; belongs to its thread."""
+    """Answers one lane; belongs to its thread, which does not wait: what was heard a minute ago does, too."""
 
     def __init__(
-        self, archived: Callable[[EventSource], Positions], *, clock_s: Callable[[], float] = time.monotonic
+        self,
+        archived: Callable[[EventSource], Positions],
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        ask: Callable[[Callable[[], Positions]], Future[Positions]] = ask_aside,
     ) -> None:
-        self._archived, self._clock_s = archived, clock_s
-        self._known: dict[str, tuple[float, Positions]] = {}
+        self._archived, self._clock_s, self._ask = archived, clock_s, ask
+        self._known: dict[str, _Known] = {}
 
     def __call__(self, source: EventSource, next_offset: Callable[[str], int]) -> int:
         """The archive's watermark less the lateness, if all that it holds is applied; NO_CUT otherwise."""
@@ -43,11 +60,11 @@ class Settling:
 
     def _positions(self, source: EventSource) -> Positions:
         now_s = self._clock_s()
-        asked_s, positions = self._known.get(source.name, (now_s - ASK_EVERY_S, {}))
-        if now_s - asked_s >= ASK_EVERY_S:
-            try:
-                positions = self._archived(source)
-            except StoreUnavailableError:  # whoever writes to it says so
-                positions = {}
-            self._known[source.name] = (now_s, positions)
-        return positions
+        known = self._known.setdefault(source.name, _Known(now_s - ASK_EVERY_S))
+        if known.asked is None and now_s - known.asked_s >= ASK_EVERY_S:
+            known.asked_s, known.asked = now_s, self._ask(lambda: self._archived(source))
+        if known.asked is not None and known.asked.done():
+            asked, known.asked = known.asked, None
+            with contextlib.suppress(StoreUnavailableError):  # whoever writes to it says so
+                known.positions = asked.result()
+        return known.positions

@@ -117,7 +117,7 @@ class Reader(StatefulSourcePartition[Chunk | Heartbeat, None]):
         self._logs: list[LogReader] = []
         self._awake: datetime | None = None
         self._pulse, self._now_us, self._done = Pulse(beat_interval_us, reader), now_us, False
-        with stop.failing():
+        with stop.failing(BaseException):
             self._logs = logs.open(reader, readers)
 
     def next_batch(self) -> list[Chunk | Heartbeat]:

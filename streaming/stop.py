@@ -25,7 +25,7 @@ class Stop:
     """
 
     def __init__(self, board: Board | None = None) -> None:
-        self._requested, self._board = threading.Event(), board
+        self._requested, self._board = False, board
         self.has_begun = False
         """Whether the flow has taken over: what it reads from then on is to be written, however long that takes."""
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class Stop:
     @property
     def requested(self) -> bool:
         """Whether readers should end, so that what was read drains into the stores."""
-        return self._requested.is_set() or (self._board is not None and self._board.stopping)
+        return self._requested or (self._board is not None and self._board.stopping)
 
     @property
     def before_begin(self) -> bool:
@@ -59,14 +59,14 @@ class Stop:
 
     def request(self) -> None:
         """End the flow after what was read is durable."""
-        self._requested.set()
+        self._requested = True  # no lock: a signal comes wherever the main thread is
         if self._board is not None:
             self._board.stop()
 
     def join(self, board: Board) -> None:
         """Stop with the processes of a flow from now on."""
         self._board = board
-        if self._requested.is_set():
+        if self._requested:
             board.stop()
 
     def fail(self, error: BaseException) -> None:
@@ -77,26 +77,27 @@ class Stop:
             self._board.fail()
         self.request()
 
+    def drain(self, error: BaseException) -> None:
+        """End the flow by an error of a log after what was read before is durable: the log may not have it any more."""
+        with self._lock:
+            self._of_log = self._of_log or error
+        self.request()
+
     @contextmanager
     def draining(self) -> Iterator[None]:
-        """Keep an error of the block, which reads a log, until what was read before is durable.
-
-        The log may not have it any more: such errors say just that.
-        """
+        """Keep an error of the block, which reads a log, instead of raising it, and drain."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  as in `failing`
-            with self._lock:
-                if not self.failed:
-                    self._of_log = self._of_log or error
-            self.request()
+        except BaseException as error:  # noqa: BLE001  as in `failing`
+            if not self.failed:
+                self.drain(error)
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Keep an error of the block instead of raising it."""
+    def failing(self, kind: type[BaseException] = Exception) -> Iterator[None]:
+        """Keep an error of the block instead of raising it. A panic of a library in Rust is a `BaseException` alone."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  whatever it is, it ends the flow and is said once, by run.py
+        except kind as error:  # whatever it is, it ends the flow and is said once, by run.py
             self.fail(error)
 
     @staticmethod
@@ -118,9 +119,9 @@ class Stop:
         before = {number: signal.getsignal(number) for number in SIGNALS}
 
         def handle(number: int, frame: FrameType | None) -> None:
-            self.request()
             for each in SIGNALS:
                 signal.signal(each, signal.SIG_DFL)
+            self.request()
 
         for number in SIGNALS:
             signal.signal(number, handle)

@@ -28,7 +28,7 @@ def taken_every(interval_s: float, name: str, step: Callable[[], None]) -> Itera
                 step()
             except ForebayError:
                 pass
-            except Exception as error:  # noqa: BLE001  whatever it is, the next turn may do better
+            except BaseException as error:  # noqa: BLE001  whatever it is, the next turn may do better
                 LOG.error("step_failed", step=name, why=f"{type(error).__name__}: {error}")
             if closing.wait(interval_s):
                 return

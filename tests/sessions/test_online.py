@@ -8,6 +8,8 @@ random order; after each of them every visitor and page is read.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +24,7 @@ from forebay.online import pending
 from forebay.online.keys import PENDING, STREAM
 from forebay.online.lane import Lane, Piece
 from streaming import settling
-from streaming.settling import Settling
+from streaming.settling import Positions, Settling
 from tests.sessions.world import (
     LATENESS_US,
     START,
@@ -55,7 +57,7 @@ class Site:
     def take_over(self) -> None:
         """A new lane, which is given again some of what was applied."""
         archive = self.world.store.archive(visits)
-        settled = Settling(lambda source: archive.positions())
+        settled = Settling(lambda source: archive.positions(), ask=at_once)
         self.lane = Lane(self.world.redis, self.world.settings.namespace, VIEWS, range(SLOTS), settled_us=settled)
         self.lane.take_over()
         for part, end in enumerate(self.applied):
@@ -119,6 +121,13 @@ class Site:
         """The bytes of all blobs of a kind."""
         names = self.world.redis.keys(f"{self.world.settings.namespace}:*:{kind}")
         return sum(self.world.redis.strlen(name) for name in names)
+
+
+def at_once(question: Callable[[], Positions]) -> Future[Positions]:
+    """A seed is to be the same each time: nothing is asked aside."""
+    asked: Future[Positions] = Future()
+    asked.set_result(question())
+    return asked
 
 
 def arrived(chance: random.Random, days: float, count: int) -> list[list[Visit]]:

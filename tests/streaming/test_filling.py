@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -109,6 +109,12 @@ def filling(world: World) -> dict[str, bool]:
     return {view.view: view.filling for view in found.views}
 
 
+def image(world: World) -> dict[bytes, bytes | None]:
+    """Everything that is online."""
+    names = cast("list[bytes]", world.online.keys(f"{world.settings.namespace}:*"))
+    return {name: cast("bytes | None", world.online.dump(name)) for name in names}
+
+
 def newest_us(world: World) -> int:
     return max(instant_us(event["ts"]) for event in world.valid().values())
 
@@ -192,9 +198,11 @@ def test_a_filling_is_right_from_its_latest_start_on_and_answers_nothing_before(
     middle_us, late_us, end_us = START_US + (last_us - START_US) // 2, last_us + HOUR_US // 2, last_us + HOUR_US
     run_fill(world, SECOND, Start(middle_us))
     run_fill(world, SECOND, Start(late_us))
+    before = image(world)
     for start in (Start(middle_us), Start()):
         with pytest.raises(ConfigError, match=rf"was filled from {instant_text(late_us)} on.*declare version 3"):
             run_fill(world, SECOND, start)
+    assert image(world) == before, "who fills it now may go on"
     for _ in ("filled", "streamed"):
         with pytest.raises(InstantTooEarlyError, match=f"from a start on, which is {instant_text(late_us)}"):
             read(world, SECOND, late_us - 1)

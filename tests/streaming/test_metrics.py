@@ -93,6 +93,7 @@ def test_what_waits_is_told_and_each_worker_tells_its_own(home: Path, own_valkey
             world.append(name, lines(n, 100, first=1000 + 100 * n))
         await_that(lambda: scrape(port).get(("lag_seconds", "a.ndjson", "orders"), 0) > 0, flow)
         found = scrape(port)
+        assert not any(key[0] == "backlog_events" for key in scrape(port + 1)), "once, so that all may be added up"
         assert {name: found["lag_events", name, "orders"] for name in names} == {
             name: len(some) - len(lines(n, 100)) for n, (name, some) in enumerate(world.log.items())
         }
