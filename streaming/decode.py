@@ -19,7 +19,15 @@ import pyarrow as pa
 
 from forebay.ingest.admit import JUDGE, Clock
 from forebay.ingest.arrow import conform
-from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, DeadLetter, EventBatch, event_schema
+from forebay.ingest.batch import (
+    EVENT_BYTES_MAX,
+    EVENT_ID,
+    REVIVED_BYTES_MAX,
+    SOURCE_OFFSET,
+    DeadLetter,
+    EventBatch,
+    event_schema,
+)
 from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
@@ -139,9 +147,9 @@ class Decoder:
             rows = self._codecs[source.name](chunk.lines)
             messages = Messages(source, chunk.partition, chunk.first_offset, chunk.lines, chunk.offsets)
             return decode_rows(messages, rows, clock, limits)
-        return decode_json(
-            source, chunk.partition, chunk.first_offset, chunk.lines, clock, limits, offsets=chunk.offsets
-        )
+        most = REVIVED_BYTES_MAX if chunk.partition == REVIVED else EVENT_BYTES_MAX
+        place = chunk.partition, chunk.first_offset
+        return decode_json(source, *place, chunk.lines, clock, limits, offsets=chunk.offsets, bytes_max=most)
 
     def _seen_of(self, chunk: Chunk) -> _Seen:
         where = (chunk.source.name, chunk.partition)

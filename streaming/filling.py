@@ -29,7 +29,7 @@ from forebay.ingest.batch import SOURCE_OFFSET
 from forebay.instants import floor_us, instant_text
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
-from forebay.offline.archive import SOURCE_PARTITION, Archive
+from forebay.offline.archive import SOURCE_PARTITION, Archive, least_watermark_us
 from forebay.offline.replay import Stretches
 from forebay.offline.tables import OfflineStore
 from forebay.online import takeover
@@ -161,10 +161,20 @@ def fill(task: Task, view: WindowedView, start: Start, online: redis.Redis, stop
     look()  # what is refused ends nobody who fills the view now
     patience(lane.take_over)
     found, filled_us = look()
-    first_us = start.first_us(view) if found.cuts[view.key] == NO_CUT else None
+    first_us = _first_us(view, start, found) if found.cuts[view.key] == NO_CUT else None
     since_us = NO_CUT if first_us is None or start.instant_us is None else start.instant_us
     drive(_parts(task, view, offline, _started(found, view, first_us), since_us, lane, stop, summary))
     return max(filled_us, since_us)
+
+
+def _first_us(view: WindowedView, start: Start, found: Found) -> int | None:
+    """As `Start.first_us`; of sessions not later than events may still come, which may join two that are over."""
+    first_us = start.first_us(view)
+    positions = [one for (source, _), one in found.archived.items() if source == view.source.name]
+    watermark_us = least_watermark_us(positions)
+    if first_us is None or view.sessions is None or watermark_us is None:
+        return first_us
+    return min(first_us, watermark_us - view.source.lateness_us)
 
 
 def _check_start(view: WindowedView, start: Start, filled_us: int, cut_us: int) -> None:

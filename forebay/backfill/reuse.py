@@ -167,13 +167,27 @@ def _donor(view: WindowedView, other: WindowedView) -> Donor | None:
     same_events = (view.source, view.entity.keys, view.where) == (other.source, other.entity.keys, other.where)
     if not same_events or any(other.derived.get(name) != one for name, one in view.derived.items()):
         return None
-    layout, theirs = Layout.of(view), tiles_schema(Layout.of(other))
-    lacking = tuple(partial for partial in layout.partials if not _has(theirs, layout, partial))
+    layout, lacking = Layout.of(view), _lacking(Layout.of(view), Layout.of(other))
     there = _parts(view, lacking)[0] if lacking else view
     hops = [hop_us for hop_us in Layout.of(other).hops_us if layout.hops_us[0] % hop_us == 0]
     if not hops or (lacking and not Layout.of(there).partials):
         return None
     return Donor(other, max(hops), lacking)
+
+
+def _lacking(layout: Layout, theirs: Layout) -> tuple[Partial, ...]:
+    """The partials of a layout that tiles of another one do not have, or have of other values.
+
+    A column of which squares are summed is without the values that are too large for that, in each of its partials.
+    """
+    schema, squared = tiles_schema(theirs), _squared(layout)
+    missing = {partial for partial in layout.partials if not _has(schema, layout, partial)}
+    unlike = (squared ^ _squared(theirs)) | (squared & {partial.column for partial in missing})
+    return tuple(partial for partial in layout.partials if partial in missing or partial.column in unlike)
+
+
+def _squared(layout: Layout) -> set[str | None]:
+    return {partial.column for partial in layout.partials if partial.kind == "squares"}
 
 
 def _has(theirs: pa.Schema, layout: Layout, partial: Partial) -> bool:

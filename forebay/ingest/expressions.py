@@ -5,7 +5,11 @@ other rows, no files, no clock, no chance. `check_expressions` refuses the rest 
 itself runs in memory, with one thread, without access to files or network. Instants are shown as naive `TIMESTAMP`
 columns in UTC.
 
-An expression that fails for an event (a cast, an overflow) is null for it; an unknown `where` is false.
+An expression that fails for an event (a cast, an overflow) is null for it; an unknown `where` is false. DuckDB's TRY
+sees to most of that, without which an event would end the flow, at each start. It does not where a part that occurs
+twice is computed once, ahead of it (so that optimizer is off), nor for errors such as an unknown time zone: then the
+rows are halved until those are found that fail, and an expression that fails for all of a few likely events is refused
+when it is planned.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from forebay.errors import DefinitionError, suggestion
 from forebay.ingest.batch import stored_type
@@ -32,7 +37,23 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    "disabled_optimizers": "common_subexpressions",
 }
+_OF_NO_EVENT = (
+    duckdb.ConnectionException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.InterruptException,
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+)
+"""Errors that say nothing of an event: with them nothing is null."""
+_LIKELY: dict[str, list[Any]] = {
+    "string": ["a", "UTC", "1", "2024-01-01 10:00:00"],
+    "bool": [True, False, True, False],
+    "timestamp[us]": [1_704_103_200_000_000 + 86_400_000_000 * n for n in range(4)],
+}
+"""Values of columns, by their Arrow type; of a number they are 1 to 4."""
 _UNSTABLE = frozenset(
     {"current_localtime", "current_localtimestamp", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 )
@@ -56,8 +77,8 @@ _NUMBERS = (
     "USMALLINT",
     "UINTEGER",
     "UBIGINT",
-    "UHUGEINT",
 )
+"""Not UHUGEINT: Arrow has no such numbers, and shows the greater half of them as negative."""
 _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
 
 
@@ -78,19 +99,44 @@ class Expressions:
         self.columns = _checked_columns(self._connection, view)
         self._batch = _Batch(_schema(view, self.columns))
         self._connection.register("event", self._batch)
-        texts = [f"TRY((\n{text}\n)) AS e{i}" for i, text in enumerate(_texts(view).values())]
-        self._connection.execute(f"PREPARE evaluate AS SELECT {', '.join(texts)} FROM event")
+        texts = [_tried(text) for text in _texts(view).values()]
+        for name, some in [("evaluate", texts), *((f"evaluate_{n}", [text]) for n, text in enumerate(texts))]:
+            columns = ", ".join(f"{one} AS e{n}" for n, one in enumerate(some))
+            self._connection.execute(f"PREPARE {name} AS SELECT {columns} FROM event")
 
     def evaluate(self, table: pa.Table) -> dict[str, pa.ChunkedArray]:
         """The result of each expression for each row, by what it is of: `where` or `derived column 'x'`."""
-        self._batch.table = table.select(self.columns).cast(self._batch.schema)
+        rows, texts = table.select(self.columns).cast(self._batch.schema), _texts(self._view)
         try:
-            result = self._connection.sql("EXECUTE evaluate").to_arrow_reader().read_all()
+            try:
+                columns = self._executed("evaluate", rows).columns
+            except duckdb.Error as error:
+                if isinstance(error, _OF_NO_EVENT):
+                    raise
+                columns = [self._one(f"evaluate_{n}", rows) for n in range(len(texts))]
         except duckdb.Error as error:
             raise DefinitionError(f"View {self._view.key!r}: its expressions cannot be computed: {error}") from error
+        return dict(zip(texts, columns, strict=True))
+
+    def _one(self, name: str, rows: pa.Table) -> pa.ChunkedArray:
+        """The result of one expression, null for each row that fails in a way that TRY does not catch."""
+        try:
+            return self._executed(name, rows).column(0)
+        except duckdb.Error as error:
+            if isinstance(error, _OF_NO_EVENT) or not len(rows):
+                raise
+        if len(rows) == 1:
+            return pa.chunked_array([pa.nulls(1, self._executed(name, rows.slice(0, 0)).schema.field(0).type)])
+        half = len(rows) // 2
+        parts = (self._one(name, part) for part in (rows.slice(0, half), rows.slice(half)))
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+
+    def _executed(self, name: str, rows: pa.Table) -> pa.Table:
+        self._batch.table = rows
+        try:
+            return self._connection.sql(f"EXECUTE {name}").to_arrow_reader().read_all()
         finally:
             self._batch.table = None
-        return dict(zip(_texts(self._view), result.columns, strict=True))
 
 
 def where_mask(result: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -100,8 +146,8 @@ def where_mask(result: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 
 def naive_as_utc(result: pa.ChunkedArray) -> pa.ChunkedArray:
     """Computed naive timestamps and dates as what they are: UTC."""
-    if pa.types.is_date(result.type):
-        result = result.cast(pa.timestamp("us"))
+    if pa.types.is_date(result.type):  # in seconds all of them fit, infinity too
+        result = pc.multiply(result.cast(pa.int32()).cast(pa.int64()), 86_400).cast(pa.timestamp("s"))
     if pa.types.is_timestamp(result.type) and result.type.tz is None:
         return result.cast(pa.timestamp(result.type.unit, "UTC"))
     return result
@@ -152,6 +198,8 @@ def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) 
     for what, text in _texts(view).items():
         _check_type(connection, view, what, text)
     connection.unregister("event")
+    for what, text in _texts(view).items():
+        _check_likely(connection, f"View {view.key!r}: {what} ({text!r})", text, _schema(view, columns))
     return columns
 
 
@@ -251,7 +299,7 @@ def _functions(connection: duckdb.DuckDBPyConnection) -> Mapping[str, Mapping[st
 def _check_type(connection: duckdb.DuckDBPyConnection, view: WindowedView, what: str, text: str) -> None:
     where = f"View {view.key!r}: {what} ({text!r})"
     try:
-        rows = connection.execute(f"DESCRIBE SELECT TRY((\n{text}\n)) AS value FROM event").fetchall()
+        rows = connection.execute(f"DESCRIBE SELECT {_tried(text)} AS value FROM event").fetchall()
     except duckdb.Error as error:
         message = str(error).split("\n")[0]
         raise DefinitionError(f"{where} cannot be computed: {message}") from None
@@ -263,6 +311,29 @@ def _check_type(connection: duckdb.DuckDBPyConnection, view: WindowedView, what:
     kind = next(derived.type for name, derived in view.derived.items() if what == f"derived column {name!r}")
     if given not in _possible(kind) and given != '"NULL"':
         raise DefinitionError(f"{where} is {given}; expected {kind}. Write a CAST")
+
+
+def _check_likely(connection: duckdb.DuckDBPyConnection, where: str, text: str, schema: pa.Schema) -> None:
+    """Refuse what fails for each of some likely events, although TRY is around it: it would for all."""
+    events = pa.table([_LIKELY.get(str(kind), ["1", "2", "3", "4"]) for kind in schema.types], schema.names).cast(
+        schema
+    )
+    message = ""
+    for n in range(len(events)):
+        connection.register("event", events.slice(n, 1))
+        try:
+            connection.execute(f"SELECT {_tried(text)} FROM event").fetchall()
+            return
+        except duckdb.Error as error:
+            message = str(error).split("\n")[0]
+        finally:
+            connection.unregister("event")
+    raise DefinitionError(f"{where} fails for every event: {message}")
+
+
+def _tried(text: str) -> str:
+    """An expression that is null where it fails; a comment at its end ends there."""
+    return f"TRY((\n{text}\n))"
 
 
 @functools.singledispatch

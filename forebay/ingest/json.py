@@ -38,16 +38,18 @@ def decode_json(
     limits: Mapping[str, int] | None = None,
     *,
     offsets: Ints | None = None,
+    bytes_max: int = EVENT_BYTES_MAX,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some lines of a partition, and a dead letter for every line that is none.
 
     Offsets count from `first_offset`, unless `offsets` names those of the lines, ascending (they may have gaps).
-    A line that is `None` is a message without a value. `limits` bounds the units of columns (see `Definitions.limits`).
+    A line that is `None` is a message without a value, one of more than `bytes_max` is too large. `limits` bounds the
+    units of columns (see `Definitions.limits`).
     Never raises for what the lines hold.
     """
     messages = Messages(source, partition, first_offset, lines, offsets)
     names = field_names(source)
-    rows, readable, unreadable = _rows(_decoder(names), lines)
+    rows, readable, unreadable = _rows(_decoder(names), lines, bytes_max)
 
     def values(name: str) -> list[Any]:
         return list(map(operator.attrgetter(f"c{names.index(name)}"), rows))
@@ -73,11 +75,11 @@ def _decoder(names: tuple[str, ...]) -> Callable[[bytes], Any]:
 
 
 def _rows(
-    decode: Callable[[bytes], Any], lines: Sequence[bytes | None]
+    decode: Callable[[bytes], Any], lines: Sequence[bytes | None], bytes_max: int
 ) -> tuple[list[Any], list[int] | None, list[tuple[int, Unreadable]]]:
     """The decoded rows, the numbers of their lines (`None`: all), and those of the others with the reasons."""
     try:
-        if max(map(len, lines), default=0) <= EVENT_BYTES_MAX:  # type: ignore[arg-type]  # None raises: below
+        if max(map(len, lines), default=0) <= bytes_max:  # type: ignore[arg-type]  # None raises: below
             return list(map(decode, lines)), None, []  # type: ignore[arg-type]  # it raises for None
     except (*_UNREADABLE, TypeError):
         pass
@@ -85,7 +87,7 @@ def _rows(
     readable: list[int] = []
     unreadable: list[tuple[int, Unreadable]] = []
     for number, line in enumerate(lines):
-        row = _row(decode, line)
+        row = _row(decode, line, bytes_max)
         if isinstance(row, Unreadable):
             unreadable.append((number, row))
         else:
@@ -94,9 +96,9 @@ def _rows(
     return rows, readable, unreadable
 
 
-def _row(decode: Callable[[bytes], Any], line: bytes | None) -> Any:
+def _row(decode: Callable[[bytes], Any], line: bytes | None, bytes_max: int) -> Any:
     """One decoded row, or why there is none."""
-    why = obstacle(line)
+    why = obstacle(line, bytes_max)
     if why is not None or line is None:
         return why
     try:

@@ -53,12 +53,12 @@ class Messages:
         return self.values[number] or b""
 
 
-def obstacle(value: bytes | None) -> Unreadable | None:
+def obstacle(value: bytes | None, bytes_max: int = EVENT_BYTES_MAX) -> Unreadable | None:
     """What stands against a message in any format."""
     if value is None:
         return Unreadable(TOMBSTONE, "the message has no value")
-    if len(value) > EVENT_BYTES_MAX:
-        return Unreadable(TOO_LARGE, f"{len(value)} bytes; an event has at most {EVENT_BYTES_MAX}")
+    if len(value) > bytes_max:
+        return Unreadable(TOO_LARGE, f"{len(value)} bytes; an event has at most {bytes_max}")
     return None
 
 

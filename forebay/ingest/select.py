@@ -24,7 +24,7 @@ from forebay.core.texts import lengths_of
 from forebay.errors import FormatError
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, stored_type
 from forebay.ingest.convert import convert, units_of, whole_numbers
-from forebay.language.types import AnyType, BoolType, DecimalType, Int64Type, StringType
+from forebay.language.types import AnyType, BoolType, DecimalType, Float64Type, Int64Type, StringType
 from forebay.language.view import WindowedView
 
 if TYPE_CHECKING:
@@ -181,7 +181,10 @@ def stored_column(kind: AnyType, array: pa.Array) -> Column:
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.int64())
     blank = False if isinstance(kind, BoolType) else 0
-    return Column(np.asarray(array.fill_null(blank) if array.null_count else array).astype(kind.storage), valid)
+    values = np.asarray(array.fill_null(blank) if array.null_count else array).astype(kind.storage)
+    if isinstance(kind, Float64Type):
+        values += 0.0  # a zero has no sign: of two, a minimum would be whichever came first
+    return Column(values, valid)
 
 
 def fixed_bytes(array: pa.Array, width: int) -> npt.NDArray[Any]:

@@ -24,7 +24,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from forebay.ingest.batch import EVENT_ID, INSTANT, LETTER_BYTES_MAX, SOURCE_OFFSET, EventBatch
+from forebay.ingest.batch import (
+    EVENT_BYTES_MAX,
+    EVENT_ID,
+    INSTANT,
+    LETTER_BYTES_MAX,
+    REVIVED_BYTES_MAX,
+    SOURCE_OFFSET,
+    EventBatch,
+)
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.instants import day_text
@@ -73,8 +81,10 @@ class Judge:
         offsets = np.array([offset for offset, _ in letters], np.int64)
         lines = [raw for _, raw in letters]
         if self.codec is None or partition == REVIVED or is_loaded(partition):
-            first = int(offsets[0])
-            batch, dead = decode_json(self.source, partition, first, lines, self.now_us, self.limits, offsets=offsets)
+            first, most = int(offsets[0]), REVIVED_BYTES_MAX if partition == REVIVED else EVENT_BYTES_MAX
+            batch, dead = decode_json(
+                self.source, partition, first, lines, self.now_us, self.limits, offsets=offsets, bytes_max=most
+            )
         else:
             messages = Messages(self.source, partition, int(offsets[0]), lines, offsets)
             batch, dead = decode_rows(messages, self.codec(lines), self.now_us, self.limits)
@@ -204,7 +214,8 @@ def _groups(letters: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 def _rows(batch: EventBatch, now_us: int) -> pa.Table:
     """Events as rows of the table, without their offsets there."""
     source, table, count = batch.source, batch.table, len(batch)
-    events = [msgspec.json.encode(row) for row in table.select(list(source.schema)).to_pylist()]
+    rows = table.select(list(source.schema)).to_pylist()
+    events = [msgspec.json.encode({name: value for name, value in row.items() if value is not None}) for row in rows]
     columns = {
         "source": pa.array([source.name] * count, pa.string()),
         SOURCE_PARTITION: pa.array([batch.partition] * count, pa.string()),

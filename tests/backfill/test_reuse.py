@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import decimal
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from forebay import Count, CountDistinct, Last, Max, Mean, Sum, WindowedView
+from forebay import Count, CountDistinct, Last, Max, Mean, Sum, Variance, WindowedView
 from forebay.backfill.publication import publish_view
 from forebay.backfill.reuse import donors_of
 from forebay.backfill.tiles import fold_dates
@@ -168,6 +169,29 @@ def test_events_that_come_while_a_donor_is_completed_make_the_day_be_folded_whol
     fold_dates(world.store, folded, day(0), day(3))
     assert same(world, more, folded)
     assert world.store.tiles(more).behind(world.store.archive(more.source).events_by_date()) == {}
+
+
+SUMMED = [*user_sales.features, CountDistinct("shops", of="shop", windows=["24h"], default=0)]
+VARIED = [*SUMMED, Variance("varied", of="amount", windows=["7d"], default=0.0)]
+HIGHEST = [Max("most", of="amount", windows=["7d"], default=0)]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine"),
+    [(SUMMED, VARIED), (VARIED, SUMMED), (VARIED, VARIED), (VARIED, VARIED + HIGHEST), (SUMMED, VARIED + HIGHEST)],
+)
+def test_what_is_too_large_for_squares_counts_in_all_partials_of_a_column_or_in_none(
+    world: World, theirs: list[Any], mine: list[Any]
+) -> None:
+    """More than 2^47 units are null in each partial of a column of which squares are summed, and nowhere else."""
+    sold = some_sales(200, 4)
+    sold[50]["amount"] = decimal.Decimal(2 * 10**12)
+    world.load(sold)
+    donor, taken, folded = version(2, features=theirs), version(3, features=mine), version(4, features=mine)
+    fold_dates(world.store, donor, day(0), day(4))
+    assert fold_dates(world.store, taken, day(0), day(4), [donor]).reused == 4
+    fold_dates(world.store, folded, day(0), day(4))
+    assert same(world, taken, folded)
 
 
 def same_cells(world: World, one: WindowedView, other: WindowedView) -> bool:

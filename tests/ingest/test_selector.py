@@ -80,6 +80,13 @@ def derived(kind: Any, sql: str, *rows: dict[str, Any]) -> list[Any]:
     return [kind.python(v) if ok else None for v, ok in zip(column.values.tolist(), column.valid.tolist(), strict=True)]
 
 
+def test_a_zero_has_no_sign() -> None:
+    """Of 0.0 and -0.0 a minimum would be whichever came first, and tiles are merged in no order."""
+    of = view(None, None, Min("low", of="rate", windows=["1d"], default=0.0))
+    column = select(of, {"rate": -0.0}).columns["rate"]
+    assert (column.values.tolist(), np.signbit(column.values).tolist()) == ([0.0], [False])
+
+
 def test_without_expressions_all_events_with_a_key_are_selected() -> None:
     events = select(
         view(), {"user_id": "b"}, {"user_id": None}, {"user_id": "a"}, {"user_id": "b"}, {"user_id": "x" * 600}

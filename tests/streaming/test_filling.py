@@ -6,6 +6,7 @@ v2            UNAVAILABLE ……… │ right for every instant from the start o
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from forebay.core.identity import entity_key
 from forebay.core.values import Status
 from forebay.deploy.registry import Registry
 from forebay.errors import ConfigError, FencedError, InstantTooEarlyError, RequestError
-from forebay.instants import HOUR_US, MINUTE_US, floor_us, instant_text, instant_us
+from forebay.instants import HOUR_US, MINUTE_US, SECOND_US, floor_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.online import takeover
 from forebay.online.lane import wall_clock_us
@@ -293,6 +294,34 @@ def test_sessions_are_filled_as_the_stream_makes_them(world: World) -> None:
         values = read(world, VISITS, at_us)
         assert sum(value for value, _ in values[1]) > 100
         assert read(world, second, at_us) == values
+
+
+def test_what_an_event_on_time_may_join_to_a_session_is_filled(home: Path, online_url: str, namespace: str) -> None:
+    """
+          midnight
+    ■        ┆            ■      filled for instants whose windows begin behind the first
+             ┆  ■                comes then, on time, and makes one session of the two
+    """
+    world, midnight_us = World.make(home, online_url, namespace), START_US + 2 * HOUR_US
+
+    def visit(number: int, seconds: int) -> bytes:
+        event = {"event_id": f"e{number}", "user": "u", "merchant": "m1", "ts": midnight_us + seconds * SECOND_US}
+        return json.dumps(event | {"amount": 1, "kind": "paid"}).encode()
+
+    world.append("a.ndjson", [visit(1, -200), visit(2, 260)])
+    features = [replace(feature, windows=("1h",)) for feature in VISITS.features]
+    visits = replace(VISITS, source=Sessionize(orders, gap="4m", longest="4m"), features=features)
+    first, second = visits, replace(visits, version=2)
+    apply(world, first)
+    world.run()
+    apply(world, first, second)
+    start_us = midnight_us + HOUR_US + 8 * MINUTE_US
+    run_fill(world, second, Start(start_us))
+    world.append("a.ndjson", [visit(3, 30)])
+    assert world.run()["late"] == 0
+    values = read(world, first, start_us)
+    assert [(1, "PRESENT") in values[0], (0, "PRESENT") in values[1]] == [True, True]
+    assert read(world, second, start_us) == values
 
 
 def test_a_published_version_starts_at_its_cut(world: World) -> None:

@@ -6,12 +6,13 @@ import json
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from forebay.deploy.outdated import outdated_sources
 from forebay.deploy.registry import Registry
-from forebay.ingest.batch import BEFORE_HISTORY
+from forebay.ingest.batch import BEFORE_HISTORY, EVENT_BYTES_MAX
 from forebay.instants import DAY_US, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.offline.archive import REVIVED
@@ -146,6 +147,18 @@ def test_what_is_none_when_the_flow_reads_it_is_a_letter_again(world: World) -> 
     assert len(set(found["event_id"].to_pylist())) == len(found) == 30
     check_archive(world)
     check_streamed_of_the_log(world)
+
+
+def test_a_letter_of_the_largest_size_is_an_event_again(world: World) -> None:
+    """It is written anew, with its instant as text: longer than an event may be when it comes."""
+    event = {"event_id": "large", "user": "u1", "merchant": "m1", "ts": START_US - 100 * DAY_US, "kind": ""}
+    event["kind"] = "k" * (EVENT_BYTES_MAX - len(msgspec.json.encode(event)))
+    (world.home / "orders" / "large.ndjson").write_bytes(msgspec.json.encode(event) + b"\n")
+    assert world.run()["dead"][BEFORE_HISTORY] == 31
+    mend(world)
+    assert replay(world).revived == 31
+    said = world.run()
+    assert (said["events"], said["dead"]) == (31, {})
 
 
 def check_streamed_of_the_log(world: World) -> None:
