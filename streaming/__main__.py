@@ -11,11 +11,12 @@ import signal
 import sys
 
 
-def _main() -> int:
+def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from streaming.interpreter import end_process
     from streaming.run import main
 
-    return main(sys.argv[1:])
+    end_process(main(sys.argv[1:]))
 
 
-sys.exit(_main())
+_main()

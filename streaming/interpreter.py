@@ -10,12 +10,19 @@ commit online lets go of Python's lock at each send and waits for the writer's t
 A worker's first thread does nothing but look for signals, which Bytewax has it do a thousand times a second, and each
 time it takes Python's lock from the thread that works. Its sleeps are made coarse: Linux may prolong them by what is
 called timer slack. Threads begin with the slack of the one that started them, so the one that works sets it back.
+
+A process ends without taking its interpreter apart. A thread that waits for a store may come back meanwhile, and within
+a library in Rust that aborts the process: a flow that had ended well would have died.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
+import os
 import sys
+from typing import NoReturn
 
 KEPT_BYTES_MAX = 64 << 20
 """Free bytes at the top of a heap that are kept: a few times what one commit works with."""
@@ -46,3 +53,12 @@ def sleep_within(slack_s: float) -> None:
     """Let sleeps of this thread, and of those that it starts from now on, be longer by up to so many seconds."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(round(slack_s * 1e9)))
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code, and with it whatever its threads wait for."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more, or it is closed
+            stream.flush()
+    os._exit(code)

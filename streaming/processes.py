@@ -25,12 +25,13 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import NoReturn
 
 from forebay.errors import StoreError
 from forebay.online.connection import connect_online
 from streaming.board import Board
 from streaming.engine import Place, drive
-from streaming.interpreter import prepare_process
+from streaming.interpreter import end_process, prepare_process
 from streaming.logs import configure
 from streaming.metrics import port_of_worker
 from streaming.parts import Taken, Task, worker_parts
@@ -112,7 +113,7 @@ class _Running:
     def start(context: SpawnContext, orders: Orders) -> _Running:
         """Start one."""
         says, tell = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(orders, tell), name=f"forebay-worker-{orders.worker}")
+        process = context.Process(target=_work, args=(orders, tell), name=f"forebay-worker-{orders.worker}")
         resource_tracker.ensure_running()  # it would be started with the first process, and let signals in
         with Stop.signals_held():
             process.start()
@@ -180,6 +181,11 @@ def _watch(running: list[_Running], stop: Stop) -> None:
 
 class _LostError(StoreError):
     """Another worker was lost: why is for that one to say, or for its parent."""
+
+
+def _work(orders: Orders, tell: Connection) -> NoReturn:
+    work(orders, tell)
+    end_process(0)
 
 
 def work(orders: Orders, tell: Connection) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
+from unittest import mock
 
 from forebay.offline.archive import PartitionPosition
 from forebay.offline.revived import Revived
 from streaming.aside import ask_aside
 from streaming.revived_log import RevivedLog
 from streaming.settling import Settling
-from tests.streaming.world import WAIT_S, orders
+from tests.streaming.world import CHECKOUT, WAIT_S, World, await_that, end, lines, orders
 
 T = TypeVar("T")
 
@@ -29,6 +34,30 @@ class Hanging:
         self.asked += 1
         assert self.answers.wait(WAIT_S)
         return answer
+
+
+ASKED_FOR_EVER = """
+from forebay.offline.revived import Revived
+
+end = Revived.end
+
+def ask(revived, source):
+    while True:
+        end(revived, source)
+
+Revived.end = ask
+"""
+
+
+def test_a_flow_ends_well_while_it_asks(world: World, tmp_path: Path) -> None:
+    """A thread that comes back to Python within a library in Rust, while the interpreter ends, aborts the process."""
+    (tmp_path / "sitecustomize.py").write_text(ASKED_FOR_EVER)
+    world.append("a.ndjson", lines(1, 300))
+    with mock.patch.dict(os.environ, {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}), world.flow() as process:
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), process)
+        code, said, errors = end(process, signal.SIGTERM)
+    assert (code, errors) == (0, "")
+    assert json.loads(said)["events"] > 0
 
 
 def test_a_store_that_hangs_holds_up_no_reader() -> None:
