@@ -135,10 +135,11 @@ class Cluster:
         """
         topic = ConfigResource(ConfigResource.Type.TOPIC, self.topic)
         asked: Future[Any] = self._admin.describe_configs([topic], request_timeout=self._answer_s)[topic]
-        policy = None if asked.exception() is not None else asked.result().get(CLEANUP)
-        if policy is not None and "compact" in policy.value and not _topic(self._source).compacted:
+        entry = None if asked.exception() is not None else asked.result().get(CLEANUP)
+        policy = "" if entry is None else entry.value or ""
+        if "compact" in policy and not _topic(self._source).compacted:
             raise ConfigError(
-                f"Compacted {self.where}: with {CLEANUP}={policy.value} Kafka leaves out events whose key came again, "
+                f"Compacted {self.where}: with {CLEANUP}={policy} Kafka leaves out events whose key came again, "
                 f"read or not. Set {CLEANUP}=delete; or declare KafkaTopic({self.topic!r}, compacted=True), with which "
                 "they are no loss"
             )

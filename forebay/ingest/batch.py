@@ -19,9 +19,9 @@ INSTANT = pa.timestamp("us", "UTC")
 DECIMAL_DIGITS = 18
 """2^53 units have 16 digits; 18 fill an int64."""
 EVENT_BYTES_MAX = 64 * 1024
+"""An event is a fact with a few columns; what is longer is a mistake, and would be kept in every store."""
 REVIVED_BYTES_MAX = 8 * EVENT_BYTES_MAX
 """Of an event that was a dead letter and is written anew as JSON: a byte may be one of six, `\\u0001`."""
-"""An event is a fact with a few columns; what is longer is a mistake, and would be kept in every store."""
 LETTER_BYTES_MAX = 1024 * 1024
 """What is kept of what was no event: all that a Kafka broker takes as one message, by default."""
 EVENT_ID, SOURCE_OFFSET = "event_id", "source_offset"

@@ -7,9 +7,9 @@ columns in UTC.
 
 An expression that fails for an event (a cast, an overflow) is null for it; an unknown `where` is false. DuckDB's TRY
 sees to most of that, without which an event would end the flow, at each start. It does not where a part that occurs
-twice is computed once, ahead of it (so that optimizer is off), nor for errors such as an unknown time zone: then the
-rows are halved until those are found that fail, and an expression that fails for all of a few likely events is refused
-when it is planned.
+twice is computed once, ahead of it: then each expression is computed for itself, without that optimizer. Nor does it
+for errors such as an unknown time zone: then the rows are halved until those are found that fail, and an expression
+that fails alike for all of a few likely events is refused when it is planned.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
-    "disabled_optimizers": "common_subexpressions",
 }
 _OF_NO_EVENT = (
     duckdb.ConnectionException,
@@ -53,7 +52,8 @@ _LIKELY: dict[str, list[Any]] = {
     "bool": [True, False, True, False],
     "timestamp[us]": [1_704_103_200_000_000 + 86_400_000_000 * n for n in range(4)],
 }
-"""Values of columns, by their Arrow type; of a number they are 1 to 4."""
+"""Values of columns, by their Arrow type; others are numbers."""
+_LIKELY_NUMBERS = ["1", "20", "-3", "1000000"]
 _UNSTABLE = frozenset(
     {"current_localtime", "current_localtimestamp", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 )
@@ -86,7 +86,9 @@ def check_expressions(view: WindowedView) -> None:
     """Raise `DefinitionError` unless each expression of a view is a function of one event and has the declared type."""
     if view.where is not None or view.derived:
         with duckdb.connect(config=_SETTINGS) as connection:
-            _checked_columns(connection, view)
+            schema = _schema(view, _checked_columns(connection, view))
+            for what, text in _texts(view).items():
+                _check_likely(connection, f"View {view.key!r}: {what} ({text!r})", text, schema)
 
 
 class Expressions:
@@ -103,6 +105,7 @@ class Expressions:
         for name, some in [("evaluate", texts), *((f"evaluate_{n}", [text]) for n, text in enumerate(texts))]:
             columns = ", ".join(f"{one} AS e{n}" for n, one in enumerate(some))
             self._connection.execute(f"PREPARE {name} AS SELECT {columns} FROM event")
+            self._connection.execute("SET disabled_optimizers = 'common_subexpressions'")  # of those for themselves
 
     def evaluate(self, table: pa.Table) -> dict[str, pa.ChunkedArray]:
         """The result of each expression for each row, by what it is of: `where` or `derived column 'x'`."""
@@ -198,8 +201,6 @@ def _checked_columns(connection: duckdb.DuckDBPyConnection, view: WindowedView) 
     for what, text in _texts(view).items():
         _check_type(connection, view, what, text)
     connection.unregister("event")
-    for what, text in _texts(view).items():
-        _check_likely(connection, f"View {view.key!r}: {what} ({text!r})", text, _schema(view, columns))
     return columns
 
 
@@ -314,21 +315,20 @@ def _check_type(connection: duckdb.DuckDBPyConnection, view: WindowedView, what:
 
 
 def _check_likely(connection: duckdb.DuckDBPyConnection, where: str, text: str, schema: pa.Schema) -> None:
-    """Refuse what fails for each of some likely events, although TRY is around it: it would for all."""
-    events = pa.table([_LIKELY.get(str(kind), ["1", "2", "3", "4"]) for kind in schema.types], schema.names).cast(
-        schema
-    )
-    message = ""
+    """Refuse what fails for each of some likely events in the same words, with TRY around it: it would for all."""
+    values = [_LIKELY.get(str(kind), _LIKELY_NUMBERS) for kind in schema.types]
+    events, messages = pa.table(values, schema.names).cast(schema), set[str]()
     for n in range(len(events)):
         connection.register("event", events.slice(n, 1))
         try:
             connection.execute(f"SELECT {_tried(text)} FROM event").fetchall()
             return
         except duckdb.Error as error:
-            message = str(error).split("\n")[0]
+            messages.add(str(error).split("\n")[0])
         finally:
             connection.unregister("event")
-    raise DefinitionError(f"{where} fails for every event: {message}")
+    if len(messages) == 1:
+        raise DefinitionError(f"{where} fails for every event: {messages.pop()}")
 
 
 def _tried(text: str) -> str:
