@@ -102,10 +102,11 @@ class Expressions:
         self._batch = _Batch(_schema(view, self.columns))
         self._connection.register("event", self._batch)
         texts = [_tried(text) for text in _texts(view).values()]
-        for name, some in [("evaluate", texts), *((f"evaluate_{n}", [text]) for n, text in enumerate(texts))]:
-            columns = ", ".join(f"{one} AS e{n}" for n, one in enumerate(some))
-            self._connection.execute(f"PREPARE {name} AS SELECT {columns} FROM event")
-            self._connection.execute("SET disabled_optimizers = 'common_subexpressions'")  # of those for themselves
+        columns = ", ".join(f"{text} AS e{n}" for n, text in enumerate(texts))
+        self._connection.execute(f"PREPARE evaluate AS SELECT {columns} FROM event")
+        self._connection.execute("SET disabled_optimizers = 'common_subexpressions'")
+        for n, text in enumerate(texts):
+            self._connection.execute(f"PREPARE evaluate_{n} AS SELECT {text} FROM event")
 
     def evaluate(self, table: pa.Table) -> dict[str, pa.ChunkedArray]:
         """The result of each expression for each row, by what it is of: `where` or `derived column 'x'`."""
@@ -113,9 +114,9 @@ class Expressions:
         try:
             try:
                 columns = self._executed("evaluate", rows).columns
-            except duckdb.Error as error:
-                if isinstance(error, _OF_NO_EVENT):
-                    raise
+            except _OF_NO_EVENT:
+                raise
+            except duckdb.Error:
                 columns = [self._one(f"evaluate_{n}", rows) for n in range(len(texts))]
         except duckdb.Error as error:
             raise DefinitionError(f"View {self._view.key!r}: its expressions cannot be computed: {error}") from error
@@ -125,8 +126,10 @@ class Expressions:
         """The result of one expression, null for each row that fails in a way that TRY does not catch."""
         try:
             return self._executed(name, rows).column(0)
-        except duckdb.Error as error:
-            if isinstance(error, _OF_NO_EVENT) or not len(rows):
+        except _OF_NO_EVENT:
+            raise
+        except duckdb.Error:
+            if not len(rows):
                 raise
         if len(rows) == 1:
             return pa.chunked_array([pa.nulls(1, self._executed(name, rows.slice(0, 0)).schema.field(0).type)])
