@@ -71,10 +71,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _say(text: str) -> None:
-    """Print to whoever listens; all is durable, also where nobody does any more."""
+    """Print to whoever listens; all is durable, also where nobody does any more, or a disk is full."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 

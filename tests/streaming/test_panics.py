@@ -112,6 +112,17 @@ def test_a_worker_that_cannot_be_started_ends_those_that_were(world: World, monk
     assert ended == [0]
 
 
+def test_a_summary_that_cannot_be_printed_makes_nothing_less_durable(world: World) -> None:
+    world.append("a.ndjson", lines(1, 300))
+    command = [sys.executable, "-m", "streaming", "--until-end"]
+    with open("/dev/full", "w") as full:
+        flow = subprocess.run(
+            command, cwd=CHECKOUT, env=world.environment(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (flow.returncode, flow.stderr) == (0, b"")
+    check(world)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_workers_errors_that_of_the_log_is_said(order: int) -> None:
     of_log, of_store, stop = StoreError("of the log"), StoreError("of a store"), Stop()
