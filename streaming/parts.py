@@ -16,7 +16,6 @@ from functools import partial
 
 import redis
 
-from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import mark_repairs, publish_view
 from forebay.core.codec import NO_CUT
 from forebay.ingest.rows import Codec
@@ -26,8 +25,9 @@ from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online import takeover
 from forebay.online.connection import connect_online
-from forebay.online.keys import Keys
+from forebay.online.cuts import read_cut, read_cuts
 from forebay.online.lane import Lane, wall_clock_us
+from forebay.online.progress import Cut
 from forebay.online.refusals import Refusals
 from forebay.settings import Settings
 from streaming.backlog import Backlog
@@ -39,7 +39,7 @@ from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
 from streaming.losses import Loss
 from streaming.offline import Offline
-from streaming.positions import Found, Positions, cuts_of, published_cut, read_positions
+from streaming.positions import Found, Positions, published_cut, read_positions
 from streaming.retry import Patience
 from streaming.routing import lanes_of, reader_of, slots_of_worker
 from streaming.settling import Settling
@@ -284,9 +284,11 @@ def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequen
     slots (a node of a cluster that came back empty); whether there was any.
     """
     namespace, rate = task.settings.namespace, task.settings.publish_rate
-    keys, incomplete = Keys(namespace), {loss.view for loss in losses}
+    incomplete = {loss.view for loss in losses}
     lost = {loss.view for loss in losses if loss.everything}
-    lost |= {view.key for view in task.views if view.key in incomplete and _lost_cuts(cuts_of(online, keys, view))}
+    lost |= {
+        view.key for view in task.views if view.key in incomplete and _lost_cuts(read_cuts(online, namespace, view))
+    }
     published = [
         publish_view(online, namespace, offline.store, view, rate=rate) for view in task.views if view.key in lost
     ]
@@ -305,9 +307,9 @@ def _mark_repairs(task: Task, online: redis.Redis, offline: Offline) -> None:
             mark_repairs(offline.store, view, cut_us)
 
 
-def _lost_cuts(cuts_us: Sequence[int]) -> bool:
+def _lost_cuts(cuts: Sequence[Cut]) -> bool:
     """Whether some slots have a cut and others do not."""
-    return min(cuts_us) == NO_CUT < max(cuts_us)
+    return len({cut.cut_us == NO_CUT for cut in cuts}) > 1
 
 
 def codecs_of_task(task: Task) -> Mapping[str, Codec]:

@@ -22,8 +22,9 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
 from forebay.online.connection import translated
+from forebay.online.cuts import read_cut, read_cuts
 from forebay.online.keys import Keys
-from forebay.online.progress import Cut, Progress
+from forebay.online.progress import Progress
 from streaming.archive_log import Archived
 from streaming.log import LogStart, LogStarts
 from streaming.losses import Loss, losses_of
@@ -161,20 +162,12 @@ class Positions:
         return self._firsts[view.key, cut_us]
 
 
-def cuts_of(online: redis.Redis, keys: Keys, view: WindowedView) -> list[int]:
-    """The published cut of each slot of a view; NO_CUT where there is none."""
-    with translated(online):
-        blobs: list[Any] = online.mget(keys.slots("cut", view.key, range(SLOTS)))
-    return [Cut.decode(blob).cut_us for blob in blobs]
-
-
 def published_cut(online: redis.Redis, namespace: str, views: Sequence[WindowedView]) -> Callable[[EventSource], int]:
     """Asks for the newest published cut of the views of a source."""
-    keys = Keys(namespace)
 
     def cut_us(source: EventSource) -> int:
         mine = [view for view in views if view.source.name == source.name]
-        return max((cut for view in mine for cut in cuts_of(online, keys, view)), default=NO_CUT)
+        return max((read_cut(online, namespace, view) for view in mine), default=NO_CUT)
 
     return cut_us
 
@@ -197,6 +190,6 @@ def read_positions(
         with translated(online):
             blobs: list[Any] = online.mget(keys.progress(view.key, range(SLOTS)))
         progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
-        cuts[view.key] = min(cuts_of(online, keys, view))
+        cuts[view.key] = min(cut.cut_us for cut in read_cuts(online, namespace, view))
     refused = {source.name: offline.refused(source) for source in sources}
     return Positions(sources, views, offline, Found(archived, streamed, progress, cuts, refused))

@@ -32,13 +32,13 @@ from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import translated
+from forebay.online.cuts import read_cuts
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.online.seam import is_overdue
 from forebay.online.signs import Sign, Signs
 from streaming.log_ends import LogEnd, LogEnds
 from streaming.losses import losses_of
-from streaming.positions import cuts_of
 
 QUIET, BEHIND, STOPPED, DEAD = "quiet", "behind", "stopped", "dead"
 
@@ -145,7 +145,7 @@ class Status:
     def _view(self, view: WindowedView, marked: set[str], signs: Sequence[Sign], now_us: int) -> ViewStatus:
         streamed = self.offline.streamed(view).positions()  # before the progress that must be ahead of it
         progress = self._progress(view)
-        cut_us = min(cuts_of(self.online, Keys(self.namespace), view))
+        cut_us = min(cut.cut_us for cut in read_cuts(self.online, self.namespace, view))
         watermark_us = min((slot.watermark_us for slot in progress), default=NO_CUT)
         losses, runs = losses_of(view, streamed, progress), state_of(signs, now_us) == QUIET
         missing = gap(self.offline, view, cut_us)

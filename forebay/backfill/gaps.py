@@ -18,19 +18,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS
 from forebay.errors import FencedError
 from forebay.instants import DAY_US, day_us
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
-from forebay.online.connection import translated
-from forebay.online.keys import Keys
-from forebay.online.progress import Cut
+from forebay.online.cuts import read_cut
 from forebay.online.publish import mark_missing
 
 RANGES_SHOWN_MAX = 5
@@ -103,13 +99,6 @@ def mark_gaps(
         if missing:
             found[view.key] = missing.told
     return found
-
-
-def read_cut(client: redis.Redis, namespace: str, view: WindowedView) -> int:
-    """The cut of the last finished publication; NO_CUT where there was none."""
-    with translated(client):
-        blobs: Any = client.mget(Keys(namespace).slots("cut", view.key, range(SLOTS)))
-    return max(Cut.decode(blob).cut_us for blob in blobs)
 
 
 def _listed(days: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ from typing import cast
 import numpy as np
 import redis
 
-from forebay.backfill.gaps import gap, mark_gap, read_cut
+from forebay.backfill.gaps import gap, mark_gap
 from forebay.backfill.newest import newest_rows
 from forebay.backfill.tiles import Entities, joined
 from forebay.core.codec import NO_CUT
@@ -41,6 +41,7 @@ from forebay.offline.archive import first_kept, least_watermark_us
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_table import TilesTable
 from forebay.online.connection import translated
+from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
 from forebay.online.lane import wall_clock_us
 from forebay.online.progress import Progress

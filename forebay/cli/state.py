@@ -93,11 +93,12 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
     """What batch owes deployed views: what is archived and not online, cuts beyond retention; nothing where that
     cannot be told.
     """
-    from forebay.backfill.gaps import gap, read_cut
+    from forebay.backfill.gaps import gap
     from forebay.client.deployed import Deployed
     from forebay.deploy.outdated import OUTDATED, outdated_sources
     from forebay.deploy.unstreamed import UNSTREAMED, unknown_views
     from forebay.language.view import WindowedView
+    from forebay.online.cuts import read_cut
     from forebay.online.seam import is_overdue
 
     try:

@@ -16,13 +16,14 @@ from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.view import AnyView, BatchView
 from forebay.online.connection import translated
+from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
-from forebay.online.progress import Cut, Progress
+from forebay.online.progress import Progress
 
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
     """The keys of the views of which nothing was ever streamed or published."""
-    return [view.key for view in views if not _filled(client, Keys.of(client, namespace), view)]
+    return [view.key for view in views if not _filled(client, namespace, view)]
 
 
 def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, service: str) -> None:
@@ -36,13 +37,13 @@ def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, 
         )
 
 
-def _filled(client: redis.Redis, keys: Keys, view: AnyView) -> bool:
+def _filled(client: redis.Redis, namespace: str, view: AnyView) -> bool:
+    keys = Keys.of(client, namespace)
     with translated(client):
         if client.exists(*keys.slots("published", view.key, range(SLOTS))):
             return True
         if isinstance(view, BatchView):
             return False
         progress: Any = client.mget(keys.progress(view.key, range(SLOTS)))
-        cuts: Any = client.mget(keys.slots("cut", view.key, range(SLOTS)))
     streamed = any(Progress.decode(blob).partitions for blob in progress if blob is not None)
-    return streamed or any(Cut.decode(blob).cut_us != NO_CUT for blob in cuts)
+    return streamed or read_cut(client, namespace, view) != NO_CUT

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import redis
 
 from forebay.core import codec
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS, slots_of
+from forebay.core.identity import slots_of
 from forebay.core.layout import Layout
 from forebay.core.rows import Rows, newest
 from forebay.core.tiles import Tiles, group_starts
@@ -25,7 +24,7 @@ from forebay.errors import StoreError
 from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.online.chosen import Chosen, by_slot
-from forebay.online.connection import translated
+from forebay.online.cuts import read_cuts
 from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
@@ -95,9 +94,7 @@ def mark_missing(client: redis.Redis, namespace: str, view: WindowedView, missin
     Under the lease of its publisher, so that what a publication under way has not seen is not forgotten: `missing` is
     asked under it, too. Raises `FencedError` where another process goes on publishing.
     """
-    with translated(client):
-        blobs: Any = client.mget(Keys(namespace).slots("cut", view.key, range(SLOTS)))
-    marked = any(Cut.decode(blob).missing_us != NO_CUT for blob in blobs)
+    marked = any(cut.missing_us != NO_CUT for cut in read_cuts(client, namespace, view))
     if marked or missing() != NO_CUT:
         with Publication(client, namespace, view.key) as publication:
             publication.mark(missing())

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from assets.definitions import make_definitions
 from assets.schedules import RANGE_END, RANGE_START
 from assets.storage import HomeStorage
-from forebay.backfill.gaps import read_cut
 from forebay.cli.app import app
 from forebay.deploy.registry import Registry
 from forebay.instants import moment
@@ -25,6 +24,7 @@ from forebay.language.view import AnyView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.training_table import TrainingTable
 from forebay.online.connection import connect_online
+from forebay.online.cuts import read_cut
 from forebay.settings import Settings
 from tests.backfill.shop import shop, user_sales, user_tier
 from tests.backfill.world import World, day, sale, some_sales

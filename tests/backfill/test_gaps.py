@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from forebay.backfill import publication as publication_module
-from forebay.backfill.gaps import MARKED, gap, mark_gaps, read_cut
+from forebay.backfill.gaps import MARKED, gap, mark_gaps
 from forebay.backfill.publication import publish_view, tiles_before
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.deploy.filled import unfilled
+from forebay.online.cuts import read_cut
 from forebay.online.publish import publish_tiles
 from forebay.online.read import OnlineReader
 from tests.backfill.shop import user_sales

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from forebay import Count
-from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US
 from forebay.offline.archive import RETAINED
+from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
 from forebay.online.progress import PartitionProgress, Progress
 from tests.backfill.shop import sales, user_sales

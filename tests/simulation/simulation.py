@@ -26,7 +26,6 @@ import forebay.ingest.select
 import forebay.online.lane
 import forebay.online.pending
 from forebay import FeatureStore
-from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import choose_cut
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import LANES, SLOTS
@@ -37,6 +36,7 @@ from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.cluster import hash_slot
 from forebay.online.connection import connect_online
+from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.settings import Settings

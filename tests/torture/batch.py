@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from forebay.backfill.gaps import read_cut
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.errors import FencedError, StoreUnavailableError
@@ -21,8 +20,7 @@ from forebay.instants import DAY_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
 from forebay.offline.loading import load
 from forebay.online.connection import connect_online
-from forebay.online.keys import Keys
-from streaming.positions import cuts_of
+from forebay.online.cuts import read_cut, read_cuts
 from tests.simulation.shop import Customers, Event, Shop
 from tests.torture.ground import HISTORY_DAYS, Ground
 from tests.torture.producer import BUYERS, SHOPS
@@ -102,7 +100,7 @@ class Batch(threading.Thread):
         """As the assets do."""
         online, namespace, store = self._online, self._ground.settings.namespace, self._ground.store
         fold_dates(store, view, start_us, end_us)
-        before = set(cuts_of(online, Keys(namespace), view))
+        before = {cut.cut_us for cut in read_cuts(online, namespace, view)}
         with self._watch.publishing(view.key) as stayed:
             cut_us = publish_view(online, namespace, store, view, rate=RATE).cut_us
             if cut_us is None or before == {cut_us}:  # of every slot: one that broke off may have moved some

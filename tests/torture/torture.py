@@ -18,10 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from forebay.backfill.gaps import read_cut
 from forebay.client.feature_store import FeatureStore
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.view import WindowedView
+from forebay.online.cuts import read_cut
 from tests.simulation.reckoning import (
     check_archive,
     check_dead_letters,
