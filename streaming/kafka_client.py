@@ -31,6 +31,8 @@ OWNED = {
     "enable.partition.eof": True,  # how `--until-end` knows an end, and how trailing gaps are seen
 }
 """Settings that the flow depends on: nobody else may set them."""
+ADDRESSES = ("bootstrap.servers", "metadata.broker.list")
+"""What the client calls the brokers; `FOREBAY_KAFKA_BROKERS` is in their place."""
 PREFERRED = {
     "client.id": "forebay",
     "group.id": "forebay",
@@ -66,7 +68,7 @@ def client_settings(source: EventSource, given: Mapping[str, str]) -> dict[str, 
         )
     _check_addresses(brokers, f"Stream of {source.name!r}: {'brokers' if topic.brokers else KAFKA + 'BROKERS'}")
     for name in given:
-        if name in OWNED or name == "bootstrap.servers":
+        if name in OWNED or name in ADDRESSES:
             variable = KAFKA + name.upper().replace(".", "_")
             instead = f"set {KAFKA}BROKERS instead" if name not in OWNED else "it belongs to the flow, unset it"
             raise ConfigError(f"{variable} cannot be used: {instead}")
@@ -185,7 +187,7 @@ class Cluster:
     def _made(self, kind: Any, settings: Mapping[str, Any]) -> Any:
         try:
             return kind(dict(settings))
-        except (KafkaException, ValueError, TypeError) as error:
+        except (KafkaException, AttributeError, ValueError, TypeError) as error:
             text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise ConfigError(
                 f"Kafka's client refuses its settings ({KAFKA}…): {self._without_secrets(text)}"

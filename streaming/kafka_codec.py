@@ -13,7 +13,9 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Literal, TypeVar, cast
@@ -86,8 +88,8 @@ class Registry(SchemaRegistryClient):
         if not given.get("url"):
             raise ConfigError(f"{where}: topic {topic.topic!r} is {topic.format}; set {REGISTRY}URL to its registry")
         self._patience = patience
-        self._where = f"the schema registry at {_without_user(given['url'])}"
         try:
+            self._where = f"the schema registry at {_without_user(given['url'])}"
             super().__init__(DEFAULTS | {name: _number(name, value) for name, value in given.items()})
         except (ValueError, TypeError, OSError) as error:
             names = ", ".join(REGISTRY + name.upper().replace(".", "_") for name in given)
@@ -102,14 +104,21 @@ class Registry(SchemaRegistryClient):
 
     def get_schema_by_guid(self, *arguments: Any, **named: Any) -> Any:
         """A schema by its universal name."""
-        return self._waited(lambda: super(Registry, self).get_schema_by_guid(*arguments, **named))
+        return self._waited(lambda: self._there(super(Registry, self).get_schema_by_guid(*arguments, **named)))
 
     def get_version(self, *arguments: Any, **named: Any) -> Any:
         """A schema that another refers to."""
-        return self._waited(lambda: super(Registry, self).get_version(*arguments, **named))
+
+        def version() -> Any:
+            registered = super(Registry, self).get_version(*arguments, **named)
+            self._there(registered.schema)
+            return registered
+
+        return self._waited(version)
 
     def _there(self, schema: Schema) -> Schema:
         if schema.schema_str is None:
+            self.clear_caches()  # the client keeps that answer too
             raise StoreUnavailableError(f"{self._where} answers without a schema; look at {REGISTRY}URL")
         return schema
 
@@ -296,13 +305,21 @@ def _known_message(value: Any, name: str) -> Any:
 
 
 def _number(name: str, value: str) -> str | float:
-    try:
-        return float(value) if name in NUMBERS else value
-    except ValueError:
-        variable = REGISTRY + name.upper().replace(".", "_")
-        raise ConfigError(f"{variable} is {value!r}; expected a number") from None
+    if name not in NUMBERS:
+        return value
+    with contextlib.suppress(ValueError):
+        number = float(value)
+        if 0 <= number < math.inf:
+            return number
+    variable = REGISTRY + name.upper().replace(".", "_")
+    raise ConfigError(f"{variable} is {value!r}; expected a number, not below 0")
 
 
 def _without_user(url: str) -> str:
-    parts = [urlsplit(one.strip()) for one in url.split(",")]
+    """The addresses of a registry, for messages. Raises `ValueError` for one that nobody could be reached at."""
+    try:
+        parts = [urlsplit(one.strip()) for one in url.split(",")]
+        _ = [part.port for part in parts]
+    except ValueError:  # what it says may hold a part of a password
+        raise ValueError("expected http://host:port or https://host:port") from None
     return ", ".join(f"{part.scheme}://{part.netloc.rpartition('@')[2]}" for part in parts)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -194,12 +195,41 @@ def test_what_is_no_answer_of_a_registry_is_waited_for_and_nothing_becomes_a_dea
     with pytest.raises(StoreUnavailableError, match=rf"answers HTTP {status}, .*look at FOREBAY_SCHEMA_REGISTRY_URL"):
         codec(coded, registry, give_up_after_s=0.1)([good])
     registry.status = 200
-    kept, registry.schemas = registry.schemas, [{}] * len(registry.schemas)
-    with pytest.raises(StoreUnavailableError, match="answers without a schema"):
-        codec(coded, registry, give_up_after_s=0.1)([good])
-    registry.schemas = kept
     batch, dead = decoded(codec(coded, registry), [good])
     assert (len(batch), dead) == (1, [])
+
+
+@pytest.mark.parametrize("named", ["by its number", "by its universal name"])
+def test_a_registry_that_answers_without_a_schema_is_waited_for(
+    coded: Coded, registry: SchemaRegistry, named: str
+) -> None:
+    """The client keeps such answers for good: the codec that has had one decodes when the registry is well again."""
+    good = serializer(coded, registry.url, "orders")(events(1)[0])
+    if named == "by its universal name":
+        good = b"\1" + UUID(int=int.from_bytes(good[1:5], "big")).bytes + good[5:]
+    decode = codec(coded, registry, give_up_after_s=0.1)
+    registry.hollow = "/"
+    with pytest.raises(StoreUnavailableError, match="answers without a schema"):
+        decode([good])
+    registry.hollow = ""
+    batch, dead = decoded(decode, [good])
+    assert (len(batch), dead) == (1, [])
+
+
+def test_a_registry_that_answers_without_a_schema_that_another_names_is_waited_for(registry: SchemaRegistry) -> None:
+    good = serializer("avro", registry.url, "orders")(events(1)[0])
+    outer = {"type": "record", "name": "Outer", "fields": [{"name": "order", "type": "Order"}]}
+    reference = {"name": "Order", "subject": "orders-value", "version": 1}
+    registry.schemas.append({"schema": json.dumps(outer), "references": [reference], "subject": "outer"})
+    message = b"\0" + len(registry.schemas).to_bytes(4, "big") + good[5:]
+    decode = codec("avro", registry, give_up_after_s=0.1)
+    registry.hollow = "/subjects/"
+    with pytest.raises(StoreUnavailableError, match="answers without a schema"):
+        decode([message])
+    registry.hollow = ""
+    (row,) = decode([message])
+    assert isinstance(row, dict)
+    assert row["order"]["event_id"] == events(1)[0]["event_id"]
 
 
 def nested(depth: int) -> bytes:
@@ -268,6 +298,11 @@ def test_a_registry_that_lets_nobody_in_says_so_without_secrets(registry: Schema
         ({"basic_auth_user_info": "hunter2"}, "FOREBAY_SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO.* are refused"),
         ({"nonsense": "hunter2"}, "Unrecognized properties: nonsense"),
         ({"timeout": "soon"}, "FOREBAY_SCHEMA_REGISTRY_TIMEOUT is 'soon'; expected a number"),
+        ({"timeout": "nan"}, "FOREBAY_SCHEMA_REGISTRY_TIMEOUT is 'nan'; expected a number"),
+        ({"timeout": "-1"}, "FOREBAY_SCHEMA_REGISTRY_TIMEOUT is '-1'; expected a number, not below 0"),
+        ({"url": "http://me:hunter2@[::1"}, "FOREBAY_SCHEMA_REGISTRY_URL.* are refused: .*expected http://host:port"),
+        ({"url": "http://me:hunter2"}, "FOREBAY_SCHEMA_REGISTRY_URL.* are refused: .*expected http://host:port"),
+        ({"url": "http://127.0.0.1:99999"}, "FOREBAY_SCHEMA_REGISTRY_URL.* are refused: .*expected http://host:port"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named_without_their_secrets(

@@ -17,6 +17,8 @@ from tests.streaming.test_kafka_log import Following, numbers, source
     [
         ({"auto_offset_reset": "latest"}, "FOREBAY_KAFKA_AUTO_OFFSET_RESET cannot be used: it belongs to the flow"),
         ({"bootstrap_servers": "a:1"}, "FOREBAY_KAFKA_BOOTSTRAP_SERVERS cannot be used: set FOREBAY_KAFKA_BROKERS"),
+        ({"metadata_broker_list": "a:1"}, "METADATA_BROKER_LIST cannot be used: set FOREBAY_KAFKA_BROKERS instead"),
+        ({"default_topic_config": "x"}, "Kafka's client refuses its settings"),
         ({"sasl_pasword": "hunter2"}, 'No such configuration property: "sasl.pasword"'),
         ({"security_protocol": "hunter2"}, "Invalid value"),
         ({"ssl_key_pem": "hunter2", "security_protocol": "ssl"}, "Kafka's client refuses its settings"),
