@@ -89,7 +89,7 @@ class Registry(SchemaRegistryClient):
             raise ConfigError(f"{where}: topic {topic.topic!r} is {topic.format}; set {REGISTRY}URL to its registry")
         self._patience = patience
         try:
-            self._where = f"the schema registry at {_without_user(given['url'])}"
+            self._where = f"the schema registry at {_addresses(given['url'])}"
             super().__init__(DEFAULTS | {name: _number(name, value) for name, value in given.items()})
         except (ValueError, TypeError, OSError) as error:
             names = ", ".join(REGISTRY + name.upper().replace(".", "_") for name in given)
@@ -315,7 +315,7 @@ def _number(name: str, value: str) -> str | float:
     raise ConfigError(f"{variable} is {value!r}; expected a number, not below 0")
 
 
-def _without_user(url: str) -> str:
+def _addresses(url: str) -> str:
     """The addresses of a registry, for messages. Raises `ValueError` for one that nobody could be reached at."""
     try:
         parts = [urlsplit(one.strip()) for one in url.split(",")]

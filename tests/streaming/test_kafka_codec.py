@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -199,6 +201,11 @@ def test_what_is_no_answer_of_a_registry_is_waited_for_and_nothing_becomes_a_dea
     assert (len(batch), dead) == (1, [])
 
 
+def by_universal_name(message: bytes) -> bytes:
+    """The same message, framed with the universal name of its schema in place of the number."""
+    return b"\1" + UUID(int=int.from_bytes(message[1:5], "big")).bytes + message[5:]
+
+
 @pytest.mark.parametrize("named", ["by its number", "by its universal name"])
 def test_a_registry_that_answers_without_a_schema_is_waited_for(
     coded: Coded, registry: SchemaRegistry, named: str
@@ -206,7 +213,7 @@ def test_a_registry_that_answers_without_a_schema_is_waited_for(
     """The client keeps such answers for good: the codec that has had one decodes when the registry is well again."""
     good = serializer(coded, registry.url, "orders")(events(1)[0])
     if named == "by its universal name":
-        good = b"\1" + UUID(int=int.from_bytes(good[1:5], "big")).bytes + good[5:]
+        good = by_universal_name(good)
     decode = codec(coded, registry, give_up_after_s=0.1)
     registry.hollow = "/"
     with pytest.raises(StoreUnavailableError, match="answers without a schema"):
@@ -313,18 +320,47 @@ def test_settings_that_cannot_be_used_are_named_without_their_secrets(
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_topic_of_a_format_is_in_both_stores_once(
-    coded: Coded, broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
-) -> None:
-    world = KafkaWorld.on(broker, home, online_url, namespace, coded=coded, registry={"url": registry.url})
-    serialize = serializer(coded, registry.url, world.topic)
+def produce(world: KafkaWorld, serialize: Serialize) -> None:
+    """Three partitions of events, and of lines that are none."""
     for partition in range(3):
         some = lines(partition, 300)
-        framed = [serialize(json.loads(line)) if line.startswith(b'{"event_id"') else line for line in some]
-        world.append(str(partition), framed)
+        world.append(str(partition), [serialize(json.loads(o)) if o.startswith(b'{"event_id"') else o for o in some])
         world.log[f"{world.topic}:{partition}"] = some
-    world.run("--workers", "2")
+
+
+def check(world: KafkaWorld) -> None:
+    """Both stores have what is in the topic, once."""
     check_archive(world)
     check_dead_letters(world)
     check_streamed(world)
     assert check_online(world) > 200
+
+
+def test_a_topic_of_a_format_is_in_both_stores_once(
+    coded: Coded, broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
+) -> None:
+    world = KafkaWorld.on(broker, home, online_url, namespace, coded=coded, registry={"url": registry.url})
+    produce(world, serializer(coded, registry.url, world.topic))
+    world.run("--workers", "2")
+    check(world)
+
+
+def test_a_flow_outlives_a_registry_that_answers_without_a_schema(
+    broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
+) -> None:
+    world = KafkaWorld.on(broker, home, online_url, namespace, coded="avro", registry={"url": registry.url})
+    serialize = serializer("avro", registry.url, world.topic)
+    produce(world, lambda event: by_universal_name(serialize(event)))
+    registry.hollow = "/schemas/"
+
+    def recover() -> None:
+        until_s = time.monotonic() + 60
+        while sum(path.startswith("/schemas/") for path in registry.asked) < 6 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        registry.hollow = ""
+
+    with ThreadPoolExecutor(1) as pool:
+        recovered = pool.submit(recover)
+        world.run("--workers", "2")
+        recovered.result()
+    check(world)
