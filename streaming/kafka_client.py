@@ -49,6 +49,8 @@ AT_ONCE = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.TOPIC_AUTHORI
 """What waiting does not mend when a flow begins."""
 
 CLEANUP = "cleanup.policy"
+NO_ID = "A" * 22
+"""All zeros: how a cluster without ids of topics calls each."""
 PORT_MAX = 65_535
 
 _PROTOCOL, _HOST = r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?", r"([^\s:/@\[\]]+|\[[^\s\]]+\])"
@@ -84,6 +86,8 @@ class Cluster:
         self._source, self._given, self._answer_s = source, given, min(answer_s, ANSWER_S_MAX)
         self._settings = client_settings(source, given) | {"error_cb": self._note}
         self._noted: KafkaError | None = None
+        self.topic_id: str | None = None
+        """What the cluster last called the topic besides its name; `None` for one that does not do so."""
         of_readers = {*OWNED, *PREFERRED} - {*given}
         self._admin: AdminClient = self._made(
             AdminClient, {n: v for n, v in self._settings.items() if n not in of_readers}
@@ -124,10 +128,12 @@ class Cluster:
             said = error if known or self._noted is None else self._noted
             raise StoreUnavailableError(f"Cannot reach {self.where}: {self.said(said)}")
         self._noted = None
-        partitions = asked.result().partitions
+        described = asked.result()
+        partitions, topic_id = described.partitions, str(described.topic_id)
         for partition in partitions:
             if partition.leader is None:
                 raise StoreUnavailableError(f"Cannot read {self.where}: partition {partition.id} has no leader")
+        self.topic_id = self.topic_id if topic_id == NO_ID else topic_id
         return sorted(partition.id for partition in partitions)
 
     def refuse_compacted(self) -> None:

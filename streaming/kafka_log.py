@@ -7,7 +7,8 @@ Lives here: reading a topic's partitions from an offset on. Rules:
 - Events that were deleted before they were archived are an error, unless that loss was accepted for the source. What
   was gone before anybody read a partition is no loss: the archive is told where that begins, before events of it are
   handed on. So a partition of which the archive knows nothing, and some of which counts online, began at offset 0.
-- Offsets beyond the end mean that the topic was made anew, or that its cluster lost acknowledged events: an error.
+- Offsets beyond the end mean that the topic was made anew, or that its cluster lost acknowledged events: an error. So
+  does another id of the topic while it is read.
 - A value that is null (a tombstone) is no event: the decoder makes it a dead letter.
 - The end of a topic (`until_end`) is where a partition ended when its first events arrived, or where the cluster said
   that it ends. High watermarks are taken from fetches alone: what a cluster lists may be behind.
@@ -136,6 +137,9 @@ class TopicReader:
         self._trouble_s: dict[str, float] = {}
         self._numbers: Sequence[int] = topics.patience(self._cluster.partitions)
         self._take_up(self._numbers)
+        self._read_of: str | None = None
+        """The id of the topic of which something was read."""
+        self._compare_ids()
 
     @property
     def unfinished(self) -> Sequence[str]:
@@ -196,6 +200,8 @@ class TopicReader:
             if part.end is not None and part.end < part.read:
                 raise self._made_anew(part, f"it ends at offset {part.end}")
         part.next_offset = end
+        if self._read_of is None and self._cluster.topic_id is not None:
+            self._looked_s -= LOOK_INTERVAL_S  # the first events: look at once which topic they are of
         dense = first == begin and end - first == len(messages)
         lines = list(map(Message.value, messages))
         return Chunk(self.source, part.name, begin, end, lines=lines, offsets=None if dense else offsets)
@@ -234,6 +240,7 @@ class TopicReader:
         except StoreUnavailableError as error:
             self._bear("away", error, self._asked_s)
             return
+        self._compare_ids()
         self._answered_s = self._asked_s
         self._trouble_s.pop("away", None)
         self._numbers = numbers
@@ -306,6 +313,14 @@ class TopicReader:
                 self._bear(part.name, self._made_anew(part, f"it ends at offset {high}"), self._asked_s)
             else:
                 self._trouble_s.pop(part.name, None)
+
+    def _compare_ids(self) -> None:
+        """Refuse to read on in a topic that is another one of the same name, if anything was read of the former."""
+        part = next((part for part in self._parts.values() if part.read), None)
+        if part is not None:
+            if self._read_of not in (None, self._cluster.topic_id):
+                raise self._made_anew(part, "its topic has another id since")
+            self._read_of = self._cluster.topic_id
 
     def _high(self, part: _Part) -> int | None:
         """Where a partition ended at the newest fetch; `None` before the first."""
