@@ -42,6 +42,10 @@ Fields = dict[str, Array]
 Starts = npt.NDArray[np.intp]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+FLOAT_SUM_MAX = 2.0**990
+"""A sum of 2^31 such floats stays below 2^1022; float64 ends at 2^1024."""
+FLOAT_MOMENTS_MAX = 2.0**490
+"""A squared deviation of such floats stays below 2^983, and 2^31 of them below 2^1015."""
 
 
 @dataclass(frozen=True, order=True)
@@ -110,6 +114,10 @@ class Partial:
     def lift(self, column: Lifted) -> Fields:
         """One partial for each event."""
         return {self.name + suffix: array for suffix, array in self._operations.lift(column).items()}
+
+    def bound(self, storage: str) -> int | float | None:
+        """The largest |value|, as stored, of which `int128.EVENTS_MAX` may be summed; `None` where any value may."""
+        return _BOUNDS.get((self.kind, np.dtype(storage).kind))
 
     def merge(self, fields: Mapping[str, Array], counts: Array, starts: Starts) -> Fields:
         """One partial for each group; `counts` are the present values behind each row."""
@@ -288,6 +296,14 @@ KINDS: dict[str, Kind] = {
     "earliest": _event_kind(newest=False),
     "latest": _event_kind(newest=True),
 }
+
+_BOUNDS: dict[tuple[str, str], int | float] = {
+    ("total", "f"): FLOAT_SUM_MAX,
+    ("fading_total", "f"): FLOAT_SUM_MAX,
+    ("moments", "f"): FLOAT_MOMENTS_MAX,
+    ("squares", "i"): int128.VARIANCE_UNITS_MAX,
+}
+"""By kind, and the kind of the dtype of its column."""
 
 FADING: dict[str, Callable[[int], Kind]] = {
     "fading_count": lambda half_life_us: _fading_kind(half_life_us, counts_only=True),

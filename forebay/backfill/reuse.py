@@ -33,6 +33,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, merge, roll_up
 from forebay.instants import duration_text
 from forebay.language.aggregations import Count
+from forebay.language.bounds import bounds_of
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_columns import HOP_US, from_table, tiles_schema
@@ -178,16 +179,13 @@ def _donor(view: WindowedView, other: WindowedView) -> Donor | None:
 def _lacking(layout: Layout, theirs: Layout) -> tuple[Partial, ...]:
     """The partials of a layout that tiles of another one do not have, or have of other values.
 
-    A column of which squares are summed is without the values that are too large for that, in each of its partials.
+    A column that is summed is without the values that are too large for that, in each of its partials.
     """
-    schema, squared = tiles_schema(theirs), _squared(layout)
+    schema, bounds, other = tiles_schema(theirs), bounds_of(layout.view), bounds_of(theirs.view)
     missing = {partial for partial in layout.partials if not _has(schema, layout, partial)}
-    unlike = (squared ^ _squared(theirs)) | (squared & {partial.column for partial in missing})
+    unlike = {column for column in {*bounds, *other} if bounds.get(column) != other.get(column)}
+    unlike |= {partial.column for partial in missing if partial.column in bounds}
     return tuple(partial for partial in layout.partials if partial in missing or partial.column in unlike)
-
-
-def _squared(layout: Layout) -> set[str | None]:
-    return {partial.column for partial in layout.partials if partial.kind == "squares"}
 
 
 def _has(theirs: pa.Schema, layout: Layout, partial: Partial) -> bool:

@@ -7,6 +7,7 @@ the first: columns in the order of the schema, then its instant, then its id.
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from forebay.ingest.batch import (
 )
 from forebay.ingest.content_hash import content_hashes
 from forebay.ingest.convert import Converted, filled, units_of, with_nul
+from forebay.language.bounds import Bound
 from forebay.language.source import CONTENT_HASH, EventSource
 from forebay.language.types import DecimalType
 
@@ -72,7 +74,7 @@ class Offered:
 
 
 def admit(
-    offered: Offered, columns: Mapping[str, Converted], clock: int | Clock, limits: Mapping[str, int]
+    offered: Offered, columns: Mapping[str, Converted], clock: int | Clock, limits: Mapping[str, Bound]
 ) -> tuple[pa.Table, list[DeadLetter]]:
     """The events among the rows, as a table of `event_schema`, and the dead letters of all others.
 
@@ -81,7 +83,7 @@ def admit(
     source = offered.source
     now_us = clock if isinstance(clock, int) else clock.now_us
     settled = None if isinstance(clock, int) else clock.settled(offered.offsets)
-    faults = _Faults(offered, settled)
+    faults = _Faults(offered, limits, settled)
     for name, column in columns.items():
         for reason, mask in column.faults.items():
             faults.add(mask, reason, name)
@@ -102,8 +104,8 @@ def admit(
 class _Faults:
     """The first fault of each row; those that count already have none but that nothing dates or names them."""
 
-    def __init__(self, offered: Offered, settled: Ints | None = None) -> None:
-        self._offered = offered
+    def __init__(self, offered: Offered, limits: Mapping[str, Bound], settled: Ints | None = None) -> None:
+        self._offered, self._limits = offered, limits
         self.found = np.zeros(len(offered.offsets), np.bool_)
         self._counts = None if settled is None else settled == COUNTS
         self._reports: list[tuple[int, str, str]] = []
@@ -137,7 +139,8 @@ class _Faults:
             return f"{column!r} is {value}, more than {source.max_skew} ahead of the clock"
         if reason == BEFORE_HISTORY:
             return f"{column!r} is {value}, before the source's history_start {source.history_start}"
-        return f"{column!r} is {value}; expected {source.schema[column]}"
+        limit = _limit(source, column, self._limits) if reason == TOO_LARGE else ""
+        return f"{column!r} is {value}; expected {source.schema[column]}{limit}"
 
 
 def _shown(value: Any) -> str:
@@ -148,8 +151,17 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _beyond(source: EventSource, name: str, array: pa.Array, limit: int) -> Mask:
-    """Values whose square would not fit the sums of a Variance."""
+def _limit(source: EventSource, column: str, limits: Mapping[str, Bound]) -> str:
+    """What else is expected of a number that views sum."""
+    if column not in limits:
+        return ""
+    kind, limit = source.schema[column], limits[column]
+    size = decimal.Decimal(limit).scaleb(-kind.scale) if isinstance(kind, DecimalType) else limit
+    return f" within ±{size}, so that no sum of it overflows"
+
+
+def _beyond(source: EventSource, name: str, array: pa.Array, limit: Bound) -> Mask:
+    """Values that would not fit the sums of a view."""
     units = units_of(array) if isinstance(source.schema[name], DecimalType) else np.asarray(filled(array, 0))
     return (units > limit) | (units < -limit)
 

@@ -20,7 +20,8 @@ from forebay.core.layout import Layout
 from forebay.core.sessions import Rule, Sessions, session_events, sessionize
 from forebay.ingest.batch import stored_type
 from forebay.ingest.convert import decimal_array
-from forebay.ingest.select import computed, expressions_of, squarable, stored_column
+from forebay.ingest.select import bounded, computed, expressions_of, stored_column
+from forebay.language.bounds import bounds_of
 from forebay.language.sessions import Sessionize
 from forebay.language.types import AnyType, DecimalType, StringType
 from forebay.language.view import WindowedView
@@ -47,7 +48,7 @@ class Sessionizer:
         self._expressions = expressions_of(view)
         partials = layout.partials if features is None else partials_of(layout, features)
         self._columns = {p.column: layout.columns[p.column] for p in partials}
-        self._squared = {p.column for p in layout.partials if p.kind == "squares"}
+        self._bounds = bounds_of(view)
 
     def of(self, raw: Events) -> Events:
         """The sessions of events."""
@@ -70,8 +71,8 @@ class Sessionizer:
         for name, kind in self._columns.items():
             if name not in columns:  # a derived column of no sessions
                 columns[name] = Column(np.empty(0, kind.storage), np.empty(0, np.bool_))
-            if name in self._squared:
-                columns[name] = squarable(kind, columns[name])
+            if name in self._bounds:
+                columns[name] = bounded(columns[name], self._bounds[name])
         return Events(events.keys, events.code, events.ts, events.ids, events.offset, columns)
 
 

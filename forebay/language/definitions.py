@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from forebay.algebra.int128 import VARIANCE_UNITS_MAX
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
+from forebay.language.bounds import Bound, bounds_of
 from forebay.language.entity import Entity
 from forebay.language.module import import_modules
 from forebay.language.on_demand import OnDemandView, ServedView
@@ -140,14 +140,14 @@ class Definitions:
         views = (self.views[key] for key in sorted(self.views))
         return [v for v in views if isinstance(v, WindowedView) and name in (None, v.source.name)]
 
-    def limits(self, source: EventSource | str) -> dict[str, int]:
-        """The largest |units| of the columns of a source that some view squares; ingest dead-letters what is beyond."""
-        return {
-            column: VARIANCE_UNITS_MAX
-            for view in self.windowed_views(source)
-            for column in squared_columns(view)
-            if column in view.source.schema and view.sessions is None
-        }
+    def limits(self, source: EventSource | str) -> dict[str, Bound]:
+        """The largest |value|, as stored, of the columns of a source that views sum; ingest refuses what is beyond."""
+        limits: dict[str, Bound] = {}
+        for view in self.windowed_views(source):
+            for column, bound in bounds_of(view).items() if view.sessions is None else ():
+                if column in view.source.schema:
+                    limits[column] = min(bound, limits.get(column, bound))
+        return limits
 
     def _service(self, text: str) -> FeatureService:
         if ":" in text:
@@ -167,16 +167,6 @@ class Definitions:
         view = _get("view", key, {**self.views, **self.on_demand})
         view[name]
         return view, name
-
-
-def squared_columns(view: WindowedView) -> set[str]:
-    """The exact columns, of the source or derived, of which a view sums squares."""
-    return {
-        partial.column
-        for feature in view.features
-        for partial in feature.partials(view.column(feature.of))
-        if partial.kind == "squares"
-    }
 
 
 class _Collection:

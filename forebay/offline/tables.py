@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from forebay.language.bounds import Bound
 from forebay.language.source import EventSource
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.archive import Archive
@@ -41,7 +42,7 @@ class OfflineStore:
             self.threads = settings.threads
             self.location = Location.of(settings.offline_url, namespace=settings.namespace)
 
-    def archive(self, source: EventSource, limits: Mapping[str, int] | None = None) -> Archive:
+    def archive(self, source: EventSource, limits: Mapping[str, Bound] | None = None) -> Archive:
         """The events of a source. `limits` (`Definitions.limits`) bounds the columns of files that are loaded."""
         return Archive(self.location, source, limits)
 

@@ -9,11 +9,10 @@ from textwrap import dedent
 
 import pytest
 
-from forebay import Count, FeatureService, Float64, RedisStream, StdDev, String, WindowedView
-from forebay.algebra.int128 import VARIANCE_UNITS_MAX
+from forebay import FeatureService, RedisStream, String
 from forebay.errors import DefinitionError, ForebayError, RequestError, UnknownNameError
-from forebay.language.definitions import Definitions, squared_columns
-from tests.language.shop import FRAUD, PEOPLE, SCHEMA, SCORE, SHOP, SPEND, USER, but
+from forebay.language.definitions import Definitions
+from tests.language.shop import FRAUD, PEOPLE, SCORE, SHOP, SPEND, but
 
 Write = Callable[[dict[str, str]], str]
 
@@ -205,23 +204,6 @@ def test_windowed_views_of_a_source() -> None:
     assert DEFINITIONS.windowed_views(SHOP) == DEFINITIONS.windowed_views()
     with pytest.raises(UnknownNameError, match=r"no source 'shopp'\. Did you mean 'shop'\?"):
         DEFINITIONS.windowed_views("shopp")
-
-
-def test_a_column_that_is_squared_exactly_has_a_limit() -> None:
-    source = but(SHOP, schema={**SCHEMA, "weight": Float64})
-    spread = WindowedView(
-        "spread",
-        version=1,
-        entity=USER,
-        source=source,
-        derived={"net": SPEND.derived["net"]},
-        features=[StdDev(of, of=of, windows=["1h"], default=0) for of in ("amount", "weight", "net")]
-        + [Count("n", windows=["1h"], default=0)],
-    )
-    definitions = Definitions.of(spread)
-    assert definitions.limits("shop") == definitions.limits(source) == {"amount": VARIANCE_UNITS_MAX}
-    assert squared_columns(spread) == {"amount", "net"}
-    assert Definitions.of(SPEND).limits("shop") == {}
 
 
 def test_views_that_only_a_service_names_are_collected() -> None:

@@ -116,7 +116,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "whole": st.integers(-(2**47), 2**47) | st.integers(-3, 3),
     "wide": st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3),
     "money": st.integers(-(2**47), 2**47) | st.integers(-500, 500),
-    "real": st.floats(-1e12, 1e12, allow_nan=False) | st.sampled_from([0.1, 0.2, 0.3, -0.0]),
+    "real": st.floats(-1e12, 1e12, allow_nan=False) | st.sampled_from([0.1, 0.2, 0.3, -0.0, 2.0**490, -(2.0**490)]),
     "flag": st.booleans(),
     "moment": st.integers(-(10**15), 2 * 10**15),
     "word": st.text("abé", max_size=4),

@@ -187,6 +187,10 @@ class Hits:
         seconds = self.chance.uniform(S3_AWAY_S, S3_AWAY_LONG_S)
         self._away("S3 refused for long", self.ground.s3.kill, self.ground.s3.restart, seconds)
 
+    def stacks(self) -> str:
+        """End the flow that runs; what it said, and where its threads were."""
+        return "" if self.flow is None else self.flow.stacks()
+
     def wait(self, seconds: float) -> None:
         """Let things run."""
         self._pause.wait(seconds)

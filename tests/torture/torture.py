@@ -52,6 +52,14 @@ flow got, and it is the broker that has to be looked at; further, and it is the 
 """
 
 
+def _tried(known: Callable[[], object]) -> object:
+    """What is known; why not, where that cannot be said: what a run failed for is not hidden behind it."""
+    try:
+        return known()
+    except Exception as error:  # noqa: BLE001  whatever hinders it is said instead
+        return repr(error)
+
+
 def repeat(seed: int, kills: int, *, cluster: bool = False) -> str:
     """The command that repeats a run."""
     return f"make torture SEED={seed} KILLS={kills}{' CLUSTER=1' if cluster else ''}"
@@ -93,11 +101,10 @@ class Torture:
                 watch.stop()
                 self._reckon(on, {TOPIC: sales.log(), STREAM: tills.log}, batch)
                 assert said["unfinished"] == []
-            except BaseException:
-                self._say(f"applied {on.applied()}, archived {on.archived()}, produced {produced()}")
-                self._say(f"given to another client: {sales.given()}")
-                if hits.flow is not None:
-                    self._say(hits.flow.stacks())
+            except BaseException as error:
+                self._say(f"{error!r}: what follows is how things stand, as far as can be seen")
+                for known in (on.applied, on.archived, produced, sales.given, hits.stacks):
+                    self._say(f"{known.__name__}: {_tried(known)}")
                 raise
             finally:
                 if hits.flow is not None:
