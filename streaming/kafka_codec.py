@@ -174,13 +174,20 @@ class _Each:
             why = Unreadable(MALFORMED, f"the schema registry has no schema for it: {error.error_message}")
             lacking[frame] = why
         except Exception as error:  # noqa: BLE001  whatever a decoder stumbles over is the message's fault
-            why = Unreadable(MALFORMED, f"{type(error).__name__}: {error}")
+            why = Unreadable(MALFORMED, f"by {_schema_name(frame)}: {type(error).__name__}: {error}")
         return why
 
 
 def _frame(value: bytes) -> bytes:
     """How a message begins: with the name of its schema."""
     return value[: GUID_BYTES if value[:1] == b"\1" else NUMBER_BYTES]
+
+
+def _schema_name(frame: bytes) -> str:
+    """What a message says that it was written with, for people: to look it up in the registry."""
+    if len(frame) == GUID_BYTES and frame[:1] == b"\1":
+        return f"schema {UUID(bytes=frame[1:])}"
+    return f"schema {int.from_bytes(frame[1:])}" if len(frame) == NUMBER_BYTES and frame[:1] == b"\0" else "no schema"
 
 
 def _avro(registry: Registry, context: SerializationContext) -> Callable[[bytes], Row]:

@@ -163,12 +163,16 @@ class Status:
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:
-        """The marked dates before the cut whose batch tiles are not of all that is archived."""
+        """The dates before the cut whose batch tiles lack events that were marked: those of the marked dates, and of
+        sessions that began at them.
+        """
         early = {day for day in marked if day_us(day) < cut_us}
         if not early:
             return []
-        folded, archived = self.offline.tiles(view).folded(), self._archive(view.source).events_by_date()
-        return sorted(day for day in early if folded.get(day) != archived.get(day, 0))
+        tiles, archived = self.offline.tiles(view), self._archive(view.source).events_by_date()
+        behind = tiles.behind(archived).items()
+        found = {day for day, since in behind if any(since <= mark <= day for mark in early)}
+        return sorted(found | early - tiles.folded().keys())
 
     def _ends(
         self, source: EventSource, applied: Mapping[str, int], archived: Mapping[str, PartitionPosition]

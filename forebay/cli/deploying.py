@@ -150,7 +150,7 @@ def _rows(planned: Plan) -> Iterator[tuple[Any, ...]]:
 
     for outcome, (sign, style) in _SIGNS.items():
         for change in getattr(planned, outcome):
-            yield Text(sign, style=style), change.kind, Text(change.key, style=style), "\n".join(_details(change))
+            yield Text(sign, style=style), change.kind, Text(change.key, style=style), Text("\n".join(_details(change)))
 
 
 def _details(change: Change) -> Iterator[str]:

@@ -34,7 +34,7 @@ def fail(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text(" ".join(message.split()), style="bold red"))
+    Console(stderr=True, soft_wrap=True).print(Text(plain(" ".join(message.split())), style="bold red"))
 
 
 def say(message: str) -> None:
@@ -57,7 +57,12 @@ def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]
     from rich.text import Text
 
     table = Table(
-        title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left", box=SIMPLE
+        title=Text(plain(title)),
+        title_justify="left",
+        title_style="bold",
+        caption=None if caption is None else Text(plain(caption)),
+        caption_justify="left",
+        box=SIMPLE,
     )
     for header in headers:
         table.add_column(
@@ -86,7 +91,14 @@ def text(value: Any) -> str:
         return f"{value:.10g}"
     if isinstance(value, list):
         return f"[{', '.join(map(text, value))}]"
-    return str(value)
+    return plain(str(value))
+
+
+def plain(shown: str) -> str:
+    """Text in one line, as it may be shown: what would move a terminal's cursor, or command it, is spelled out."""
+    if shown.isprintable():
+        return shown
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
 
 
 def counted(count: int, what: str) -> str:

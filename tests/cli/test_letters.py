@@ -125,6 +125,24 @@ def test_what_was_cut_is_said_to_be_gone_and_where_it_was(cli: Cli, project: Pat
     assert (cut["source_offset"], cut["size"] > 1024 * 1024) == (0, True)
 
 
+def test_bytes_of_a_letter_command_no_terminal(cli: Cli, project: Path, deployment: Deployment) -> None:
+    cli("apply")
+    (project / "odd.ndjson").write_bytes(b'\x1b]0;mine\x07\x1b[2J [/red] {"a": "\xe2\x80\xae"}\n')
+    assert "1 dead letter" in cli("load", "clicks", "odd.ndjson").out
+    said = cli("dead-letters", "clicks").out
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    shown = "".join(said.split())
+    assert "\\x1b]0;mine\\x07\\x1b[2J[/red]" in shown
+    raw = json.loads(cli("dead-letters", "clicks", "--json").out)["letters"][0]["raw"]
+    assert raw.startswith("\x1b]0;mine\x07"), "as JSON it is what came"
+
+
+def test_an_entity_that_looks_like_markup_is_shown_as_it_is(cli: Cli, project: Path, deployment: Deployment) -> None:
+    cli("apply")
+    for key in ("[/red]", "[bold]x", "a\nb"):
+        assert key.replace("\n", "\\n") in cli("get", "ads@1", "user_id=99", f"shop={key}").out
+
+
 def test_what_cannot_be_replayed_is_refused_in_one_line(cli: Cli, project: Path, deployment: Deployment) -> None:
     cli("apply")
     for arguments, message in [

@@ -167,7 +167,11 @@ def test_what_cannot_be_decoded_is_a_dead_letter_with_its_bytes(coded: Coded, re
     reasons = {letter.offset: letter.reason for letter in dead}
     assert reasons == {n: {1: "tombstone", 9: "too_large"}.get(n, "malformed") for n in range(1, 10)}
     assert [letter.raw for letter in dead] == [(value or b"")[: 1 << 20] for value in values[1:-1]]
-    assert "no schema" in next(letter.detail for letter in dead if letter.offset == 5)
+    details = {letter.offset: letter.detail for letter in dead}
+    assert "no schema" in details[5]
+    number = int.from_bytes(good[1:5])
+    assert details[7].startswith(f"by schema {number}: ")
+    assert details[4].startswith("by no schema: ")
     assert registry.asked.count("/schemas/ids/99") == 1, "a schema that is not there is asked for once a chunk"
 
 

@@ -14,6 +14,9 @@ import pytest
 import redis
 
 from forebay import RedisStream
+from forebay.backfill.publication import publish_view
+from forebay.backfill.tiles import fold_dates
+from forebay.deploy.registry import Registry
 from forebay.instants import DAY_US, HOUR_US, SECOND_US, day_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
@@ -29,6 +32,7 @@ from streaming.log_ends import COUNTED_MAX, LogEnd, LogEnds
 from streaming.status import QUIET, SILENT_AFTER_US, Status, state_of, to_dict
 from streaming.stop import Stop
 from tests.infra.valkey import Valkey
+from tests.streaming.test_filling import VISITS
 from tests.streaming.test_flow import publish
 from tests.streaming.test_watermarks import NOON_US, Driven
 from tests.streaming.world import CHECKOUT, START_US, VIEWS, World, await_that, end, lines, orders
@@ -113,6 +117,26 @@ def test_losses_and_dates_to_repair_are_found(world: World) -> None:
     assert views[VIEWS[1].key]["losses"] == []
     assert "lost everything" in views[VIEWS[0].key]["losses"][0]
     assert views[VIEWS[1].key]["cut"] == instant_text(START_US + 24 * HOUR_US)
+
+
+def test_what_sessions_were_repaired_of_is_named_no_longer(world: World) -> None:
+    history_us, first_us, second_us, end_us = map(day_us, ("2024-02-01", "2024-03-01", "2024-03-02", "2024-03-03"))
+    Registry.open(world.settings, world.online).apply(Definitions.of(*VIEWS, VISITS))
+    world.append("a.ndjson", lines(1, 1500, rate=0.1))
+    world.run()
+
+    def materialize(start_us: int, end_us: int) -> list[str]:
+        fold_dates(world.offline, VISITS, start_us, end_us)
+        publish_view(world.online, world.settings.namespace, world.offline, VISITS)
+        (found,) = [view for view in status(world)["views"] if view["view"] == VISITS.key]
+        return [*found["repair"]]
+
+    assert materialize(history_us, end_us) == []
+    late = {"event_id": "late", "merchant": "m1", "user": "u1", "amount": 1, "ts": "2024-03-01T23:59:00Z"}
+    world.append("a.ndjson", [json.dumps(late).encode()])
+    world.run()
+    assert materialize(first_us, second_us) == ["2024-03-02"], "its sessions may reach into the second day"
+    assert materialize(second_us, end_us) == []
 
 
 def test_a_cut_that_is_longer_ago_than_retention_is_overdue(world: World) -> None:
