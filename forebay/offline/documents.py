@@ -165,7 +165,7 @@ class S3Documents:
             ) from None
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return s3fs.S3FileSystem(
+        files = s3fs.S3FileSystem(
             use_listings_cache=False,
             skip_instance_cache=True,
             client_kwargs={"region_name": region},
@@ -176,6 +176,8 @@ class S3Documents:
                 "s3": {"addressing_style": "path"} if endpoint else {},
             },
         )
+        files.retries = 1  # botocore tries again; five times as often, one that hangs would be silent for minutes
+        return files
 
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(

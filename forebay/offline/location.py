@@ -20,7 +20,10 @@ from forebay.errors import ForebayError, StoreError, StoreUnavailableError
 from forebay.offline.documents import Documents, open_documents
 from forebay.offline.ownership import Owner
 
-CONNECT_TIMEOUT, REQUEST_TIMEOUT = "3s", "60s"
+CONNECT_TIMEOUT, REQUEST_TIMEOUT, POOL_IDLE_TIMEOUT = "3s", "25s", "15s"
+"""A request on a connection that went silent ends soon enough for a flow, which waits for 60 s, to try it twice more;
+by then no other connection of that age is used again.
+"""
 RETRIES_MAX, RETRY_TIMEOUT = "3", "10s"
 PROBE = ".forebay-probe"
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
@@ -32,6 +35,9 @@ _UNREACHABLE = re.compile(
     r"|Access ?Denied|Forbidden|403|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied|Could not create local",
     re.IGNORECASE,
 )
+_URL = re.compile(r"\b(?:https?|s3)://\S+")
+SHOWN_MAX = 400
+"""Characters of an error of the storage that are shown."""
 _DATA = re.compile(r"\.parquet\b")
 _FULL = re.compile(r"No space left|quota exceeded|os error (28|122)\b", re.IGNORECASE)
 
@@ -58,7 +64,8 @@ class Location:
             options["AWS_ALLOW_HTTP"] = "true"
         options.setdefault("AWS_REGION", options.get("AWS_DEFAULT_REGION", "us-east-1"))
         options |= {"aws_conditional_put": "etag", "connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
-        return cls(url.rstrip("/"), options | {"max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT}, owner)
+        options |= {"pool_idle_timeout": POOL_IDLE_TIMEOUT, "max_retries": RETRIES_MAX, "retry_timeout": RETRY_TIMEOUT}
+        return cls(url.rstrip("/"), options, owner)
 
     @functools.cached_property
     def documents(self) -> Documents:
@@ -88,18 +95,19 @@ class Location:
         except ForebayError:
             raise
         except (DeltaError, OSError, pa.ArrowInvalid) as error:
-            reason = self._plain(error)
-            if isinstance(error, pa.ArrowInvalid | FileNotFoundError) and _DATA.search(reason):
+            whole = self._plain(error)
+            reason, said = _shown(whole), _URL.sub("", whole)
+            if isinstance(error, pa.ArrowInvalid | FileNotFoundError) and _DATA.search(whole):
                 raise StoreError(
                     f"A file of the offline store {self.url!r} is damaged, or gone ({doing}): {reason.rstrip('.')}. "
                     "Restore it from a copy; of tiles/ and features/ its date may be materialized anew instead"
                 ) from error
-            if _FULL.search(reason):
+            if _FULL.search(said):
                 raise StoreUnavailableError(
                     f"The offline store {self.url!r} has no room ({doing}): {reason}. Make room there; nothing of this "
                     "counts"
                 ) from None
-            if isinstance(error, OSError) or _UNREACHABLE.search(reason):
+            if isinstance(error, OSError) or _UNREACHABLE.search(said):
                 raise StoreUnavailableError(
                     f"The offline store {self.url!r} does not answer ({doing}): {reason}. "
                     f"Check FOREBAY_OFFLINE_URL{' and the AWS_* variables' if self.options else ''}"
@@ -112,7 +120,12 @@ class Location:
         for name in _SECRETS:
             if len(self.options.get(name, "")) >= SECRET_LENGTH_MIN:
                 text = text.replace(self.options[name], "…")
-        return text[:300]
+        return text
+
+
+def _shown(text: str) -> str:
+    """Where a long message begins, and its end, which says why."""
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX // 2]} … {text[-SHOWN_MAX // 2 :]}"
 
 
 def check_reachable(location: Location) -> None:
