@@ -32,7 +32,7 @@ from forebay.ingest.dedupe import Dedupe
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.ingest.select import int64_of
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 from forebay.offline.archive import REVIVED, PartitionPosition
 from streaming.chunk import Chunk
@@ -93,7 +93,7 @@ class Decoder:
 
     def __init__(
         self,
-        limits: Mapping[str, Mapping[str, Bound]],
+        limits: Mapping[str, Mapping[str, Limit]],
         remembered: Callable[[EventSource, str], Remembered],
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         codecs: Mapping[str, Codec] | None = None,

@@ -163,16 +163,14 @@ class Status:
         )
 
     def _to_repair(self, view: WindowedView, marked: set[str], cut_us: int) -> list[str]:
-        """The dates before the cut whose batch tiles lack events that were marked: those of the marked dates, and of
-        sessions that began at them.
-        """
+        """The dates whose batch tiles lack what was marked before the cut; sessions lack it on later dates, too."""
         early = {day for day in marked if day_us(day) < cut_us}
         if not early:
             return []
         tiles, archived = self.offline.tiles(view), self._archive(view.source).events_by_date()
         behind = tiles.behind(archived).items()
-        found = {day for day, since in behind if any(since <= mark <= day for mark in early)}
-        return sorted(found | early - tiles.folded().keys())
+        lacking = {day for day, since in behind if any(since <= mark <= day for mark in early)}
+        return sorted(lacking | early - tiles.folded().keys())
 
     def _ends(
         self, source: EventSource, applied: Mapping[str, int], archived: Mapping[str, PartitionPosition]

@@ -115,9 +115,9 @@ class Partial:
         """One partial for each event."""
         return {self.name + suffix: array for suffix, array in self._operations.lift(column).items()}
 
-    def bound(self, storage: str) -> int | float | None:
+    def limit(self, storage: str) -> int | float | None:
         """The largest |value|, as stored, of which `int128.EVENTS_MAX` may be summed; `None` where any value may."""
-        return _BOUNDS.get((self.kind, np.dtype(storage).kind))
+        return _LIMITS.get((self.kind, np.dtype(storage).kind))
 
     def merge(self, fields: Mapping[str, Array], counts: Array, starts: Starts) -> Fields:
         """One partial for each group; `counts` are the present values behind each row."""
@@ -297,7 +297,7 @@ KINDS: dict[str, Kind] = {
     "latest": _event_kind(newest=True),
 }
 
-_BOUNDS: dict[tuple[str, str], int | float] = {
+_LIMITS: dict[tuple[str, str], int | float] = {
     ("total", "f"): FLOAT_SUM_MAX,
     ("fading_total", "f"): FLOAT_SUM_MAX,
     ("moments", "f"): FLOAT_MOMENTS_MAX,

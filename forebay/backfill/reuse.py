@@ -33,7 +33,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, merge, roll_up
 from forebay.instants import duration_text
 from forebay.language.aggregations import Count
-from forebay.language.bounds import bounds_of
+from forebay.language.limits import limits_of
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_columns import HOP_US, from_table, tiles_schema
@@ -181,10 +181,10 @@ def _lacking(layout: Layout, theirs: Layout) -> tuple[Partial, ...]:
 
     A column that is summed is without the values that are too large for that, in each of its partials.
     """
-    schema, bounds, other = tiles_schema(theirs), bounds_of(layout.view), bounds_of(theirs.view)
+    schema, limits, other = tiles_schema(theirs), limits_of(layout.view), limits_of(theirs.view)
     missing = {partial for partial in layout.partials if not _has(schema, layout, partial)}
-    unlike = {column for column in {*bounds, *other} if bounds.get(column) != other.get(column)}
-    unlike |= {partial.column for partial in missing if partial.column in bounds}
+    unlike = {column for column in {*limits, *other} if limits.get(column) != other.get(column)}
+    unlike |= {partial.column for partial in missing if partial.column in limits}
     return tuple(partial for partial in layout.partials if partial in missing or partial.column in unlike)
 
 

@@ -34,7 +34,7 @@ from forebay.ingest.batch import (
 )
 from forebay.ingest.content_hash import content_hashes
 from forebay.ingest.convert import Converted, filled, units_of, with_nul
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import CONTENT_HASH, EventSource
 from forebay.language.types import DecimalType
 
@@ -74,7 +74,7 @@ class Offered:
 
 
 def admit(
-    offered: Offered, columns: Mapping[str, Converted], clock: int | Clock, limits: Mapping[str, Bound]
+    offered: Offered, columns: Mapping[str, Converted], clock: int | Clock, limits: Mapping[str, Limit]
 ) -> tuple[pa.Table, list[DeadLetter]]:
     """The events among the rows, as a table of `event_schema`, and the dead letters of all others.
 
@@ -104,7 +104,7 @@ def admit(
 class _Faults:
     """The first fault of each row; those that count already have none but that nothing dates or names them."""
 
-    def __init__(self, offered: Offered, limits: Mapping[str, Bound], settled: Ints | None = None) -> None:
+    def __init__(self, offered: Offered, limits: Mapping[str, Limit], settled: Ints | None = None) -> None:
         self._offered, self._limits = offered, limits
         self.found = np.zeros(len(offered.offsets), np.bool_)
         self._counts = None if settled is None else settled == COUNTS
@@ -151,7 +151,7 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _limit(source: EventSource, column: str, limits: Mapping[str, Bound]) -> str:
+def _limit(source: EventSource, column: str, limits: Mapping[str, Limit]) -> str:
     """What else is expected of a number that views sum."""
     if column not in limits:
         return ""
@@ -160,7 +160,7 @@ def _limit(source: EventSource, column: str, limits: Mapping[str, Bound]) -> str
     return f" within ±{size}, so that no sum of it overflows"
 
 
-def _beyond(source: EventSource, name: str, array: pa.Array, limit: Bound) -> Mask:
+def _beyond(source: EventSource, name: str, array: pa.Array, limit: Limit) -> Mask:
     """Values that would not fit the sums of a view."""
     units = units_of(array) if isinstance(source.schema[name], DecimalType) else np.asarray(filled(array, 0))
     return (units > limit) | (units < -limit)

@@ -18,7 +18,7 @@ from forebay.ingest.admit import Clock, Offered, admit
 from forebay.ingest.batch import DeadLetter, EventBatch, stored_type
 from forebay.ingest.convert import Converted, convert
 from forebay.ingest.former import field_names, first_of
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 from forebay.language.types import (
     AnyType,
@@ -37,7 +37,7 @@ def conform(
     first_offset: int,
     table: pa.Table,
     clock: int | Clock,
-    limits: Mapping[str, Bound] | None = None,
+    limits: Mapping[str, Limit] | None = None,
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some rows of a partition, and a dead letter for every row that is none.
 

@@ -22,7 +22,7 @@ from forebay.ingest.batch import EVENT_BYTES_MAX, INFINITE, MALFORMED, WRONG_TYP
 from forebay.ingest.former import either, field_names
 from forebay.ingest.rows import Messages, Unreadable, assembled, obstacle
 from forebay.ingest.scalars import column_of
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 
 Ints = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ def decode_json(
     first_offset: int,
     lines: Sequence[bytes | None],
     clock: int | Clock,
-    limits: Mapping[str, Bound] | None = None,
+    limits: Mapping[str, Limit] | None = None,
     *,
     offsets: Ints | None = None,
     bytes_max: int = EVENT_BYTES_MAX,

@@ -19,7 +19,7 @@ from forebay.ingest.batch import EVENT_BYTES_MAX, TOMBSTONE, TOO_LARGE, DeadLett
 from forebay.ingest.convert import Converted
 from forebay.ingest.former import either
 from forebay.ingest.scalars import column_of
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 
 Ints = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ def obstacle(value: bytes | None, bytes_max: int = EVENT_BYTES_MAX) -> Unreadabl
 
 
 def decode_rows(
-    messages: Messages, rows: Sequence[Row | Unreadable], clock: int | Clock, limits: Mapping[str, Bound] | None = None
+    messages: Messages, rows: Sequence[Row | Unreadable], clock: int | Clock, limits: Mapping[str, Limit] | None = None
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """The events of some messages that were decoded to rows, and a dead letter for every one that is none.
 
@@ -92,7 +92,7 @@ def assembled(
     readable: Sequence[int] | None,
     unreadable: Sequence[tuple[int, Unreadable]],
     clock: int | Clock,
-    limits: Mapping[str, Bound],
+    limits: Mapping[str, Limit],
 ) -> tuple[EventBatch, list[DeadLetter]]:
     """A batch of the readable messages (their numbers; `None`: all), whose columns these are, and all dead letters."""
     source, partition, count = messages.source, messages.partition, len(messages.values)

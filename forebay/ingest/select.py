@@ -23,7 +23,7 @@ from forebay.core.texts import lengths_of
 from forebay.errors import FormatError
 from forebay.ingest.batch import EVENT_ID, SOURCE_OFFSET, stored_type
 from forebay.ingest.convert import convert, units_of, whole_numbers
-from forebay.language.bounds import Bound, bounds_of
+from forebay.language.limits import Limit, limits_of
 from forebay.language.types import AnyType, BoolType, DecimalType, Float64Type, Int64Type, StringType
 from forebay.language.view import WindowedView
 
@@ -76,7 +76,7 @@ class Selector:
         ]
         self._position = ROW_NUMBER if self.numbered else self._position
         self._read = {view.source.timestamp, EVENT_ID, self._position, *self._columns}
-        self._bounds = bounds_of(view)
+        self._limits = limits_of(view)
         self._id_bytes = view.source.event_id_bytes
 
     def select(self, table: pa.Table) -> Events:
@@ -131,7 +131,7 @@ class Selector:
 
     def _column(self, name: str, kind: AnyType, array: pa.Array) -> Column:
         column = stored_column(kind, array)
-        return bounded(column, self._bounds[name]) if name in self._bounds else column
+        return within(column, self._limits[name]) if name in self._limits else column
 
     def ids(self, array: pa.Array) -> npt.NDArray[Any]:
         """Event ids as the core takes them. Raises `FormatError` for one that is longer than declared."""
@@ -156,11 +156,11 @@ def computed(view: WindowedView, expressions: Expressions | None, table: pa.Tabl
     return table.filter(pa.array(where_mask(results["where"]))) if "where" in results else table
 
 
-def bounded(column: Column, bound: Bound) -> Column:
+def within(column: Column, limit: Limit) -> Column:
     """A column that is summed, without the values that are too large for that."""
-    if not len(column.values) or (column.values.max() <= bound and column.values.min() >= -bound):
+    if not len(column.values) or (column.values.max() <= limit and column.values.min() >= -limit):
         return column
-    return Column(column.values, column.valid & (column.values <= bound) & (column.values >= -bound))
+    return Column(column.values, column.valid & (column.values <= limit) & (column.values >= -limit))
 
 
 def stored_column(kind: AnyType, array: pa.Array) -> Column:

@@ -20,8 +20,8 @@ from forebay.core.layout import Layout
 from forebay.core.sessions import Rule, Sessions, session_events, sessionize
 from forebay.ingest.batch import stored_type
 from forebay.ingest.convert import decimal_array
-from forebay.ingest.select import bounded, computed, expressions_of, stored_column
-from forebay.language.bounds import bounds_of
+from forebay.ingest.select import computed, expressions_of, stored_column, within
+from forebay.language.limits import limits_of
 from forebay.language.sessions import Sessionize
 from forebay.language.types import AnyType, DecimalType, StringType
 from forebay.language.view import WindowedView
@@ -48,7 +48,7 @@ class Sessionizer:
         self._expressions = expressions_of(view)
         partials = layout.partials if features is None else partials_of(layout, features)
         self._columns = {p.column: layout.columns[p.column] for p in partials}
-        self._bounds = bounds_of(view)
+        self._limits = limits_of(view)
 
     def of(self, raw: Events) -> Events:
         """The sessions of events."""
@@ -71,8 +71,8 @@ class Sessionizer:
         for name, kind in self._columns.items():
             if name not in columns:  # a derived column of no sessions
                 columns[name] = Column(np.empty(0, kind.storage), np.empty(0, np.bool_))
-            if name in self._bounds:
-                columns[name] = bounded(columns[name], self._bounds[name])
+            if name in self._limits:
+                columns[name] = within(columns[name], self._limits[name])
         return Events(events.keys, events.code, events.ts, events.ids, events.offset, columns)
 
 

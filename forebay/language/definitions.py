@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from forebay.errors import DefinitionError, RequestError, UnknownNameError, suggestion
-from forebay.language.bounds import Bound, bounds_of
 from forebay.language.entity import Entity
+from forebay.language.limits import Limit, least, limits_of
 from forebay.language.module import import_modules
 from forebay.language.on_demand import OnDemandView, ServedView
 from forebay.language.selection import Selection
@@ -140,14 +140,15 @@ class Definitions:
         views = (self.views[key] for key in sorted(self.views))
         return [v for v in views if isinstance(v, WindowedView) and name in (None, v.source.name)]
 
-    def limits(self, source: EventSource | str) -> dict[str, Bound]:
+    def limits(self, source: EventSource | str) -> dict[str, Limit]:
         """The largest |value|, as stored, of the columns of a source that views sum; ingest refuses what is beyond."""
-        limits: dict[str, Bound] = {}
-        for view in self.windowed_views(source):
-            for column, bound in bounds_of(view).items() if view.sessions is None else ():
-                if column in view.source.schema:
-                    limits[column] = min(bound, limits.get(column, bound))
-        return limits
+        return least(
+            (column, limit)
+            for view in self.windowed_views(source)
+            if view.sessions is None
+            for column, limit in limits_of(view).items()
+            if column in view.source.schema
+        )
 
     def _service(self, text: str) -> FeatureService:
         if ":" in text:

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from forebay.errors import ConfigError, RequestError
 from forebay.ingest.batch import EVENT_ID, INSTANT, SOURCE_OFFSET, EventBatch, event_schema
 from forebay.instants import DAY_US, SECOND_US, day_text, day_us, duration_text, instant_text
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 from forebay.offline.clustering import Clustering, Hashes
 from forebay.offline.commit import Commit, Position
@@ -76,7 +76,7 @@ class PartitionPosition:
 class Archive:
     """The archive of one source; get it from `OfflineStore.archive`. `limits` bounds columns of loaded files."""
 
-    def __init__(self, location: Location, source: EventSource, limits: Mapping[str, Bound] | None = None) -> None:
+    def __init__(self, location: Location, source: EventSource, limits: Mapping[str, Limit] | None = None) -> None:
         self.source = source
         self.limits = limits or {}
         self.table = LakeTable(

@@ -21,9 +21,7 @@ from forebay.offline.documents import Documents, open_documents
 from forebay.offline.ownership import Owner
 
 CONNECT_TIMEOUT, REQUEST_TIMEOUT, POOL_IDLE_TIMEOUT = "3s", "25s", "15s"
-"""A request on a connection that went silent ends soon enough for a flow, which waits for 60 s, to try it twice more;
-by then no other connection of that age is used again.
-"""
+"""Less than a flow's patience, so that what hangs is tried again, on a fresh connection (docs/adr/0284)."""
 RETRIES_MAX, RETRY_TIMEOUT = "3", "10s"
 PROBE = ".forebay-probe"
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")

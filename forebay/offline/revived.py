@@ -36,7 +36,7 @@ from forebay.ingest.batch import (
 from forebay.ingest.json import decode_json
 from forebay.ingest.rows import Codec, Messages, decode_rows
 from forebay.instants import day_text
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 from forebay.offline.archive import REVIVED, SOURCE_PARTITION, Archive, is_loaded
 from forebay.offline.commit import Commit, Position
@@ -74,7 +74,7 @@ class Judge:
 
     source: EventSource
     now_us: int
-    limits: Mapping[str, Bound] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     codec: Codec | None = None
 
     def __call__(self, partition: str, letters: Sequence[tuple[int, bytes]]) -> tuple[EventBatch, Counter[str]]:

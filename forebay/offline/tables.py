@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forebay.language.bounds import Bound
+from forebay.language.limits import Limit
 from forebay.language.source import EventSource
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.archive import Archive
@@ -42,7 +42,7 @@ class OfflineStore:
             self.threads = settings.threads
             self.location = Location.of(settings.offline_url, namespace=settings.namespace)
 
-    def archive(self, source: EventSource, limits: Mapping[str, Bound] | None = None) -> Archive:
+    def archive(self, source: EventSource, limits: Mapping[str, Limit] | None = None) -> Archive:
         """The events of a source. `limits` (`Definitions.limits`) bounds the columns of files that are loaded."""
         return Archive(self.location, source, limits)
 

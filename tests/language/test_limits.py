@@ -37,8 +37,8 @@ from forebay.core.values import Status
 from forebay.ingest.arrow import conform
 from forebay.ingest.json import decode_json
 from forebay.ingest.select import Selector
-from forebay.language.bounds import bounds_of
 from forebay.language.definitions import Definitions
+from forebay.language.limits import limits_of
 
 NOW_US = 1_700_000_000_000_000
 USER = Entity("user", keys={"user_id": String})
@@ -74,19 +74,19 @@ def line(**values: Any) -> bytes:
     return json.dumps({"event_id": "a", "user_id": "ann", "ts": NOW_US, **values}).encode()
 
 
-def test_what_overflows_nothing_has_no_bound() -> None:
+def test_what_overflows_nothing_has_no_limit() -> None:
     assert (
-        bounds_of(view(of(Sum, "amount"), of(Mean, "pieces"), of(Max, "weight"), Count("n", windows=["1h"], default=0)))
+        limits_of(view(of(Sum, "amount"), of(Mean, "pieces"), of(Max, "weight"), Count("n", windows=["1h"], default=0)))
         == {}
     )
-    assert bounds_of(view(of(DecayedSum, "amount", half_life="1h"))) == {}
+    assert limits_of(view(of(DecayedSum, "amount", half_life="1h"))) == {}
 
 
-def test_the_least_bound_holds_for_a_column_of_a_view_and_of_all_views_of_a_source() -> None:
+def test_the_least_limit_holds_for_a_column_of_a_view_and_of_all_views_of_a_source() -> None:
     sums = view(of(Sum, "weight"), of(Mean, "weight"), of(DecayedSum, "length", half_life="1h"))
     spread = view(of(StdDev, "weight"), of(Sum, "weight"), of(Variance, "amount"), version=2)
-    assert bounds_of(sums) == {"weight": FLOAT_SUM_MAX, "length": FLOAT_SUM_MAX}
-    assert bounds_of(spread) == {"weight": FLOAT_MOMENTS_MAX, "amount": VARIANCE_UNITS_MAX}
+    assert limits_of(sums) == {"weight": FLOAT_SUM_MAX, "length": FLOAT_SUM_MAX}
+    assert limits_of(spread) == {"weight": FLOAT_MOMENTS_MAX, "amount": VARIANCE_UNITS_MAX}
     assert Definitions.of(sums, spread).limits("readings") == {
         "weight": FLOAT_MOMENTS_MAX,
         "length": FLOAT_SUM_MAX,
@@ -94,7 +94,7 @@ def test_the_least_bound_holds_for_a_column_of_a_view_and_of_all_views_of_a_sour
     }
 
 
-def test_as_many_as_may_be_summed_do_not_overflow_at_the_bounds() -> None:
+def test_as_many_as_may_be_summed_do_not_overflow_at_the_limits() -> None:
     assert np.isfinite(FLOAT_SUM_MAX * EVENTS_MAX)
     assert np.isfinite((2 * FLOAT_MOMENTS_MAX) ** 2 * EVENTS_MAX)
 
@@ -102,8 +102,8 @@ def test_as_many_as_may_be_summed_do_not_overflow_at_the_bounds() -> None:
 @pytest.mark.parametrize("aggregation", [Sum, Mean, Variance, StdDev])
 def test_whatever_the_order_a_sum_of_the_largest_is_a_value(aggregation: Any) -> None:
     one = view(of(aggregation, "weight"))
-    [bound], layout, selector = bounds_of(one).values(), Layout.of(one), Selector(one)
-    lines = [line(weight=sign * bound, event_id=f"e{n}") for n, sign in enumerate([1, 1, 1, -1, -1, -1])]
+    [limit], layout, selector = limits_of(one).values(), Layout.of(one), Selector(one)
+    lines = [line(weight=sign * limit, event_id=f"e{n}") for n, sign in enumerate([1, 1, 1, -1, -1, -1])]
     batch, dead = decode_json(SOURCE, "p", 0, lines, NOW_US, Definitions.of(one).limits(SOURCE))
     assert not dead
     events = selector.select(batch.table)
@@ -116,8 +116,8 @@ def test_whatever_the_order_a_sum_of_the_largest_is_a_value(aggregation: Any) ->
         [column] = answer(layout, tiles, np.array([NOW_US + 1]))
         assert column.status.tolist() == [Status.PRESENT]
         answers.add(column.values.item())
-    expected = {Sum: 0.0, Mean: 0.0, Variance: bound * bound, StdDev: bound}[aggregation]
-    assert all(abs(found - expected) <= 1e-9 * 6 * max(bound, expected) for found in answers)
+    expected = {Sum: 0.0, Mean: 0.0, Variance: limit * limit, StdDev: limit}[aggregation]
+    assert all(abs(found - expected) <= 1e-9 * 6 * max(limit, expected) for found in answers)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_what_is_beyond_is_refused_and_told(column: str, largest: float, beyond:
     assert (len(free), none) == (1, [])
 
 
-def test_what_a_view_derives_beyond_its_bound_is_null_and_so_is_what_was_archived_before_it_summed() -> None:
+def test_what_a_view_derives_beyond_its_limit_is_null_and_so_is_what_was_archived_before_it_summed() -> None:
     lines = [line(weight=value) for value in (1e297, 1.1e297, 1e307)]
     batch, _ = decode_json(SOURCE, "p", 0, lines, NOW_US, {})
     [tenfold, plain] = (
