@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 import redis
 from msgspec.structs import replace
 
+from forebay.backfill.losses import Loss
 from forebay.deploy.outdated import digest
 from forebay.errors import ForebayError
 from forebay.offline.tables import OfflineStore
 from forebay.online.signs import Sign, Signs
 from streaming.begun import Begun
 from streaming.log_ends import LogEnds
-from streaming.losses import Loss
 from streaming.metrics import Metrics
 from streaming.parts import Task
 from streaming.status import PartitionStatus, Status

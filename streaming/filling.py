@@ -66,6 +66,11 @@ class Start:
         for name, offset in offsets.items():
             if name not in known:
                 raise RequestError(f"There is no partition {name!r} in {archive.table.path}. {suggestion(name, known)}")
+            if offset > known[name].next_offset:
+                raise RequestError(
+                    f"{archive.table.path} has partition {name!r} before offset {known[name].next_offset}; "
+                    f"{offset} is not archived yet"
+                )
             before = (pc.field(SOURCE_PARTITION) == name) & (pc.field(SOURCE_OFFSET) < offset)
             pieces = archive.table.reading([archive.source.timestamp], before).batches()
             newest += [pc.max(rows[0].cast(pa.int64())).as_py() + 1 for rows in pieces if len(rows)]

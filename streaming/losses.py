@@ -1,46 +1,14 @@
-"""What the online store has lost: writes that it had acknowledged, of which the offline store has the proof.
+"""Events that a log has lost, which nobody can fill in: they are said.
 
-    lane of a view      applied online ──▶ acknowledged ──▶ partials in `streamed/`
-    so at any moment    offsets in `streamed/` ≤ offsets online, unless Redis came back without its newest writes
-
-Lives here: finding that out when a flow begins, and giving a view back what was published of it when everything is
-gone. Filling in the events is no business of this module: the flow resumes at the least of all positions. What Redis
-lost before any of it reached `streamed/` (about a second) cannot be told from a flow that died before it was written.
-Beside them are events that a log lost, which nobody can fill in: unread ones, where that was accepted, and those that
-were applied and whose partition was removed before they were archived. They are said.
+Unread ones, where that was accepted; those that were applied and whose partition was removed before they were archived;
+those that a log may get at offsets that were read before. What the online store has lost is found by
+`forebay.backfill.losses`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from forebay.core.identity import LANES
 from forebay.language.source import EventSource
-from forebay.language.view import WindowedView
-from forebay.online.progress import Progress
 from streaming.logs import LOG
-from streaming.partials import app_id
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The offsets of a partition, `[first, end)`, that a view had applied and the online store no longer has."""
-
-    view: str
-    partition: str
-    first_offset: int
-    end_offset: int
-    everything: bool
-    """Whether the online store has nothing at all of the stream of this view."""
-
-    def __str__(self) -> str:
-        what = "everything" if self.everything else "its newest writes"
-        return f"{self.view} lost {what}: {self.partition!r} is applied again from {self.first_offset}"
-
-    def to_dict(self) -> dict[str, str | int | bool]:
-        """For JSON."""
-        return dict(vars(self))
 
 
 def say_lost(source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
@@ -73,22 +41,3 @@ def say_went_back(source: EventSource, partition: str, end_offset: int, read_off
 def _warn(event: str, warning: str, source: EventSource, partition: str, first_offset: int, end_offset: int) -> None:
     offsets = {"first_offset": first_offset, "end_offset": end_offset}
     LOG.warning(event, warning=warning, source=source.name, partition=partition, **offsets)
-
-
-def losses_of(view: WindowedView, streamed: Mapping[str, int], progress: Sequence[Progress]) -> list[Loss]:
-    """What a view lost, by partition: `streamed` says how far its table is, `progress` each of its slots."""
-    partitions = sorted({name.partition("/")[2] for name in streamed})
-    return [loss for name in partitions if (loss := _loss(view, name, streamed, progress)) is not None]
-
-
-def _loss(view: WindowedView, name: str, streamed: Mapping[str, int], progress: Sequence[Progress]) -> Loss | None:
-    spans = []
-    for lane in range(LANES):
-        end = streamed.get(app_id(lane, name), 0)
-        first = min(slot.next_offset(name) for slot in progress[lane::LANES])
-        if first < end:
-            spans.append((first, end))
-    if not spans:
-        return None
-    everything = not any(slot.partitions for slot in progress)
-    return Loss(view.key, name, min(first for first, _ in spans), max(end for _, end in spans), everything)

@@ -19,7 +19,7 @@ from forebay.core.events import Events, united
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold
 from forebay.language.view import WindowedView
-from forebay.offline.tiles_table import StreamedTiles
+from forebay.offline.tiles_table import StreamedTiles, app_id
 from streaming.routing import lane_of_events
 
 
@@ -37,11 +37,6 @@ class Partials:
     events: Events
     commit: int
     tiles: Tiles | None = None
-
-
-def app_id(lane: int, partition: str) -> str:
-    """The name under which a table remembers how far a lane's part of a partition is in it."""
-    return f"{lane}/{partition}"
 
 
 def missing(partials: Sequence[Partials], positions: Mapping[str, int]) -> list[StreamedTiles]:

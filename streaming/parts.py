@@ -9,15 +9,19 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import redis
 
+from forebay.backfill.gaps import is_marked, mark_gap
+from forebay.backfill.losses import Loss, LostPublication, lost_publication
 from forebay.backfill.publication import mark_repairs, publish_view
 from forebay.core.codec import NO_CUT
+from forebay.errors import FencedError
 from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
 from forebay.language.source import EventSource, KafkaTopic
@@ -25,10 +29,9 @@ from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online import takeover
 from forebay.online.connection import connect_online
-from forebay.online.cuts import read_cut, read_cuts
 from forebay.online.lane import Lane, wall_clock_us
-from forebay.online.progress import Cut
 from forebay.online.refusals import Refusals
+from forebay.online.slot_state import read_cut
 from forebay.settings import Settings
 from streaming.backlog import Backlog
 from streaming.board import Board
@@ -37,9 +40,8 @@ from streaming.delta_writer import DeltaWriter
 from streaming.heartbeat import interval_us
 from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
-from streaming.losses import Loss
 from streaming.offline import Offline
-from streaming.positions import Found, Positions, published_cut, read_positions
+from streaming.positions import Found, Positions, at_once, published_cut, read_positions
 from streaming.retry import Patience
 from streaming.routing import lanes_of, reader_of, slots_of_worker
 from streaming.settling import Settling
@@ -195,9 +197,10 @@ def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[La
         return read_positions(online, settings.namespace, offline, task.sources, views)
 
     positions = patience(read)
-    losses = positions.losses
+    losses = [*positions.losses, *patience(lambda: _lost_publications(task, online, offline))]
     if patience(lambda: _give_back(task, online, offline, losses)):
         positions = patience(read)
+    patience(lambda: _mark_gaps(task, online, offline))
     patience(lambda: _mark_repairs(task, online, offline))
     for lane in lanes:
         _mark(task, positions, lane)
@@ -247,7 +250,7 @@ def _parts(
             limits,
             patience(lambda: positions.remembered(mine)),
             task.now_us,
-            codecs_of_task(task),
+            codecs_of_task(replace(task, patience=replace(patience, enough=lambda: stop.requested))),
             lambda *where: patience(lambda: offline.recalled(*where)),
         ),
         Splitter(task.views, task.workers, backlog),
@@ -279,20 +282,36 @@ def _mark(task: Task, positions: Positions, lane: Lane) -> None:
             task.patience(partial(lane.mark, view.key, lacking))
 
 
-def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
-    """Publish again what was published of views of which the online store lost everything, or what it held of some
-    slots (a node of a cluster that came back empty); whether there was any.
+def _lost_publications(task: Task, online: redis.Redis, offline: Offline) -> list[LostPublication]:
+    """The views whose last publication the online store lost, of all slots or of some (a node of a cluster that came
+    back empty).
     """
-    namespace, rate = task.settings.namespace, task.settings.publish_rate
-    incomplete = {loss.view for loss in losses}
-    lost = {loss.view for loss in losses if loss.everything}
-    lost |= {
-        view.key for view in task.views if view.key in incomplete and _lost_cuts(read_cuts(online, namespace, view))
-    }
-    published = [
-        publish_view(online, namespace, offline.store, view, rate=rate) for view in task.views if view.key in lost
-    ]
-    return any(report.cut_us is not None for report in published)
+    found = at_once(lambda view: lost_publication(online, task.settings.namespace, offline.store, view), task.views)
+    return [loss for loss in found if loss is not None]
+
+
+def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequence[Loss]) -> bool:
+    """Publish again what was published of views of which the online store lost everything, or a publication; whether
+    anything was. What another process is publishing now it publishes whole.
+    """
+    lost = {loss.view for loss in losses if isinstance(loss, LostPublication) or loss.everything}
+    cuts_us = list[int | None]()
+    for view in [view for view in task.views if view.key in lost]:
+        with contextlib.suppress(FencedError):
+            report = publish_view(online, task.settings.namespace, offline.store, view, rate=task.settings.publish_rate)
+            cuts_us.append(report.cut_us)
+    return any(cut_us is not None for cut_us in cuts_us)
+
+
+def _mark_gaps(task: Task, online: redis.Redis, offline: Offline) -> None:
+    """Mark what was loaded and is in no online value: an older copy of the online store may not say so. A publication
+    that is under way sees to it itself.
+    """
+    where = online, task.settings.namespace, offline.store
+    marked = at_once(lambda view: is_marked(*where, view), task.views)
+    for view in [view for view, known in zip(task.views, marked, strict=True) if not known]:
+        with contextlib.suppress(FencedError):
+            mark_gap(*where, view)
 
 
 def _mark_repairs(task: Task, online: redis.Redis, offline: Offline) -> None:
@@ -305,11 +324,6 @@ def _mark_repairs(task: Task, online: redis.Redis, offline: Offline) -> None:
         cut_us = read_cut(online, task.settings.namespace, view)
         if cut_us != NO_CUT:
             mark_repairs(offline.store, view, cut_us)
-
-
-def _lost_cuts(cuts: Sequence[Cut]) -> bool:
-    """Whether some slots have a cut and others do not."""
-    return len({cut.cut_us == NO_CUT for cut in cuts}) > 1
 
 
 def codecs_of_task(task: Task) -> Mapping[str, Codec]:

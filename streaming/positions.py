@@ -9,30 +9,29 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import redis
 
+from forebay.backfill.losses import LostEvents, lost_events
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import LANES, SLOTS
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
-from forebay.online.connection import translated
-from forebay.online.cuts import read_cut, read_cuts
-from forebay.online.keys import Keys
+from forebay.offline.tiles_table import app_id
 from forebay.online.progress import Progress
+from forebay.online.slot_state import read_cut, read_cuts, read_progress
 from streaming.archive_log import Archived
 from streaming.log import LogStart, LogStarts
-from streaming.losses import Loss, losses_of
 from streaming.offline import Offline
-from streaming.partials import app_id
 from streaming.remembered import Remembered, Settled
 from streaming.retry import Patience
 
+Asked, Answer = TypeVar("Asked"), TypeVar("Answer")
 TABLES_AT_ONCE = 8
 """Tables that are asked together: on S3 each takes half a second of waiting."""
 
@@ -116,12 +115,12 @@ class Positions:
         return lambda source, partition: known.pop((source.name, partition), Remembered())
 
     @property
-    def losses(self) -> list[Loss]:
-        """What the online store has lost of what it had acknowledged."""
+    def losses(self) -> list[LostEvents]:
+        """The events that the online store had acknowledged and has lost."""
         return [
             loss
             for view in self.views
-            for loss in losses_of(view, self.found.streamed[view.key], self.found.progress[view.key])
+            for loss in lost_events(view, self.found.streamed[view.key], self.found.progress[view.key])
         ]
 
     def lacking(self, view: WindowedView) -> dict[str, int]:
@@ -162,6 +161,12 @@ class Positions:
         return self._firsts[view.key, cut_us]
 
 
+def at_once(ask: Callable[[Asked], Answer], about: Iterable[Asked]) -> list[Answer]:
+    """What is answered of each, some of them at a time, in their order."""
+    with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
+        return list(pool.map(ask, about))
+
+
 def published_cut(online: redis.Redis, namespace: str, views: Sequence[WindowedView]) -> Callable[[EventSource], int]:
     """Asks for the newest published cut of the views of a source."""
 
@@ -176,20 +181,14 @@ def read_positions(
     online: redis.Redis, namespace: str, offline: Offline, sources: Sequence[EventSource], views: Sequence[WindowedView]
 ) -> Positions:
     """Ask the stores. Call it after the lanes took over: nobody else moves a slot's progress from then on."""
-    keys = Keys.of(online, namespace)
-    with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
-        archives, tables = pool.map(offline.archived, sources), pool.map(offline.streamed, views)
-        archived = {
-            (source.name, name): one
-            for source, found in zip(sources, archives, strict=True)
-            for name, one in found.items()
-        }
-        streamed = dict(zip((view.key for view in views), tables, strict=True))
+    archives, tables = at_once(offline.archived, sources), at_once(offline.streamed, views)
+    archived = {
+        (source.name, name): one for source, found in zip(sources, archives, strict=True) for name, one in found.items()
+    }
+    streamed = dict(zip((view.key for view in views), tables, strict=True))
     progress, cuts = {}, {}
     for view in views:
-        with translated(online):
-            blobs: list[Any] = online.mget(keys.progress(view.key, range(SLOTS)))
-        progress[view.key] = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+        progress[view.key] = read_progress(online, namespace, view)
         cuts[view.key] = min(cut.cut_us for cut in read_cuts(online, namespace, view))
     refused = {source.name: offline.refused(source) for source in sources}
     return Positions(sources, views, offline, Found(archived, streamed, progress, cuts, refused))

@@ -35,6 +35,7 @@ def replay(
     summary: Summary,
 ) -> None:
     """Fill the view that the options name, and say so. An error is in `stop`, or raised."""
+    _check_alone(options)
     view = definitions.view(options.replay)
     if not isinstance(view, WindowedView) or view.source.stream is None:
         raise RequestError(f"View {options.replay!r} is not streamed; only a windowed view of a stream is replayed")
@@ -44,6 +45,22 @@ def replay(
     since_us = fill(task, view, start, online, stop, summary)
     if stop.error is None:
         _say(view, since_us, stop, summary, time.monotonic() - began_s, as_json=options.json)
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """Raise `ConfigError` for options of a flow, which a filling is not."""
+    others = {
+        "--source": options.source,
+        "--workers": options.workers != 1,
+        "--accept-loss": options.accept_loss,
+        "--linger": options.linger,
+        "--metrics-port": options.metrics_port,
+    }
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise ConfigError(
+            f"--replay fills one view from the archive, in one process, and ends; leave out {', '.join(given)}"
+        )
 
 
 def _start(settings: Settings, view: WindowedView, options: argparse.Namespace) -> Start:

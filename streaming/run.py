@@ -32,6 +32,7 @@ from streaming.begun import Begun, begin
 from streaming.interpreter import prepare_process
 from streaming.logs import FORMATS, LOG, configure
 from streaming.parts import Task
+from streaming.publications import publications_watched
 from streaming.ready import check_ready
 from streaming.refilling import replay
 from streaming.retry import GIVE_UP_AFTER_S, Patience
@@ -136,6 +137,7 @@ def _observed(begun: Begun, online: redis.Redis, stop: Stop, summary: Summary, m
         if metrics_port:
             stack.enter_context(summary.metrics.served(metrics_port))
             stack.enter_context(lag_measured(begun.task, online, summary.metrics))
+        stack.enter_context(publications_watched(begun.task, online, stop))
         stack.enter_context(alive(begun, online, stop, summary.losses, metrics_port or None))
         yield
 

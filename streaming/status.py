@@ -20,8 +20,8 @@ from typing import Any
 import redis
 
 from forebay.backfill.gaps import gap
+from forebay.backfill.losses import lost_events, lost_publication
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS
 from forebay.deploy.outdated import is_outdated
 from forebay.deploy.unstreamed import SILENT_AFTER_US, is_unknown
 from forebay.errors import ForebayError
@@ -31,14 +31,11 @@ from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
 from forebay.offline.tables import OfflineStore
-from forebay.online.connection import translated
-from forebay.online.cuts import read_cuts
-from forebay.online.keys import Keys
 from forebay.online.progress import Progress
 from forebay.online.seam import is_overdue
 from forebay.online.signs import Sign, Signs
+from forebay.online.slot_state import read_cuts, read_progress
 from streaming.log_ends import LogEnd, LogEnds
-from streaming.losses import losses_of
 
 QUIET, BEHIND, STOPPED, DEAD = "quiet", "behind", "stopped", "dead"
 
@@ -127,7 +124,8 @@ class Status:
     def _source(self, source: EventSource, definitions: Definitions, now_us: int) -> SourceStatus:
         views = definitions.windowed_views(source)
         signs = Signs(self.online, self.namespace).read(source.name)
-        partitions, error = self.partitions(source, views, now_us, signs)
+        read = [view for view in views if not is_unknown(view, signs, now_us)]  # the others hold no flow up
+        partitions, error = self.partitions(source, read, now_us, signs)
         letters, settled = self.offline.dead_letters(), self.offline.revived().settled(source.name)
         dead = Counter(reason for place, reason in letters.reasons(source.name).items() if place not in settled)
         marked = set(self.offline.repairs().scan(source.name)["day"].to_pylist())
@@ -147,7 +145,9 @@ class Status:
         progress = self._progress(view)
         cut_us = min(cut.cut_us for cut in read_cuts(self.online, self.namespace, view))
         watermark_us = min((slot.watermark_us for slot in progress), default=NO_CUT)
-        losses, runs = losses_of(view, streamed, progress), state_of(signs, now_us) == QUIET
+        runs = state_of(signs, now_us) == QUIET
+        publication = lost_publication(self.online, self.namespace, self.offline, view)
+        losses = [*lost_events(view, streamed, progress), *([publication] if publication else [])]
         missing = gap(self.offline, view, cut_us)
         return ViewStatus(
             view.key,
@@ -183,9 +183,7 @@ class Status:
             return own, str(error)
 
     def _progress(self, view: WindowedView) -> list[Progress]:
-        with translated(self.online):
-            blobs: Any = self.online.mget(Keys.of(self.online, self.namespace).progress(view.key, range(SLOTS)))
-        return [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+        return read_progress(self.online, self.namespace, view)
 
     def _archive(self, source: EventSource) -> Any:
         if source.name not in self._archives:

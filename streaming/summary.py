@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from forebay.backfill.losses import Loss
 from streaming.logs import LOG
-from streaming.losses import Loss
 from streaming.metrics import Metrics
 
 

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import numpy as np
 import redis
@@ -31,7 +30,6 @@ from forebay.backfill.gaps import gap, mark_gap
 from forebay.backfill.newest import newest_rows
 from forebay.backfill.tiles import Entities, joined
 from forebay.core.codec import NO_CUT
-from forebay.core.identity import SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, merge
 from forebay.instants import DAY_US, day_text, day_us, floor_us, instant_text
@@ -40,12 +38,9 @@ from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.offline.archive import first_kept, least_watermark_us
 from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_table import TilesTable
-from forebay.online.connection import translated
-from forebay.online.cuts import read_cut
-from forebay.online.keys import Keys
 from forebay.online.lane import wall_clock_us
-from forebay.online.progress import Progress
 from forebay.online.publish import publish_rows, publish_tiles
+from forebay.online.slot_state import read_cut, read_progress
 from forebay.settings import PUBLISH_RATE
 
 DATES_SHOWN_MAX = 10
@@ -76,10 +71,12 @@ def publish_view(
 
     Raises `FencedError` where another process is publishing it.
     """
-    began = time.perf_counter()
+    began, publications = time.perf_counter(), store.publications(view)
+    last = publications.last()
     if isinstance(view, BatchView):
         newest = newest_rows(store, view)
-        published = publish_rows(client, namespace, view, newest.rows, rate=rate)
+        published = publish_rows(client, namespace, view, newest.rows, rate=rate, after=last)
+        publications.note(published.number)
         remark = f"{published.rows} entities have a row; {newest.looked_at:,} rows were looked at"
         return Reported(published.rows, published.deleted, None, remark, (), time.perf_counter() - began)
     present_us = read_cut(client, namespace, view)
@@ -89,17 +86,17 @@ def publish_view(
         return Reported(0, 0, None, remark, behind, time.perf_counter() - began, str(gap(store, view, present_us)))
     keys, tiles = tiles_before(store, view, cut_us)
     still = partial(gap, store, view, cut_us)
-    done = publish_tiles(client, namespace, view, keys, tiles, cut_us, rate=rate, missing=lambda: still().until_us)
+    done = publish_tiles(
+        client, namespace, view, keys, tiles, cut_us, rate=rate, missing=lambda: still().until_us, after=last
+    )
+    publications.note(done.number)
     mark_repairs(store, view, cut_us)
     return Reported(done.rows, done.deleted, cut_us, remark, behind, time.perf_counter() - began, str(still()))
 
 
 def begun_online(client: redis.Redis, namespace: str, view: WindowedView) -> set[str]:
     """The source partitions of which the stream has applied an event of any entity."""
-    names = Keys.of(client, namespace).progress(view.key, range(SLOTS))
-    with translated(client):
-        blobs = cast("list[bytes | None]", client.mget(names))
-    known = [Progress.decode(blob).partitions.items() for blob in blobs if blob is not None]
+    known = [slot.partitions.items() for slot in read_progress(client, namespace, view)]
     return {name for partitions in known for name, one in partitions if one.newest_us != NO_CUT}
 
 

@@ -90,16 +90,17 @@ def look() -> Iterator[Finding]:
 
 
 def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
-    """What batch owes deployed views: what is archived and not online, cuts beyond retention; nothing where that
-    cannot be told.
+    """What the online store lacks of deployed views: what it lost, what is archived and not online, cuts beyond
+    retention; nothing where that cannot be told.
     """
     from forebay.backfill.gaps import gap
+    from forebay.backfill.losses import REPAIR, losses_of
     from forebay.client.deployed import Deployed
     from forebay.deploy.outdated import OUTDATED, outdated_sources
     from forebay.deploy.unstreamed import UNSTREAMED, unknown_views
     from forebay.language.view import WindowedView
-    from forebay.online.cuts import read_cut
     from forebay.online.seam import is_overdue
+    from forebay.online.slot_state import read_cut
 
     try:
         deployed = Deployed(settings)
@@ -108,7 +109,9 @@ def _behind_online(settings: Settings, now_us: int) -> Iterator[Finding]:
             yield Finding(f"stream of {key}", None, UNSTREAMED, note=True)
         for name in outdated_sources(deployed.redis, settings.namespace, deployed.definitions, now_us):
             yield Finding(f"stream of {name}", None, OUTDATED, note=True)
-        for view in deployed.definitions.views.values():
+        for view in views:
+            for loss in losses_of(deployed.redis, settings.namespace, deployed.offline, view):
+                yield Finding(f"view {view.key}", False, f"{loss}; {REPAIR}")
             if isinstance(view, WindowedView):
                 cut_us = read_cut(deployed.redis, settings.namespace, view)
                 if is_overdue(view, cut_us, now_us):

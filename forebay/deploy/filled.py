@@ -6,7 +6,6 @@ May live here: looking at what stands beside the tiles (progress, cut, published
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import redis
 
@@ -16,9 +15,8 @@ from forebay.errors import RequestError
 from forebay.language.definitions import Definitions
 from forebay.language.view import AnyView, BatchView
 from forebay.online.connection import translated
-from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
-from forebay.online.progress import Progress
+from forebay.online.slot_state import read_cut, read_progress
 
 
 def unfilled(client: redis.Redis, namespace: str, views: Iterable[AnyView]) -> list[str]:
@@ -38,12 +36,11 @@ def check_filled(client: redis.Redis, namespace: str, definitions: Definitions, 
 
 
 def _filled(client: redis.Redis, namespace: str, view: AnyView) -> bool:
-    keys = Keys.of(client, namespace)
+    keys = Keys(namespace)
     with translated(client):
         if client.exists(*keys.slots("published", view.key, range(SLOTS))):
             return True
-        if isinstance(view, BatchView):
-            return False
-        progress: Any = client.mget(keys.progress(view.key, range(SLOTS)))
-    streamed = any(Progress.decode(blob).partitions for blob in progress if blob is not None)
+    if isinstance(view, BatchView):
+        return False
+    streamed = any(slot.partitions for slot in read_progress(client, namespace, view))
     return streamed or read_cut(client, namespace, view) != NO_CUT

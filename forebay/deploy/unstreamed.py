@@ -36,18 +36,25 @@ UNSTREAMED = (
 """What is said of such a view, by whoever says it."""
 
 
+NOBODYS = {"": 1}
+"""The target of a new view before anything is archived, beside a flow that will not stream it: no partition has this
+name, so it is reached by nobody, and replaced by the flow that begins next or by a filling."""
+
+
 def mark_unstreamed(client: redis.Redis, namespace: str, store: OfflineStore, views: Iterable[AnyView]) -> list[str]:
-    """Let new views answer UNAVAILABLE until they have what is archived now; the keys of those that have to wait.
+    """Let new views answer UNAVAILABLE until they have what is archived now, or while nothing is, until a running flow
+    that does not know them is replaced; the keys of those that have to wait.
 
     A view that a flow streams, which began when it was deployed before, waits for nothing.
     """
     keys, signs, now_us = Keys.of(client, namespace), Signs(client, namespace), time.time_ns() // 1000
 
     def waits(view: AnyView) -> bool:
-        targets = _archived(store, view)
-        if not isinstance(view, WindowedView) or not targets:
+        if not isinstance(view, WindowedView) or view.source.stream is None:
             return False
-        return not _is_streamed(view, signs.read(view.source.name), now_us) and _mark(client, keys, view.key, targets)
+        found = signs.read(view.source.name)
+        targets = _archived(store, view) or (NOBODYS if is_unknown(view, found, now_us) else {})
+        return bool(targets) and not _is_streamed(view, found, now_us) and _mark(client, keys, view.key, targets)
 
     return [view.key for view in views if waits(view)]
 
@@ -76,10 +83,8 @@ def _is_streamed(view: WindowedView, signs: Sequence[Sign], now_us: int) -> bool
     return any(view.key in sign.views for sign in running(signs, now_us))
 
 
-def _archived(store: OfflineStore, view: AnyView) -> dict[str, int]:
+def _archived(store: OfflineStore, view: WindowedView) -> dict[str, int]:
     """How far the stream of a view's source is archived, by partition."""
-    if not isinstance(view, WindowedView) or view.source.stream is None:
-        return {}
     positions = store.archive(view.source).positions()
     return {name: one.next_offset for name, one in positions.items() if one.next_offset}
 

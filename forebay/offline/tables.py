@@ -21,6 +21,7 @@ from forebay.offline.dead_letters import DeadLetters
 from forebay.offline.history_table import HistoryTable
 from forebay.offline.location import Location, check_reachable
 from forebay.offline.newest_table import NewestTable
+from forebay.offline.publications import Publications
 from forebay.offline.repairs import Repairs
 from forebay.offline.revived import Revived
 from forebay.offline.rows_table import RowsTable
@@ -61,6 +62,10 @@ class OfflineStore:
     def newest(self, view: BatchView) -> NewestTable:
         """The newest row of every entity of a batch view, as of one of its versions."""
         return NewestTable(self.location, view)
+
+    def publications(self, view: AnyView) -> Publications:
+        """Which publication of a view was the last."""
+        return Publications(self.rows(view).table if isinstance(view, BatchView) else self.tiles(view).table)
 
     def history(self, view: AnyView) -> HistoryTable:
         """The finished values of a view."""

@@ -124,6 +124,11 @@ class StreamedTiles:
     next_offset: int
 
 
+def app_id(lane: int, partition: str) -> str:
+    """The position under which a streamed table remembers how far a lane's part of a partition is in it."""
+    return f"{lane}/{partition}"
+
+
 def events_between(archived: Mapping[str, int], first: str, last: str) -> int:
     """The events of the dates from one to another, given those of each date."""
     if first == last:

@@ -112,14 +112,17 @@ class Publication:
         """Steps 1 and 2: columns of packed commands (`forebay.online.resp`), and the slot of each of their rows."""
         self._lease.write(self._listed(columns))
 
-    def finish(self, kind: str, cut: Cut | None) -> int:
-        """Steps 3 to 5; `kind` is that of the blobs of emptied entities, `cut` that of a windowed view.
+    def next_number(self, after: int) -> int:
+        """The number of this publication: greater than those of all that are known of, here or (`after`) elsewhere."""
+        return max(after, *(cut.publication for cut in self._cuts)) + 1
+
+    def finish(self, kind: str, cut: Cut) -> int:
+        """Steps 3 to 5; `kind` is that of the blobs of emptied entities. Of a batch view the cut is its number alone.
 
         Returns how many entities had a blob and have none now.
         """
         self._look_at(SLOTS)
-        if cut is not None:
-            self._set_cuts([cut] * SLOTS)
+        self._set_cuts([cut] * SLOTS)
         self._delete(
             lambda slot: self._keys.many(self._view, self._emptied[slot], [slot] * len(self._emptied[slot]), kind)
         )

@@ -24,7 +24,6 @@ from forebay.errors import StoreError
 from forebay.instants import instant_text
 from forebay.language.view import AnyView, BatchView, WindowedView
 from forebay.online.chosen import Chosen, by_slot
-from forebay.online.cuts import read_cuts
 from forebay.online.expiry import keep_us, lifetimes_s
 from forebay.online.keys import BATCH, ROW, Keys
 from forebay.online.lane import wall_clock_us
@@ -32,6 +31,7 @@ from forebay.online.progress import Cut
 from forebay.online.publication import Publication
 from forebay.online.resp import Commands, Scattered, set_commands
 from forebay.online.row_columns import blob_columns
+from forebay.online.slot_state import read_cuts
 from forebay.settings import PUBLISH_RATE
 
 PACK_ENTITIES, PACK_BYTES = 4096, 1 << 21
@@ -47,10 +47,13 @@ Values = Sequence[pa.Array] | Scattered
 
 @dataclass(frozen=True)
 class Published:
-    """How many entities have a blob or row now, how many were deleted, and the cut (of a windowed view)."""
+    """How many entities have a blob or row now, how many were deleted, the number of the publication, and the cut (of
+    a windowed view).
+    """
 
     rows: int
     deleted: int
+    number: int
     cut_us: int | None = None
 
 
@@ -65,10 +68,12 @@ def publish_tiles(
     now_us: int | None = None,
     rate: int = PUBLISH_RATE,
     missing: Callable[[], int] = lambda: NO_CUT,
+    after: int = 0,
 ) -> Published:
     """Publish the tiles of every ring of all entities: `tiles.code` indexes `keys`, every tile starts before the cut.
 
-    `missing`, asked once all is written, tells up to where archived events will be missing online.
+    `missing`, asked once all is written, tells up to where archived events will be missing online. The number of the
+    publication is greater than `after`, and than that of any that the online store knows of.
     Raises `StoreError` for a cut behind the current one, `FencedError` where another publisher is at it,
     `RequestError` for tiles that cannot be published.
     """
@@ -81,11 +86,11 @@ def publish_tiles(
                 f"one up to {instant_text(cut_us)} would lose what streams have dropped. Publish up to there or later."
             )
         publication.begin(chosen.entities, chosen.slots)
-        cut = Cut(cut_us, publication.finished.publication + 1)
+        cut = Cut(cut_us, publication.next_number(after))
         setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
         publication.write(_tile_commands(setting, layout, chosen, cut))
         deleted = publication.finish(BATCH, replace(cut, missing_us=missing()))
-    return Published(len(chosen.entities), deleted, cut_us)
+    return Published(len(chosen.entities), deleted, cut.publication, cut_us)
 
 
 def mark_missing(client: redis.Redis, namespace: str, view: WindowedView, missing: Callable[[], int]) -> None:
@@ -108,11 +113,12 @@ def publish_rows(
     *,
     now_us: int | None = None,
     rate: int = PUBLISH_RATE,
+    after: int = 0,
 ) -> Published:
     """Publish the newest row of every entity: by `event_timestamp`, of equal ones by `created_timestamp`.
 
-    `table` has the view's key columns, features, `event_timestamp` and `created_timestamp`. Raises `FencedError` where
-    another publisher is at it.
+    `table` has the view's key columns, features, `event_timestamp` and `created_timestamp`. `after` as in
+    `publish_tiles`. Raises `FencedError` where another publisher is at it.
     """
     rows = Rows.of(view, table)
     chosen, slots = newest(rows), slots_of(rows.keys)
@@ -129,8 +135,9 @@ def publish_rows(
             )
             for some in pieces(order, np.zeros(len(order), np.int64))
         )
-        deleted = publication.finish(ROW, None)
-    return Published(len(order), deleted)
+        cut = Cut(publication=publication.next_number(after))
+        deleted = publication.finish(ROW, cut)
+    return Published(len(order), deleted, cut.publication)
 
 
 @dataclass(frozen=True)

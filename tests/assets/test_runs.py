@@ -24,7 +24,7 @@ from forebay.language.view import AnyView
 from forebay.offline.tables import OfflineStore
 from forebay.offline.training_table import TrainingTable
 from forebay.online.connection import connect_online
-from forebay.online.cuts import read_cut
+from forebay.online.slot_state import read_cut
 from forebay.settings import Settings
 from tests.backfill.shop import shop, user_sales, user_tier
 from tests.backfill.world import World, day, sale, some_sales
@@ -94,7 +94,7 @@ def test_ninety_days_are_one_run(world: World, defs: dg.Definitions) -> None:
         "events": 90,
         "entities": 1,
     }
-    assert len(world.store.tiles(user_sales).table.snapshot().history()) == 2  # made, written once
+    assert len(world.store.tiles(user_sales).table.snapshot().history()) == 3  # made, written once, noted as published
 
 
 def test_a_history_of_days_is_one_run(world: World, defs: dg.Definitions) -> None:

@@ -10,9 +10,9 @@ from forebay.backfill.publication import publish_view, tiles_before
 from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.deploy.filled import unfilled
-from forebay.online.cuts import read_cut
 from forebay.online.publish import publish_tiles
 from forebay.online.read import OnlineReader
+from forebay.online.slot_state import read_cut
 from tests.backfill.shop import user_sales
 from tests.backfill.world import World, day, plain, sale
 from tests.places import everywhere

@@ -11,9 +11,9 @@ from forebay.backfill.tiles import fold_dates
 from forebay.core.codec import NO_CUT
 from forebay.instants import MINUTE_US
 from forebay.offline.archive import RETAINED
-from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
 from forebay.online.progress import PartitionProgress, Progress
+from forebay.online.slot_state import read_cut
 from tests.backfill.shop import sales, user_sales
 from tests.backfill.world import World, day, sale
 from tests.places import everywhere

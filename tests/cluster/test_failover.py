@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from forebay.core.identity import LANES, SLOTS
+from forebay.offline.tiles_table import app_id
 from forebay.online.cluster import hash_slot
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
-from streaming.partials import app_id
 from tests.infra.valkey_cluster import Node, ValkeyCluster, await_so
 from tests.streaming.world import VIEWS, WAIT_S, World, await_that, check, lines
 

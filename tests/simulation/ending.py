@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
-from forebay.online.cuts import read_cut
+from forebay.online.slot_state import read_cut
 from tests.simulation.reckoning import (
     check_archive,
     check_dead_letters,

@@ -22,6 +22,7 @@ from forebay.core.identity import entity_key, slot_of
 from forebay.instants import instant_text, instant_us, moment
 from forebay.language.view import WindowedView
 from forebay.offline.archive import Archive
+from forebay.offline.dead_letters import DeadLetters
 from forebay.online.keys import Keys
 from forebay.online.progress import Cut, Progress
 from forebay.online.refusals import Refusals
@@ -86,6 +87,7 @@ class Expected:
     namespace: str
     features: FeatureStore
     archive: Archive
+    letters: DeadLetters
     events: dict[str, Event]
     """All events by their id, those of the history too."""
     history: list[Event] = field(default_factory=list)
@@ -134,11 +136,11 @@ class Expected:
                 self.memory.refused[place] = place in refused or self._is_left_out(place)
 
     def _is_left_out(self, place: Place) -> bool:
-        """Whether the archive has passed a place without holding its event."""
+        """Whether the archive has passed a place because its event was dated too far ahead: it is a dead letter."""
         if self.archive.next_offset(place[0]) <= place[1]:
             return False
-        rows = self.archive.scan(["source_partition", "source_offset"]).to_pylist()
-        return place not in {(row["source_partition"], row["source_offset"]) for row in rows}
+        rows = self.letters.scan(self.shop.source.name).to_pylist()
+        return place in {(row["source_partition"], row["source_offset"]) for row in rows}
 
     def _passed(self, place: Place) -> bool:
         """Whether some slot has passed a place."""

@@ -28,6 +28,7 @@ import pytest
 from forebay.errors import StoreUnavailableError
 from forebay.offline.commit import Commit
 from forebay.offline.lake_table import LakeTable
+from forebay.offline.publications import PUBLISHED
 from forebay.online import bulk
 from forebay.online.wire import Wire, pack
 
@@ -148,9 +149,10 @@ class Faults:
             return replies
 
         def commit(table: LakeTable, snapshot: Any, prepared: Commit, **how: Any) -> None:
-            self._before(table.path, lambda: None)
+            what = f"note of {table.path}" if PUBLISHED in prepared.positions else table.path
+            self._before(what, lambda: None)
             write(table, snapshot, prepared, **how)
-            self._after(table.path, lambda: None)
+            self._after(what, lambda: None)
 
         patch.setattr(Wire, "send", before)
         patch.setattr(Wire, "receive", after)

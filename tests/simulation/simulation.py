@@ -26,6 +26,7 @@ import forebay.ingest.select
 import forebay.online.lane
 import forebay.online.pending
 from forebay import FeatureStore
+from forebay.backfill.losses import LostEvents, LostPublication
 from forebay.backfill.publication import choose_cut
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import LANES, SLOTS
@@ -34,13 +35,13 @@ from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, floor_us
 from forebay.language.definitions import Definitions
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
+from forebay.offline.tiles_table import app_id
 from forebay.online.cluster import hash_slot
 from forebay.online.connection import connect_online
-from forebay.online.cuts import read_cut
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
+from forebay.online.slot_state import read_cut
 from forebay.settings import Settings
-from streaming.partials import app_id
 from streaming.parts import Task
 from tests.infra.valkey_cluster import Node, ValkeyCluster
 from tests.simulation.batch import Batch
@@ -99,7 +100,10 @@ class Simulation:
         self.definitions = Definitions.of(self.shop.service, self.shop.visits)
         features = FeatureStore(self.settings, self.definitions)
         archive = self.store.archive(self.shop.source)
-        self.expected = Expected(self.shop, self.log, self.online, self.namespace, features, archive, self.by_id)
+        letters = self.store.dead_letters()
+        self.expected = Expected(
+            self.shop, self.log, self.online, self.namespace, features, archive, letters, self.by_id
+        )
         self.batch = Batch(self.store, self.faults, self.expected, self.say)
         self.batch.watch(patch)
         self.process: Process | None = None
@@ -320,11 +324,13 @@ class Simulation:
             if self.process is not None:  # it began in the middle of this beginning
                 self.zombies.append(self.process)
             self.process = started
-            declared = {(loss.view, loss.partition) for loss in started.parts.summary.losses}
+            losses = started.parts.summary.losses
+            declared = {(loss.view, loss.partition) for loss in losses if isinstance(loss, LostEvents)}
             with self.faults.none():
                 since = self._provable_losses()  # a flow that was replaced may have told of its commits meanwhile
             assert provable <= declared <= provable | since, f"lost {provable}, then {since}, declared {declared}"
-            self._check_given_back({loss.view for loss in started.parts.summary.losses if loss.everything})
+            published = {loss.view for loss in losses if isinstance(loss, LostPublication)}
+            self._check_given_back(published | {loss.view for loss in losses if getattr(loss, "everything", False)})
         except Killed:
             self.say("died while starting")
         except ForebayError as error:

@@ -48,7 +48,7 @@ def columns(*commands: bytes) -> tuple[Commands, Any]:
 
 def test_blobs_carry_the_cut_and_the_publication(client: redis.Redis, namespace: str) -> None:
     keys = Keys(namespace)
-    assert publish(client, namespace, ORDERS, MIDNIGHT_US) == Published(3, 0, MIDNIGHT_US)
+    assert publish(client, namespace, ORDERS, MIDNIGHT_US) == Published(3, 0, 1, MIDNIGHT_US)
     publish(client, namespace, ORDERS, MIDNIGHT_US)
     headers, tiles = unpack(Layout.of(recent), [client.get(keys.batch(recent.key, "ann"))])
     header = headers[0]
@@ -78,12 +78,12 @@ def test_a_cut_never_goes_back(client: redis.Redis, namespace: str) -> None:
 def test_what_a_re_run_has_emptied_is_deleted(client: redis.Redis, namespace: str) -> None:
     publish(client, namespace, ORDERS, MIDNIGHT_US)
     found = publish(client, namespace, [order for order in ORDERS if order.entity != "eve"], MIDNIGHT_US)
-    assert found == Published(2, 1, MIDNIGHT_US)
+    assert found == Published(2, 1, 2, MIDNIGHT_US)
     keys = Keys(namespace)
     assert client.exists(*(keys.batch(recent.key, entity) for entity in ("ann", "bob", "eve"))) == 2
     lists = [blob for blob in client.mget(keys.slots("published", recent.key, range(64))) if blob]
     assert sorted(b"\n".join(lists).split()) == [b"ann", b"bob"]
-    assert publish(client, namespace, [], MIDNIGHT_US) == Published(0, 2, MIDNIGHT_US)
+    assert publish(client, namespace, [], MIDNIGHT_US) == Published(0, 2, 3, MIDNIGHT_US)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +212,13 @@ def stored_winds(client: redis.Redis, namespace: str, *places: str) -> list[tupl
 def test_the_newest_row_wins_and_of_equal_ones_the_latest_made(client: redis.Redis, namespace: str) -> None:
     rows = [("JFK", 10, 1, 1.0), ("JFK", 20, 1, 2.0), ("JFK", 20, 3, 3.0), ("JFK", 20, 2, 4.0), ("EWR", 5, 9, None)]
     found = publish_rows(client, namespace, WEATHER, weather([*rows, (None, 30, 1, 5.0)]))
-    assert found == Published(2, 0, None)
+    assert found == Published(2, 0, 1)
     assert stored_winds(client, namespace, "JFK", "EWR") == [(20, 3.0), (5, None)]
 
 
 def test_rows_that_are_gone_are_deleted_and_the_others_expire(client: redis.Redis, namespace: str) -> None:
     publish_rows(client, namespace, WEATHER, weather([("JFK", 10, 1, 1.0), ("EWR", 5, 9, 2.0)]), now_us=10)
-    assert publish_rows(client, namespace, WEATHER, weather([("JFK", 12, 1, 1.0)]), now_us=12) == Published(1, 1, None)
+    assert publish_rows(client, namespace, WEATHER, weather([("JFK", 12, 1, 1.0)]), now_us=12) == Published(1, 1, 2)
     keys = Keys(namespace)
     assert client.exists(keys.row(WEATHER.key, "EWR")) == 0
     keep_s = (2 * DAY_US + REMEMBERED_US) // 1_000_000
@@ -239,7 +239,7 @@ def test_a_publication_renews_its_lease_and_goes_on_on_all_connections(
     """Renewing touches the key that every connection watches."""
     monkeypatch.setattr(lease_module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(lease_module, "RENEW_S", 0.0)
-    assert publish(client, namespace, ORDERS, MIDNIGHT_US) == Published(3, 0, MIDNIGHT_US)
+    assert publish(client, namespace, ORDERS, MIDNIGHT_US) == Published(3, 0, 1, MIDNIGHT_US)
 
 
 def test_whatever_is_under_way_when_the_lease_is_lost_is_not_applied(
@@ -432,7 +432,7 @@ def test_what_is_packed_together_is_bounded_and_begins_small() -> None:
 
 
 def test_a_slow_publication_goes_in_small_chunks_and_keeps_its_lease(client: redis.Redis, namespace: str) -> None:
-    assert publish_rows(client, namespace, WEATHER, weather([("JFK", 10, 1, 1.0)]), rate=1) == Published(1, 0, None)
+    assert publish_rows(client, namespace, WEATHER, weather([("JFK", 10, 1, 1.0)]), rate=1) == Published(1, 0, 1)
     commands = packed([b"one", b"two", b"three"])
     assert [(bytes(chunk.data), chunk.commands) for chunk in chunks(commands, 1 << 18, 2)] == [
         (b"onetwo", 2),

@@ -336,9 +336,12 @@ def test_what_cannot_be_replayed_is_refused(world: World) -> None:
     world.run()
     with pytest.raises(RequestError, match=r"There is no partition 'c.ndjson'.*Did you mean"):
         Start.after(world.offline.archive(orders), {"c.ndjson": 3})
+    with pytest.raises(RequestError, match=r"partition 'a.ndjson' before offset \d+; 1000000 is not archived yet"):
+        Start.after(world.offline.archive(orders), {"a.ndjson": 1_000_000})
     for arguments, message in [
         (("--replay", "merchant_orders@1"), "The stream has view"),
         (("--replay", "merchant_order@1"), "merchant_orders"),
+        (("--replay", "merchant_orders@1", "--workers", "2", "--linger", "0.1"), "leave out --workers, --linger"),
         (("--replay", "merchant_orders@1", "--from-offset", "x"), "is not PARTITION=OFFSET"),
         (("--replay", "merchant_orders@1", "--from-instant", "2999-01-01T00:00:00Z"), "has not come yet"),
         (("--from-instant", "2024-01-01T00:00:00Z"), "a stream resumes by itself"),

@@ -15,8 +15,9 @@ from forebay.core.identity import LANES, SLOTS
 from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, merge
 from forebay.instants import MINUTE_US, day_us
+from forebay.offline.tiles_table import app_id
 from streaming.lateness import INT64_MIN, dates_of, late_rows
-from streaming.partials import Partials, app_id, ends, missing
+from streaming.partials import Partials, ends, missing
 from streaming.routing import lane_of_events, lanes_of, reader_of, slots_of_worker, split
 
 SOURCE = EventSource(

@@ -33,7 +33,16 @@ from streaming.retry import Patience
 from tests.infra.kafka import Broker
 from tests.infra.schema_registry import SchemaRegistry
 from tests.streaming.kafka_world import KafkaWorld
-from tests.streaming.world import check_archive, check_dead_letters, check_online, check_streamed, lines, orders
+from tests.streaming.world import (
+    await_that,
+    check_archive,
+    check_dead_letters,
+    check_online,
+    check_streamed,
+    end,
+    lines,
+    orders,
+)
 
 NOW_US = 1_709_400_000_000_000
 Coded = Literal["avro", "protobuf"]
@@ -367,4 +376,22 @@ def test_a_flow_outlives_a_registry_that_answers_without_a_schema(
         recovered = pool.submit(recover)
         world.run("--workers", "2")
         recovered.result()
+    check(world)
+
+
+def test_a_flow_that_waits_for_a_registry_ends_when_it_is_told_to(
+    noida: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
+) -> None:
+    """What it has not decoded is read again by the next one."""
+    world = KafkaWorld.on(noida, home, online_url, namespace, coded="avro", registry={"url": registry.url})
+    serialize = serializer("avro", registry.url, world.topic)
+    produce(world, lambda event: by_universal_name(serialize(event)))
+    registry.hollow = "/schemas/"
+    with world.flow("--give-up-after", "3600") as flow:
+        await_that(lambda: sum(path.startswith("/schemas/") for path in registry.asked) >= 3, flow)
+        code, _, errors = end(flow)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "the schema registry at" in errors
+    registry.hollow = ""
+    world.run()
     check(world)

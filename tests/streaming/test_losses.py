@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from forebay import Count, EventSource, RedisStream, WindowedView
+from forebay.backfill.losses import LostEvents, lost_events
 from forebay.backfill.publication import publish_view
 from forebay.backfill.tiles import fold_dates
 from forebay.deploy.registry import Registry
 from forebay.instants import DAY_US, day_us
 from forebay.language.definitions import Definitions
+from forebay.offline.tiles_table import app_id
 from forebay.online.connection import connect_online
 from forebay.online.progress import PartitionProgress, Progress
 from forebay.settings import Settings
-from streaming.losses import Loss, losses_of
-from streaming.partials import app_id
 from streaming.parts import Task, take_over
 from streaming.stop import Stop
 from streaming.summary import Summary
@@ -41,10 +41,12 @@ def test_a_slot_that_is_behind_its_streamed_tiles_has_lost_writes() -> None:
     """
     streamed = {app_id(lane, "p"): 90 for lane in range(8)}
     progress = [Progress(1, {"p": PartitionProgress(40 if slot == 3 else 100, 0)}) for slot in range(64)]
-    assert losses_of(VIEWS[0], streamed, progress) == [Loss("user_orders@1", "p", 40, 90, everything=False)]
-    assert losses_of(VIEWS[0], {app_id(4, "p"): 90}, progress) == []
-    assert losses_of(VIEWS[0], {}, [Progress()] * 64) == []
-    assert losses_of(VIEWS[0], streamed, [Progress()] * 64) == [Loss("user_orders@1", "p", 0, 90, everything=True)]
+    assert lost_events(VIEWS[0], streamed, progress) == [LostEvents("user_orders@1", "p", 40, 90, everything=False)]
+    assert lost_events(VIEWS[0], {app_id(4, "p"): 90}, progress) == []
+    assert lost_events(VIEWS[0], {}, [Progress()] * 64) == []
+    assert lost_events(VIEWS[0], streamed, [Progress()] * 64) == [
+        LostEvents("user_orders@1", "p", 0, 90, everything=True)
+    ]
 
 
 def test_an_older_copy_is_declared_and_filled(world: World) -> None:
@@ -80,7 +82,9 @@ def test_everything_is_published_again_and_filled_though_the_log_is_gone(world: 
         assert publish_view(world.online, world.settings.namespace, world.offline, view).cut_us is not None
     wipe(world)
     said = world.run("--workers", "2")
-    assert [loss["everything"] for loss in said["losses"]] == [True, True]
+    found = [(loss["view"], loss.get("everything"), loss.get("publication")) for loss in said["losses"]]
+    views = sorted(view.key for view in VIEWS)
+    assert found == [*((view, True, None) for view in views), *((view, None, 1) for view in views)]
     assert Registry.open(world.settings, world.online)._read_online() is not None, "clients find the definitions again"
     check(world)
     assert sum(world.read(VIEWS[1], MERCHANTS)) <= len(world.valid())

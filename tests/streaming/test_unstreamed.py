@@ -52,6 +52,11 @@ def status(world: World, view: WindowedView) -> ViewStatus:
     return next(one for one in found.views if one.view == view.key)
 
 
+def source_state(world: World) -> str:
+    look = Look(world.online, world.settings.namespace, world.offline, LogEnds(world.settings, lambda: world.online))
+    return look(Definitions.of(*VIEWS, SECOND), [orders], wall_clock_us())[0].state
+
+
 def test_a_view_that_the_running_flow_does_not_know_says_so_until_it_is_restarted(world: World) -> None:
     with world.flow() as flow:
         await_that(lambda: world.archived() == sum(map(len, world.log.values())), flow)
@@ -76,6 +81,34 @@ def test_nothing_waits_where_nothing_is_archived_or_somebody_has_streamed_it(wor
     before = read(world, SECOND, newest_us(world) + 1)
     assert mark_unstreamed(world.online, world.settings.namespace, world.offline, [SECOND]) == []
     assert read(world, SECOND, newest_us(world) + 1) == before, "what a stream has written stays"
+
+
+def test_before_anything_is_archived_it_waits_for_a_flow_that_knows_it(
+    home: Path, online_url: str, namespace: str
+) -> None:
+    world = World.make(home, online_url, namespace)
+    with world.flow() as flow:
+        await_that(lambda: status(world, VIEWS[0]).streamed is True, flow)
+        assert deploy(world, SECOND) == [SECOND.key]
+        assert statuses(world, SECOND, wall_clock_us()) == {"UNAVAILABLE"}
+        world.append("a.ndjson", lines(1, 600, rate=0.1))
+        await_that(lambda: world.archived() == len(world.log["a.ndjson"]), flow)
+        after_us = newest_us(world) + 1
+        assert statuses(world, SECOND, after_us) == {"UNAVAILABLE"}
+        await_that(lambda: source_state(world) == "quiet", flow)
+        assert end(flow)[0] == 0
+    world.run()
+    check(world, SECOND, [after_us])
+
+
+def test_it_waits_no_more_where_a_flow_that_knows_it_finds_nothing(home: Path, online_url: str, namespace: str) -> None:
+    world = World.make(home, online_url, namespace)
+    with world.flow() as flow:
+        await_that(lambda: status(world, VIEWS[0]).streamed is True, flow)
+        assert deploy(world, SECOND) == [SECOND.key]
+        assert end(flow)[0] == 0
+    world.run()
+    assert statuses(world, SECOND, wall_clock_us()) == {"DEFAULT_MISSING"}
 
 
 def test_a_view_that_was_removed_and_comes_back_waits_for_what_came_meanwhile(world: World) -> None:

@@ -20,7 +20,7 @@ from forebay.instants import DAY_US, day_text, day_us, floor_us
 from forebay.language.view import WindowedView
 from forebay.offline.loading import load
 from forebay.online.connection import connect_online
-from forebay.online.cuts import read_cut, read_cuts
+from forebay.online.slot_state import read_cut, read_cuts
 from tests.simulation.shop import Customers, Event, Shop
 from tests.torture.ground import HISTORY_DAYS, Ground
 from tests.torture.producer import BUYERS, SHOPS

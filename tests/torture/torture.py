@@ -21,7 +21,7 @@ from pathlib import Path
 from forebay.client.feature_store import FeatureStore
 from forebay.instants import DAY_US, HOUR_US
 from forebay.language.view import WindowedView
-from forebay.online.cuts import read_cut
+from forebay.online.slot_state import read_cut
 from tests.simulation.reckoning import (
     check_archive,
     check_dead_letters,
