@@ -54,7 +54,7 @@ class Fence:
         others: Mapping[str, bytes | None] | None = None,
         where: str = "",
     ) -> None:
-        self._wire, self._keys, self._what, self._gone = wire, list(keys), what, gone
+        self._wire, self._keys, self.what, self._gone = wire, list(keys), what, gone
         self._where = where
         self._others = dict(others or {})
         self.token = token or uuid.uuid4().hex.encode()
@@ -85,12 +85,12 @@ class Fence:
         self._wire.call("WATCH", *self._keys)
         if self._wire.checked(self._wire.ask([_MULTI, self.touch, _EXEC], 3)[-1]) is None:
             self._wire.close()
-            raise StoreUnavailableError(f"Another writer took over {self._what} at the same moment. Try again.")
+            raise StoreUnavailableError(f"Another writer took over {self.what} at the same moment. Try again.")
         self.arm()
 
     def another(self, wire: Wire) -> Fence:
         """The same token on another connection, still to be armed."""
-        return Fence(wire, self._keys, self._what, self._gone, self.token, self._others, self._where)
+        return Fence(wire, self._keys, self.what, self._gone, self.token, self._others, self._where)
 
     @property
     def is_armed(self) -> bool:
@@ -137,16 +137,26 @@ class Fence:
         count = sum(one.commands if isinstance(one, Chunk) else 1 for one in commands)
         return self._outcome(count, self._wire.receive(count + 4))
 
-    def write(self, chunk: Chunk) -> None:
-        """Run a chunk of commands that are answered by `+OK` as one transaction. Raises as `commit` does.
+    @property
+    def opened(self) -> int:
+        """How often it was connected."""
+        return self._wire.opened
+
+    def read(self, name: str) -> bytes | None:
+        """A value beside its keys."""
+        found: bytes | None = self._wire.call("GET", name)
+        return found
+
+    def write(self, chunk: Chunk, mark: bytes = b"") -> None:
+        """Run a chunk of commands as one transaction, and a `mark`: a SET that is packed. Raises as `commit` does.
 
         What the server answers if all is well is known beforehand, so it is compared and not parsed.
         """
         self.check()
-        count = chunk.commands
-        replies_fine = chunk.reply * count
+        count = chunk.commands + bool(mark)
+        replies_fine = chunk.reply * chunk.commands + (OK if mark else b"")
         fine = b"".join((OK, _QUEUED * count, b"*%d\r\n" % count, replies_fine, OK, self._still_there))
-        replies = self._wire.ask([_MULTI, chunk.data, _EXEC, self._guard], count + 4, fine)
+        replies = self._wire.ask([_MULTI, chunk.data, mark, _EXEC, self._guard], count + 4, fine)
         if replies is not None:
             self._outcome(count, replies)
 
@@ -183,17 +193,17 @@ class Fence:
 
     def _touched(self) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"Whoever writes {self._what}, or the flow beside it, has reconnected to Redis at "
+            f"Whoever writes {self.what}, or the flow beside it, has reconnected to Redis at "
             f"{address(self._wire.client)} meanwhile. Nothing of this commit was written{self._where}. Try again."
         )
 
     def _fenced(self) -> FencedError:
         if self._lost is not None and all(token is None for token in self._lost):
             return FencedError(
-                f"The token of {self._what} is gone. {self._gone} Nothing of this commit was written{self._where}."
+                f"The token of {self.what} is gone. {self._gone} Nothing of this commit was written{self._where}."
             )
         return FencedError(
-            f"Another writer took over {self._what}. This one must stop; nothing of this commit was written"
+            f"Another writer took over {self.what}. This one must stop; nothing of this commit was written"
             f"{self._where}."
         )
 

@@ -12,6 +12,7 @@
     <ns>:{17}:refused:<source>             offsets that the lane of slot 17 passed over because of the clock
     <ns>:lease:<view>@<v>                  the token of the view's publisher
     <ns>:{17}:publisher:<view>@<v>         on a cluster: the same, numbered, which guards the slot
+    <ns>:{17}:written1:<view>@<v>          on a cluster: how many chunks it wrote to the slot on one of two connections
     <ns>:publishers                        on a cluster: how many publishers have taken a lease
     <ns>:flows                             how many flows have taken over
     <ns>:streams:<source>                  the views that the source's flow streams
@@ -117,6 +118,10 @@ class Keys:
     def publisher(self, view: str, slot: int) -> str:
         """Who may publish a slot of a view on a cluster: the token of who has the lease, numbered."""
         return f"{self._heads[slot]}publisher:{view}"
+
+    def written(self, view: str, slot: int) -> list[str]:
+        """The number of the last chunk that a publisher wrote to a slot of a cluster, on each of its connections."""
+        return [f"{self._heads[slot]}written{number}:{view}" for number in (1, 2)]
 
     def flows(self) -> str:
         """How many flows have taken over."""

@@ -77,6 +77,10 @@ class AnyLease(Protocol):
         """Packed commands for the share of a slot in one transaction. Raises `FencedError`."""
         ...
 
+    def check_written(self) -> None:
+        """Raise `StoreError` where a server has lost something of what was written."""
+        ...
+
     def close(self) -> None:
         """Give the lease back, if it is still there. Raises `StoreError`."""
         ...
@@ -149,6 +153,9 @@ class Lease:
         """Packed commands in one transaction. Raises `FencedError`."""
         self._renew()
         self._fence.commit(commands)
+
+    def check_written(self) -> None:
+        """Nothing is lost under connections that last; and what was written on one that breaks ends the publication."""
 
     def close(self) -> None:
         """Give the lease back, if it is still there. Raises `StoreError`."""

@@ -122,7 +122,9 @@ class Publication:
         Returns how many entities had a blob and have none now.
         """
         self._look_at(SLOTS)
+        self._lease.check_written()
         self._set_cuts([cut] * SLOTS)
+        self._lease.check_written()
         self._delete(
             lambda slot: self._keys.many(self._view, self._emptied[slot], [slot] * len(self._emptied[slot]), kind)
         )

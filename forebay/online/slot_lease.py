@@ -10,6 +10,12 @@ the other one writes nothing more from the moment at which the slot was taken fr
 
 A node may fail and a slot may be moved while a publication is under way: what it was to write is written again to where
 the slot is by then, under the same token, for a bounded time. All that it writes may be written twice.
+
+Where a replica takes over from a node, it may lack what the node had acknowledged last (docs/adr/0286). So each chunk
+carries its number on its connection, which is in the slot once the chunk is; a node replicates in its order:
+
+    connection 1   chunk 1   chunk 2   chunk 3            node: 3        replica that takes over: 2     lost
+                                                          before it is written on, and before and behind the cuts
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from __future__ import annotations
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,7 +31,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from forebay.core.identity import SLOTS
-from forebay.errors import StoreUnavailableError
+from forebay.errors import StoreError, StoreUnavailableError
 from forebay.online.bulk import UNIT_BYTES, Bulk, Throttle
 from forebay.online.cluster import Cluster
 from forebay.online.connection import translated
@@ -85,7 +91,7 @@ class SlotLease:
     def mget(self, names: Sequence[str]) -> list[bytes | None]:
         """The values of some names."""
         with translated(self._client):
-            return list(self._client.mget(names))
+            return list(self._client.mget(names)) if names else []
 
     def clock_ms(self) -> int:
         """The wall clock of a server, by which values expire."""
@@ -107,7 +113,8 @@ class SlotLease:
         for column, slots in columns:
             for slot, rows in self._slots.whole.spans(slots):
                 if slot not in self._writers.of:
-                    self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot))
+                    marks = self._keys.written(self._view, slot)
+                    self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot), marks)
                 for chunk in chunks(section(column, rows), self._bytes_max, self.keys_max):
                     self._renew()
                     self._bulk.send(replace(chunk, slot=slot))
@@ -118,12 +125,20 @@ class SlotLease:
         self._renew()
         _Steady(self._slots.fence(slot)).commit(commands)
 
+    def check_written(self) -> None:
+        """Raise `StoreError` where a node that took over lacks something of what was written."""
+        written = {one.mark: one.written for one in self._writers.all if one.written}
+        found = _again(lambda: self.mget(list(written)))
+        if any(int(number or 0) < last for number, last in zip(found, written.values(), strict=True)):
+            raise _lost(f"the publication of view {self._view!r}")
+
     def close(self) -> None:
         """Give the lease back, if it is still there. Raises `StoreError`."""
         self._bulk.close()
         try:
             if self._wire.is_open and self._slots.is_open:
-                self._slots.commit({slot: [pack(("DEL", self._name(slot)))] for slot in range(SLOTS)})
+                written = {slot: self._keys.written(self._view, slot) for slot in range(SLOTS)}
+                self._slots.commit({slot: [pack(("DEL", self._name(slot), *marks))] for slot, marks in written.items()})
                 self._fence.commit([pack(("DEL", self._key))])
         finally:
             self._disconnect()
@@ -174,6 +189,11 @@ class _Writers:
     def __init__(self) -> None:
         self.of: dict[int, _Writer] = {}
 
+    @property
+    def all(self) -> Iterator[_Steady]:
+        """All connections."""
+        return (one for writer in self.of.values() for one in writer.connections)
+
     def write(self, chunk: Chunk) -> None:
         """As `Fence.write`, on a connection of the chunk's slot."""
         self.of[chunk.slot].write(chunk)
@@ -182,11 +202,13 @@ class _Writers:
 class _Writer:
     """The connections of a slot: the one that it has, and one more as soon as both threads write to the slot."""
 
-    def __init__(self, fence: Fence, client: Cluster, name: str) -> None:
+    def __init__(self, fence: Fence, client: Cluster, name: str, marks: Sequence[str]) -> None:
         self._wire = Wire(client, name)
         self._free: queue.LifoQueue[_Steady] = queue.LifoQueue()
-        self._free.put(_Steady(fence.another(self._wire)))
-        self._free.put(_Steady(fence))
+        fences = (fence.another(self._wire), fence)
+        self.connections = [_Steady(one, mark) for one, mark in zip(fences, marks, strict=True)]
+        for one in self.connections:
+            self._free.put(one)
 
     def write(self, chunk: Chunk) -> None:
         """As `Fence.write`."""
@@ -202,11 +224,18 @@ class _Writer:
 
 
 class _Steady:
-    """A fence that writes again what could not be written because its node was away, or had the slot no more."""
+    """A fence that writes again what could not be written because its node was away, or had the slot no more.
 
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
+    What it writes is numbered at `mark`.
+    """
+
+    def __init__(self, fence: Fence, mark: str = "") -> None:
+        self._fence, self.mark = fence, mark
         self.token = fence.token
+        self.written = 0
+        """The number of the last chunk that was acknowledged."""
+        self._looked = 0
+        """The connection on which it was seen that the node has that chunk."""
 
     def arm(self) -> None:
         """Watch the keys. Raises `FencedError` where the token is gone."""
@@ -214,7 +243,9 @@ class _Steady:
 
     def write(self, chunk: Chunk) -> None:
         """As `Fence.write`."""
-        self._surely(lambda: self._fence.write(chunk))
+        mark = pack(("SET", self.mark, self.written + 1))
+        self._surely(lambda: self._fence.write(chunk, mark))
+        self.written += 1
 
     def commit(self, commands: Sequence[bytes]) -> None:
         """As `Fence.commit`; the replies are of no interest."""
@@ -224,9 +255,23 @@ class _Steady:
         def ready() -> None:
             if not self._fence.is_armed:
                 self._fence.rearm()
+            self._look()
             call()
 
         _again(ready)
+
+    def _look(self) -> None:
+        """On a new connection, look whether the node has what was written before, which a number would hide."""
+        if self.written and self._looked != self._fence.opened and int(self._fence.read(self.mark) or 0) < self.written:
+            raise _lost(self._fence.what)
+        self._looked = self._fence.opened
+
+
+def _lost(what: str) -> StoreError:
+    return StoreError(
+        f"A node of the Redis Cluster lost what it had acknowledged of {what}: a replica took over that had not got "
+        "it. Publish again."
+    )
 
 
 def _again(call: Callable[[], T]) -> T:

@@ -42,6 +42,8 @@ class Wire:
         self.client, self._store, self._key = client, client, key
         self._connection: Any = None
         self._reader: Any = None
+        self.opened = 0
+        """How often it was connected."""
 
     @property
     def is_open(self) -> bool:
@@ -55,6 +57,7 @@ class Wire:
             if isinstance(self._store, Cluster):
                 self.client = self._store.server_of(self._key)
             self._connection = self.client.connection_pool.get_connection()
+        self.opened += 1
         self._reader = hiredis.Reader()
 
     def close(self) -> None:

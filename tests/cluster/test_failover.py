@@ -9,17 +9,25 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from forebay.core.identity import LANES, SLOTS
+from forebay.errors import StoreError
 from forebay.offline.tiles_table import app_id
 from forebay.online.cluster import hash_slot
 from forebay.online.keys import Keys
 from forebay.online.progress import Progress
+from forebay.online.publish import publish_rows
 from tests.infra.valkey_cluster import Node, ValkeyCluster, await_so
+from tests.stores.test_online_publish import WEATHER
+from tests.stores.test_online_publish_work import table
 from tests.streaming.world import VIEWS, WAIT_S, World, await_that, check, lines
+
+ROWS = 2_000
 
 
 @pytest.fixture
@@ -88,3 +96,36 @@ def test_a_replica_that_lags_and_takes_over_is_found_out_declared_and_filled(
     assert not any(loss["everything"] for loss in said["losses"])
     check(world)
     assert world.run()["losses"] == []
+
+
+def test_a_replica_that_lacks_a_part_of_a_publication_ends_it(
+    replicated: ValkeyCluster, world: World, namespace: str
+) -> None:
+    """
+    publisher   slot 0   slot 1 ✗   slot 2 …              fails: what it wrote to slot 1 is gone
+    primary     ├────────────────┤ dead
+    replica     ├──────┤ (cut off)   takes over
+    """
+    primary, client = replicated.primaries[1], world.online
+    replica, before = replicated.replica_of(primary), stored(primary)
+    published = partial(publish_rows, client, namespace, WEATHER, table(ROWS), rate=ROWS // 10)
+    with ThreadPoolExecutor(1) as pool:
+        publication = pool.submit(published)
+        await_so(lambda: stored(primary) - before > ROWS // 20, "nothing is published")
+        cut_off(primary, replica)
+        cut = stored(primary)
+        await_so(lambda: stored(primary) - cut > ROWS // 20, "nothing more is published")
+        primary.kill()
+        os.kill(replica.server.pid, signal.SIGCONT)
+        with pytest.raises(StoreError, match="lost what it had acknowledged of the publication of view 'weather@1'"):
+            publication.result()
+    again = publish_rows(client, namespace, WEATHER, table(ROWS), rate=0)
+    keys = Keys(namespace)
+    found = client.mget([keys.row(WEATHER.key, f"p{n:06d}") for n in range(ROWS)])
+    assert (again.rows, sum(blob is None for blob in found)) == (ROWS, 0)
+
+
+def stored(node: Node) -> int:
+    """How many keys a node has."""
+    with node.connect() as client:
+        return int(client.dbsize())

@@ -134,9 +134,10 @@ def test_a_copy_from_before_events_were_loaded_is_marked_again(world: World) -> 
     assert set(statuses(world)) == marked
 
 
-def test_an_idle_flow_ends_where_redis_forgets_a_publication(own: World, own_valkey: Valkey) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_idle_flow_ends_where_redis_forgets_a_publication(own: World, own_valkey: Valkey, workers: str) -> None:
     own.append("a.ndjson", lines(1, 300, rate=0.02))
-    with own.flow() as process:
+    with own.flow("--workers", workers) as process:
         await_that(lambda: own.applied() == own.archived() == len(own.log["a.ndjson"]), process)
         copy = own_valkey.copy()
         publish(own)
