@@ -19,7 +19,7 @@ from forebay.language.source import EventSource
 from streaming.chunk import Chunk
 from streaming.heartbeat import End
 from streaming.log import NamedLog
-from streaming.losses import say_unarchived
+from streaming.log_losses import say_unarchived
 
 LONG_AGO_US = 0
 """When something was last appended to what is gone: there is no pause to be waited for."""

@@ -31,7 +31,7 @@ from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
 from streaming.kafka_client import Cluster, fatal
 from streaming.log import LogStarts
-from streaming.losses import say_lost
+from streaming.log_losses import say_lost
 from streaming.retry import Patience
 
 LOOK_INTERVAL_S = 1.0

@@ -21,6 +21,7 @@ from forebay.backfill.gaps import is_marked, mark_gap
 from forebay.backfill.losses import Loss, LostPublication, lost_publication
 from forebay.backfill.publication import mark_repairs, publish_view
 from forebay.core.codec import NO_CUT
+from forebay.core.threads import on_threads
 from forebay.errors import FencedError
 from forebay.ingest.rows import Codec
 from forebay.language.definitions import Definitions
@@ -41,7 +42,7 @@ from streaming.heartbeat import interval_us
 from streaming.kafka_log import Topics
 from streaming.lane_writer import LaneWriter
 from streaming.offline import Offline
-from streaming.positions import Found, Positions, at_once, published_cut, read_positions
+from streaming.positions import TABLES_AT_ONCE, Found, Positions, published_cut, read_positions
 from streaming.retry import Patience
 from streaming.routing import lanes_of, reader_of, slots_of_worker
 from streaming.settling import Settling
@@ -286,7 +287,8 @@ def _lost_publications(task: Task, online: redis.Redis, offline: Offline) -> lis
     """The views whose last publication the online store lost, of all slots or of some (a node of a cluster that came
     back empty).
     """
-    found = at_once(lambda view: lost_publication(online, task.settings.namespace, offline.store, view), task.views)
+    where = online, task.settings.namespace, offline.store
+    found = on_threads(lambda view: lost_publication(*where, view), task.views, TABLES_AT_ONCE)
     return [loss for loss in found if loss is not None]
 
 
@@ -308,7 +310,7 @@ def _mark_gaps(task: Task, online: redis.Redis, offline: Offline) -> None:
     that is under way sees to it itself.
     """
     where = online, task.settings.namespace, offline.store
-    marked = at_once(lambda view: is_marked(*where, view), task.views)
+    marked = on_threads(lambda view: is_marked(*where, view), task.views, TABLES_AT_ONCE)
     for view in [view for view, known in zip(task.views, marked, strict=True) if not known]:
         with contextlib.suppress(FencedError):
             mark_gap(*where, view)

@@ -9,16 +9,15 @@ published cut does not cover, or at the beginning of the log while nothing is pu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import redis
 
 from forebay.backfill.losses import LostEvents, lost_events
 from forebay.core.codec import NO_CUT
 from forebay.core.identity import LANES, SLOTS
+from forebay.core.threads import on_threads
 from forebay.language.source import EventSource
 from forebay.language.view import WindowedView
 from forebay.offline.archive import REVIVED, PartitionPosition
@@ -31,7 +30,6 @@ from streaming.offline import Offline
 from streaming.remembered import Remembered, Settled
 from streaming.retry import Patience
 
-Asked, Answer = TypeVar("Asked"), TypeVar("Answer")
 TABLES_AT_ONCE = 8
 """Tables that are asked together: on S3 each takes half a second of waiting."""
 
@@ -161,12 +159,6 @@ class Positions:
         return self._firsts[view.key, cut_us]
 
 
-def at_once(ask: Callable[[Asked], Answer], about: Iterable[Asked]) -> list[Answer]:
-    """What is answered of each, some of them at a time, in their order."""
-    with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
-        return list(pool.map(ask, about))
-
-
 def published_cut(online: redis.Redis, namespace: str, views: Sequence[WindowedView]) -> Callable[[EventSource], int]:
     """Asks for the newest published cut of the views of a source."""
 
@@ -181,7 +173,8 @@ def read_positions(
     online: redis.Redis, namespace: str, offline: Offline, sources: Sequence[EventSource], views: Sequence[WindowedView]
 ) -> Positions:
     """Ask the stores. Call it after the lanes took over: nobody else moves a slot's progress from then on."""
-    archives, tables = at_once(offline.archived, sources), at_once(offline.streamed, views)
+    archives = on_threads(offline.archived, sources, TABLES_AT_ONCE)
+    tables = on_threads(offline.streamed, views, TABLES_AT_ONCE)
     archived = {
         (source.name, name): one for source, found in zip(sources, archives, strict=True) for name, one in found.items()
     }

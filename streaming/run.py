@@ -31,8 +31,8 @@ from streaming.beginning import running_flows, say_begin
 from streaming.begun import Begun, begin
 from streaming.interpreter import prepare_process
 from streaming.logs import FORMATS, LOG, configure
+from streaming.lost_publications import publications_watched
 from streaming.parts import Task
-from streaming.publications import publications_watched
 from streaming.ready import check_ready
 from streaming.refilling import replay
 from streaming.retry import GIVE_UP_AFTER_S, Patience

@@ -21,7 +21,7 @@ import redis
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
 from streaming.entries import Entry, Layout
-from streaming.losses import say_lost, say_unarchived, say_went_back
+from streaming.log_losses import say_lost, say_unarchived, say_went_back
 
 
 @dataclass

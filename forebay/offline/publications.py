@@ -1,6 +1,6 @@
 """Which publication of a view was the last to be finished: a position of the table that is published.
 
-    publish    blobs, cuts (with its number) online ──▶ `published` = its number, here ──▶ whoever asked for it is told
+    publish    blobs, cuts (with its number) online ──▶ `publication` = its number, here ──▶ whoever asked is told
     so         number here ≤ number of each slot online, unless the online store came back without a publication
 
 It may be that a publication is finished online and not noted here, because its publisher died in between: then nobody
@@ -12,7 +12,7 @@ from __future__ import annotations
 from forebay.offline.commit import Commit, Position
 from forebay.offline.lake_table import LakeTable
 
-PUBLISHED = "published"
+PUBLICATION = "publication"
 
 
 class Publications:
@@ -23,7 +23,7 @@ class Publications:
 
     def last(self) -> int:
         """The number of the last one that was finished; 0 where none was."""
-        return self._table.position(PUBLISHED) or 0
+        return self._table.position(PUBLICATION) or 0
 
     def note(self, number: int) -> None:
         """Remember that one is finished; never back. Where nothing was ever computed there is nothing to be lost."""
@@ -31,7 +31,7 @@ class Publications:
             return
 
         def prepare(position: Position) -> Commit | None:
-            known = position(PUBLISHED) or 0
-            return Commit(self._table.schema.empty_table(), {PUBLISHED: number}) if number > known else None
+            known = position(PUBLICATION) or 0
+            return Commit(self._table.schema.empty_table(), {PUBLICATION: number}) if number > known else None
 
         self._table.append(prepare)

@@ -147,16 +147,16 @@ class Fence:
         found: bytes | None = self._wire.call("GET", name)
         return found
 
-    def write(self, chunk: Chunk, mark: bytes = b"") -> None:
-        """Run a chunk of commands as one transaction, and a `mark`: a SET that is packed. Raises as `commit` does.
+    def write(self, chunk: Chunk, counted: bytes = b"") -> None:
+        """Run a chunk of commands as one transaction, `counted` by a packed SET. Raises as `commit` does.
 
         What the server answers if all is well is known beforehand, so it is compared and not parsed.
         """
         self.check()
-        count = chunk.commands + bool(mark)
-        replies_fine = chunk.reply * chunk.commands + (OK if mark else b"")
+        count = chunk.commands + bool(counted)
+        replies_fine = chunk.reply * chunk.commands + (OK if counted else b"")
         fine = b"".join((OK, _QUEUED * count, b"*%d\r\n" % count, replies_fine, OK, self._still_there))
-        replies = self._wire.ask([_MULTI, chunk.data, mark, _EXEC, self._guard], count + 4, fine)
+        replies = self._wire.ask([_MULTI, chunk.data, counted, _EXEC, self._guard], count + 4, fine)
         if replies is not None:
             self._outcome(count, replies)
 

@@ -113,8 +113,8 @@ class SlotLease:
         for column, slots in columns:
             for slot, rows in self._slots.whole.spans(slots):
                 if slot not in self._writers.of:
-                    marks = self._keys.written(self._view, slot)
-                    self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot), marks)
+                    counters = self._keys.written(self._view, slot)
+                    self._writers.of[slot] = _Writer(self._slots.fence(slot), self._client, self._name(slot), counters)
                 for chunk in chunks(section(column, rows), self._bytes_max, self.keys_max):
                     self._renew()
                     self._bulk.send(replace(chunk, slot=slot))
@@ -127,7 +127,7 @@ class SlotLease:
 
     def check_written(self) -> None:
         """Raise `StoreError` where a node that took over lacks something of what was written."""
-        written = {one.mark: one.written for one in self._writers.all if one.written}
+        written = {one.counter: one.written for one in self._writers.all if one.written}
         found = _again(lambda: self.mget(list(written)))
         if any(int(number or 0) < last for number, last in zip(found, written.values(), strict=True)):
             raise _lost(f"the publication of view {self._view!r}")
@@ -137,8 +137,8 @@ class SlotLease:
         self._bulk.close()
         try:
             if self._wire.is_open and self._slots.is_open:
-                written = {slot: self._keys.written(self._view, slot) for slot in range(SLOTS)}
-                self._slots.commit({slot: [pack(("DEL", self._name(slot), *marks))] for slot, marks in written.items()})
+                counters = {slot: self._keys.written(self._view, slot) for slot in range(SLOTS)}
+                self._slots.commit({slot: [pack(("DEL", self._name(slot), *some))] for slot, some in counters.items()})
                 self._fence.commit([pack(("DEL", self._key))])
         finally:
             self._disconnect()
@@ -202,11 +202,11 @@ class _Writers:
 class _Writer:
     """The connections of a slot: the one that it has, and one more as soon as both threads write to the slot."""
 
-    def __init__(self, fence: Fence, client: Cluster, name: str, marks: Sequence[str]) -> None:
+    def __init__(self, fence: Fence, client: Cluster, name: str, counters: Sequence[str]) -> None:
         self._wire = Wire(client, name)
         self._free: queue.LifoQueue[_Steady] = queue.LifoQueue()
         fences = (fence.another(self._wire), fence)
-        self.connections = [_Steady(one, mark) for one, mark in zip(fences, marks, strict=True)]
+        self.connections = [_Steady(*each) for each in zip(fences, counters, strict=True)]
         for one in self.connections:
             self._free.put(one)
 
@@ -226,11 +226,11 @@ class _Writer:
 class _Steady:
     """A fence that writes again what could not be written because its node was away, or had the slot no more.
 
-    What it writes is numbered at `mark`.
+    What it writes is counted at `counter`.
     """
 
-    def __init__(self, fence: Fence, mark: str = "") -> None:
-        self._fence, self.mark = fence, mark
+    def __init__(self, fence: Fence, counter: str = "") -> None:
+        self._fence, self.counter = fence, counter
         self.token = fence.token
         self.written = 0
         """The number of the last chunk that was acknowledged."""
@@ -243,8 +243,8 @@ class _Steady:
 
     def write(self, chunk: Chunk) -> None:
         """As `Fence.write`."""
-        mark = pack(("SET", self.mark, self.written + 1))
-        self._surely(lambda: self._fence.write(chunk, mark))
+        counted = pack(("SET", self.counter, self.written + 1))
+        self._surely(lambda: self._fence.write(chunk, counted))
         self.written += 1
 
     def commit(self, commands: Sequence[bytes]) -> None:
@@ -262,7 +262,11 @@ class _Steady:
 
     def _look(self) -> None:
         """On a new connection, look whether the node has what was written before, which a number would hide."""
-        if self.written and self._looked != self._fence.opened and int(self._fence.read(self.mark) or 0) < self.written:
+        if (
+            self.written
+            and self._looked != self._fence.opened
+            and int(self._fence.read(self.counter) or 0) < self.written
+        ):
             raise _lost(self._fence.what)
         self._looked = self._fence.opened
 

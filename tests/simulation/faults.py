@@ -28,7 +28,7 @@ import pytest
 from forebay.errors import StoreUnavailableError
 from forebay.offline.commit import Commit
 from forebay.offline.lake_table import LakeTable
-from forebay.offline.publications import PUBLISHED
+from forebay.offline.publications import PUBLICATION
 from forebay.online import bulk
 from forebay.online.wire import Wire, pack
 
@@ -149,7 +149,7 @@ class Faults:
             return replies
 
         def commit(table: LakeTable, snapshot: Any, prepared: Commit, **how: Any) -> None:
-            what = f"note of {table.path}" if PUBLISHED in prepared.positions else table.path
+            what = f"note of {table.path}" if PUBLICATION in prepared.positions else table.path
             self._before(what, lambda: None)
             write(table, snapshot, prepared, **how)
             self._after(what, lambda: None)

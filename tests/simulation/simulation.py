@@ -38,9 +38,7 @@ from forebay.offline.tables import OfflineStore
 from forebay.offline.tiles_table import app_id
 from forebay.online.cluster import hash_slot
 from forebay.online.connection import connect_online
-from forebay.online.keys import Keys
-from forebay.online.progress import Progress
-from forebay.online.slot_state import read_cut
+from forebay.online.slot_state import read_cut, read_progress
 from forebay.settings import Settings
 from streaming.parts import Task
 from tests.infra.valkey_cluster import Node, ValkeyCluster
@@ -341,12 +339,10 @@ class Simulation:
         """What is in `streamed/` and not online."""
         lost = set()
         for view in self.definitions.windowed_views():
-            names: Any = Keys.of(self.online, self.namespace).progress(view.key, range(SLOTS))
-            blobs: Any = self.online.mget(names)
+            progress = read_progress(self.online, self.namespace, view)
             for app, end in self.store.streamed(view).positions().items():
                 lane, _, partition = app.partition("/")
-                mine = [Progress() if blob is None else Progress.decode(blob) for blob in blobs[int(lane) :: LANES]]
-                if any(slot.next_offset(partition) < end for slot in mine):
+                if any(slot.next_offset(partition) < end for slot in progress[int(lane) :: LANES]):
                     lost.add((view.key, partition))
         return lost
 

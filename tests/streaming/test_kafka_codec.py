@@ -358,13 +358,21 @@ def test_a_topic_of_a_format_is_in_both_stores_once(
     check(world)
 
 
-def test_a_flow_outlives_a_registry_that_answers_without_a_schema(
-    broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
-) -> None:
+def behind_a_hollow(
+    registry: SchemaRegistry, broker: Broker, home: Path, online_url: str, namespace: str
+) -> KafkaWorld:
+    """Events whose schema has a universal name, and a registry that answers without it."""
     world = KafkaWorld.on(broker, home, online_url, namespace, coded="avro", registry={"url": registry.url})
     serialize = serializer("avro", registry.url, world.topic)
     produce(world, lambda event: by_universal_name(serialize(event)))
     registry.hollow = "/schemas/"
+    return world
+
+
+def test_a_flow_outlives_a_registry_that_answers_without_a_schema(
+    broker: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
+) -> None:
+    world = behind_a_hollow(registry, broker, home, online_url, namespace)
 
     def recover() -> None:
         until_s = time.monotonic() + 60
@@ -383,10 +391,7 @@ def test_a_flow_that_waits_for_a_registry_ends_when_it_is_told_to(
     noida: Broker, registry: SchemaRegistry, home: Path, online_url: str, namespace: str
 ) -> None:
     """What it has not decoded is read again by the next one."""
-    world = KafkaWorld.on(noida, home, online_url, namespace, coded="avro", registry={"url": registry.url})
-    serialize = serializer("avro", registry.url, world.topic)
-    produce(world, lambda event: by_universal_name(serialize(event)))
-    registry.hollow = "/schemas/"
+    world = behind_a_hollow(registry, noida, home, online_url, namespace)
     with world.flow("--give-up-after", "3600") as flow:
         await_that(lambda: sum(path.startswith("/schemas/") for path in registry.asked) >= 3, flow)
         code, _, errors = end(flow)

@@ -17,7 +17,7 @@ import pytest
 
 from forebay.core.codec import NO_CUT
 from forebay.errors import StoreError
-from streaming import losses
+from streaming import log_losses
 from streaming.file_log import open_file
 from streaming.log import LogStart
 from streaming.offline import Offline
@@ -149,6 +149,6 @@ def test_a_stream_of_which_nothing_is_left_that_counts_online_is_refused_until_t
         one.world.run()
     assert archived_events(one.world) == 0
     said: list[str] = []
-    monkeypatch.setattr(losses.LOG, "warning", lambda event, **facts: said.append(event))
+    monkeypatch.setattr(log_losses.LOG, "warning", lambda event, **facts: said.append(event))
     one.world.run("--accept-loss", "orders")
     assert said == ["lost_unarchived"]

@@ -31,7 +31,7 @@ from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
-from forebay.online.progress import Progress
+from forebay.online.slot_state import read_progress
 from forebay.settings import Settings
 from streaming.redis_log import partition_name
 from tests.infra.seaweedfs import SeaweedFs
@@ -102,11 +102,10 @@ class Ground:
 
     def applied(self) -> dict[str, int]:
         """How far each partition is online: the least over views and slots."""
-        keys, found = Keys.of(self.online, self.settings.namespace), dict[str, int]()
+        found = dict[str, int]()
         for shop in self.shops:
-            names = [name for view in shop.all_views for name in keys.progress(view.key, range(SLOTS))]
-            blobs: list[bytes | None] = list(self.online.mget(names))
-            progress = [Progress() if blob is None else Progress.decode(blob) for blob in blobs]
+            views = [read_progress(self.online, self.settings.namespace, view) for view in shop.all_views]
+            progress = [slot for slots in views for slot in slots]
             for name in self.partitions[shop.source.name]:
                 found[name] = min(slot.next_offset(name) for slot in progress)
         return found
