@@ -17,7 +17,7 @@ from functools import partial
 
 import redis
 
-from forebay.backfill.gaps import is_marked, mark_gap
+from forebay.backfill.gaps import mark_gaps
 from forebay.backfill.losses import Loss, LostPublication, lost_publication
 from forebay.backfill.publication import mark_repairs, publish_view
 from forebay.core.codec import NO_CUT
@@ -201,7 +201,8 @@ def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[La
     losses = [*positions.losses, *patience(lambda: _lost_publications(task, online, offline))]
     if patience(lambda: _give_back(task, online, offline, losses)):
         positions = patience(read)
-    patience(lambda: _mark_gaps(task, online, offline))
+    lost = [view for view in views if view.key in {loss.view for loss in losses}]
+    patience(lambda: mark_gaps(online, settings.namespace, offline.store, lost))
     patience(lambda: _mark_repairs(task, online, offline))
     for lane in lanes:
         _mark(task, positions, lane)
@@ -303,17 +304,6 @@ def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequen
             report = publish_view(online, task.settings.namespace, offline.store, view, rate=task.settings.publish_rate)
             cuts_us.append(report.cut_us)
     return any(cut_us is not None for cut_us in cuts_us)
-
-
-def _mark_gaps(task: Task, online: redis.Redis, offline: Offline) -> None:
-    """Mark what was loaded and is in no online value: an older copy of the online store may not say so. A publication
-    that is under way sees to it itself.
-    """
-    where = online, task.settings.namespace, offline.store
-    marked = on_threads(lambda view: is_marked(*where, view), task.views, TABLES_AT_ONCE)
-    for view in [view for view, known in zip(task.views, marked, strict=True) if not known]:
-        with contextlib.suppress(FencedError):
-            mark_gap(*where, view)
 
 
 def _mark_repairs(task: Task, online: redis.Redis, offline: Offline) -> None:

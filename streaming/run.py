@@ -35,6 +35,7 @@ from streaming.lost_publications import publications_watched
 from streaming.parts import Task
 from streaming.ready import check_ready
 from streaming.refilling import replay
+from streaming.remarked import gaps_marked
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
@@ -137,6 +138,7 @@ def _observed(begun: Begun, online: redis.Redis, stop: Stop, summary: Summary, m
         if metrics_port:
             stack.enter_context(summary.metrics.served(metrics_port))
             stack.enter_context(lag_measured(begun.task, online, summary.metrics))
+        stack.enter_context(gaps_marked(begun.task, online))
         stack.enter_context(publications_watched(begun.task, online, stop))
         stack.enter_context(alive(begun, online, stop, summary.losses, metrics_port or None))
         yield

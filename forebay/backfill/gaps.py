@@ -27,7 +27,7 @@ from forebay.instants import DAY_US, day_us
 from forebay.language.view import WindowedView
 from forebay.offline.tables import OfflineStore
 from forebay.online.publish import mark_missing
-from forebay.online.slot_state import read_cut, read_cuts
+from forebay.online.slot_state import read_cut
 
 RANGES_SHOWN_MAX = 5
 MARKED = "values that reach there are STALE and defaults UNAVAILABLE until its tiles/… and online/… are materialized"
@@ -82,12 +82,6 @@ def mark_gap(client: redis.Redis, namespace: str, store: OfflineStore, view: Win
     Raises `FencedError` where it is being published all the while.
     """
     mark_missing(client, namespace, view, lambda: gap(store, view, read_cut(client, namespace, view)).until_us)
-
-
-def is_marked(client: redis.Redis, namespace: str, store: OfflineStore, view: WindowedView) -> bool:
-    """Whether the online values of a view are marked as `mark_gap` would mark them."""
-    cuts = read_cuts(client, namespace, view)
-    return {cut.missing_us for cut in cuts} == {gap(store, view, max(cut.cut_us for cut in cuts)).until_us}
 
 
 def mark_gaps(
