@@ -59,6 +59,7 @@ def alive(
 
     try:
         with contextlib.suppress(ForebayError):
+            say()  # before its forerunners' are removed: at no instant is there none
             for source in judges_by:
                 signs.forget_before(source, begun.number)
         with taken_every(SIGN_INTERVAL_S, "alive", say):

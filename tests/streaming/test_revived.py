@@ -112,8 +112,8 @@ def test_a_flow_that_began_before_the_mend_is_known_to_judge_otherwise(world: Wo
         assert outdated_sources(*where, mended, wall_clock_us()) == ["orders"]
         end(process)
     assert outdated_sources(*where, mended, wall_clock_us()) == []
+    number = Signs(*where).read("orders")[0].flow
     with world.flow() as process:
-        number = Signs(*where).read("orders")[0].flow
         await_that(lambda: Signs(*where).read("orders")[0].flow > number, process)
         assert outdated_sources(*where, mended, wall_clock_us()) == []
         replay(world)

@@ -207,9 +207,11 @@ def test_a_flow_was_at_work_when_its_slowest_reader_polled_last(home: Path, onli
     driven.step()
     parts, signs = driven.parts, Signs(driven.online, namespace)
     driven.now_us += HOUR_US
+    signs.write("clicks", Sign(parts.number - 1, NOW_US, NOW_US))
     with alive(Begun(parts.task, parts.number, parts.board, parts.found, lambda: None), driven.online, Stop(), []):
-        await_that(lambda: bool(signs.read("clicks")))
+        assert len(driven.online.hkeys(Keys(namespace).alive("clicks"))) == 1, "its forerunner's sign is gone"
         (sign,) = signs.read("clicks")
+        assert sign.flow == parts.number
         assert (sign.began_us, sign.seen_us, sign.ended_us) == (NOON_US + HOUR_US, NOON_US, None)
         assert state_of([sign], driven.now_us) == "dead"
 
