@@ -5,8 +5,8 @@ Lives here: the choice between the two, and what is the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import redis
@@ -14,7 +14,7 @@ import redis
 from streaming.backlog import Backlog
 from streaming.board import Board, shared_board
 from streaming.engine import drive
-from streaming.parts import Task, take_for_processes, take_over
+from streaming.parts import Task, fences_of, take_for_processes, take_over
 from streaming.positions import Found
 from streaming.processes import run_processes
 from streaming.stop import Stop
@@ -31,6 +31,8 @@ class Begun:
     found: Found
     """What the stores said."""
     to_the_end: Callable[[], None]
+    fences: Mapping[str, bytes] = field(default_factory=dict)
+    """What makes it the writer of its slots, by their keys."""
 
 
 def begin(
@@ -44,9 +46,11 @@ def begin(
     """Take over both stores. Raises `FencedError` where another flow of these sources begins meanwhile."""
     if task.workers == 1:
         parts = take_over(task, online, stop, summary)
-        return Begun(task, parts.number, parts.board, parts.found, partial(drive, parts))
+        return Begun(
+            task, parts.number, parts.board, parts.found, partial(drive, parts), fences_of(parts.lanes.values())
+        )
     taken, board = take_for_processes(task, online), shared_board(task.workers)
     summary.losses = list(taken.losses)
     summary.metrics.watch(Backlog(board=board))
     run = partial(run_processes, task, taken, board, stop, summary, metrics_port, log_format)
-    return Begun(task, taken.number, board, taken.found, run)
+    return Begun(task, taken.number, board, taken.found, run, taken.fences)

@@ -10,7 +10,7 @@ it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -81,6 +81,8 @@ class Taken:
 
     number: int
     tokens: Sequence[bytes]
+    fences: Mapping[str, bytes]
+    """Those tokens by the keys that they are in."""
     found: Found
     losses: Sequence[Loss]
 
@@ -206,7 +208,12 @@ def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[La
     patience(lambda: _mark_repairs(task, online, offline))
     for lane in lanes:
         _mark(task, positions, lane)
-    return Taken(number, [lane.token for lane in lanes], positions.found, losses)
+    return Taken(number, [lane.token for lane in lanes], fences_of(lanes), positions.found, losses)
+
+
+def fences_of(lanes: Iterable[Lane]) -> dict[str, bytes]:
+    """What makes some lanes the writers of their slots, by the keys that it is in."""
+    return {name: token for lane in lanes for name, token in lane.tokens.items()}
 
 
 def _parts(

@@ -36,6 +36,7 @@ from streaming.parts import Task
 from streaming.ready import check_ready
 from streaming.refilling import replay
 from streaming.remarked import gaps_marked
+from streaming.replaced import replacement_watched
 from streaming.retry import GIVE_UP_AFTER_S, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
@@ -140,6 +141,7 @@ def _observed(begun: Begun, online: redis.Redis, stop: Stop, summary: Summary, m
             stack.enter_context(lag_measured(begun.task, online, summary.metrics))
         stack.enter_context(gaps_marked(begun.task, online))
         stack.enter_context(publications_watched(begun.task, online, stop))
+        stack.enter_context(replacement_watched(begun, online, stop))
         stack.enter_context(alive(begun, online, stop, summary.losses, metrics_port or None))
         yield
 

@@ -115,6 +115,17 @@ def test_a_second_flow_takes_over_and_the_first_stops_in_one_line(world: World) 
     check(world)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_to_which_no_event_comes_stops_as_well_where_another_takes_over(world: World, workers: str) -> None:
+    with world.flow("--workers", workers) as first:
+        await_that(lambda: any(world.fences()), first)
+        with world.flow() as second:
+            code, errors = first.wait(60), first.communicate()[1]
+            assert (code, errors.count("\n")) == (2, 1)
+            assert errors.startswith("error: Another flow took over orders. ")
+            assert end(second)[0] == 0
+
+
 def test_redis_away_for_a_moment_is_waited_for(home: Path, own_valkey: Valkey, namespace: str) -> None:
     world = World.make(home, own_valkey.url, namespace)
     world.append("a.ndjson", lines(1, 300))
