@@ -24,7 +24,7 @@ from forebay.core.layout import Layout
 from forebay.core.values import FeatureColumn, Status
 from forebay.instants import DAY_US
 from forebay.language.types import Float64Type
-from tests.laws.world import COLUMNS, EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, as_events, check
+from tests.laws.world import COLUMNS, EVENTS, INSTANTS, MIDNIGHT_US, VIEW, Event, as_events, check_all
 
 LAYOUT = Layout.of(VIEW)
 NOTHING: dict[str, object] = dict.fromkeys(COLUMNS)
@@ -64,8 +64,7 @@ def test_the_kernel_is_the_oracle(events: list[Event], instants_us: list[int], c
     with chunks_of(chunk):
         swept = sweep.answer_sweep(LAYOUT, batch, code, at_us, threads=threads)
     ranged = ranges.answer_ranges(LAYOUT, batch, code, at_us)
-    check(swept, events, rows)
-    check(ranged, events, rows)
+    check_all([swept, ranged], events, rows)
     same_bits(swept, ranged, rounded=False)
 
 

@@ -157,44 +157,50 @@ def _column(kind: AnyType, values: list[Any]) -> Column:
 
 def check(columns: list[FeatureColumn], events: list[Event], rows: list[tuple[str, int]]) -> None:
     """Every value and status of rows (entity, instant) equals the oracle's."""
-    answers = {column.feature.name: column for column in columns}
+    check_all([columns], events, rows)
+
+
+def check_all(answers: list[list[FeatureColumn]], events: list[Event], rows: list[tuple[str, int]]) -> None:
+    """Of several answers for the same rows each equals the oracle's, which is what takes the time and is asked once."""
+    named = [{column.feature.name: column for column in columns} for columns in answers]
     for feature in VIEW.features:
+        triples = [(e.entity, e.ts, e.event_id, e.values[feature.of] if feature.of else None) for e in events]
         for text in feature.windows:
-            column = answers[feature.feature_name(text)]
+            columns = [columns[feature.feature_name(text)] for columns in named]
             for i, (entity, instant_us) in enumerate(rows):
-                _check_one(feature, text, column, i, events, entity, instant_us)
+                expected = asked(VIEW, feature, text, triples, entity, instant_us)
+                values = [value for e, _, _, value in triples if e == entity and (value is not None or not feature.of)]
+                for column in columns:
+                    where = f"{column.feature.name} of {entity} at {instant_us}"
+                    _check_one(feature, column, i, expected, values, where)
 
 
 def _check_one(
-    feature: Aggregation, text: str | None, column: FeatureColumn, i: int, events: list[Event], entity: str, at: int
+    feature: Aggregation, column: FeatureColumn, i: int, answer: tuple[Any, str], values: list[Any], where: str
 ) -> None:
-    of = feature.of
-    source = VIEW.column(of)
+    """`values` are all that the entity has in the column."""
+    expected, status = answer
+    source = VIEW.column(feature.of)
     scale = source.scale if isinstance(source, DecimalType) else 0
-    triples = [(e.entity, e.ts, e.event_id, e.values[of] if of else None) for e in events]
-    expected, status = asked(VIEW, feature, text, triples, entity, at)
-    where = f"{column.feature.name} of {entity} at {at}"
     assert Status(int(column.status[i])).name == status, where
     got = column.values[i]
     got = got.item() if isinstance(got, np.generic) else got
     got = got.decode() if isinstance(got, bytes) else got
     if isinstance(feature, DecayedCount | DecayedSum) and status == "PRESENT":
-        assert abs(got - expected) <= _decayed_tolerance(feature, triples, entity, 10**scale), where
-    elif isinstance(expected, float) and of == "real" and status == "PRESENT":
-        assert abs(got - expected) <= _tolerance(type(feature).__name__, triples, entity), where
+        assert abs(got - expected) <= _decayed_tolerance(feature, values, 10**scale), where
+    elif isinstance(expected, float) and feature.of == "real" and status == "PRESENT":
+        assert abs(got - expected) <= _tolerance(type(feature).__name__, [*map(abs, values)]), where
     else:
         assert got == expected, f"{where}: {got!r} is not {expected!r}"
 
 
-def _decayed_tolerance(feature: Aggregation, triples: list[Any], entity: str, unit: int) -> float:
+def _decayed_tolerance(feature: Aggregation, values: list[Any], unit: int) -> float:
     """1e-9 of what is added up, without the decay."""
-    values = [value for e, _, _, value in triples if e == entity and (value is not None or not feature.of)]
     return 1e-9 * (len(values) if isinstance(feature, DecayedCount) else sum(map(abs, values)) / unit)
 
 
-def _tolerance(kind: str, triples: list[Any], entity: str) -> float:
+def _tolerance(kind: str, sizes: list[float]) -> float:
     """Float sums may differ by 1e-9·Σ|x|; second moments by the same of Σx², and their root accordingly."""
-    sizes = [abs(value) for e, _, _, value in triples if e == entity and value is not None]
     if kind in ("Min", "Max", "First", "Last", "Quantile"):
         return 0.0
     if kind == "Variance":
