@@ -20,13 +20,14 @@ from forebay.deploy.outdated import digest
 from forebay.errors import ForebayError
 from forebay.offline.tables import OfflineStore
 from forebay.online.signs import Sign, Signs
+from streaming.aside import ask_aside
 from streaming.begun import Begun
 from streaming.log_ends import LogEnds
 from streaming.metrics import Metrics
 from streaming.parts import Task
 from streaming.status import PartitionStatus, Status
 from streaming.stop import Stop
-from streaming.turns import taken_every
+from streaming.turns import END_WAIT_S, taken_every
 
 SIGN_INTERVAL_S = 2.0
 """A hash of some hundred bytes every two seconds; whoever asks takes several of them missing for a dead flow."""
@@ -65,8 +66,9 @@ def alive(
         with taken_every(SIGN_INTERVAL_S, "alive", say):
             yield
     finally:
-        with contextlib.suppress(ForebayError):
-            say(now_us(), "" if stop.error is None else str(stop.error))
+        why = "" if stop.error is None else str(stop.error)
+        with contextlib.suppress(ForebayError, TimeoutError):
+            ask_aside(lambda: say(now_us(), why)).result(END_WAIT_S)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from streaming.partials import Partials
 from streaming.retry import Patience
 from streaming.stop import Stop
 from streaming.summary import Summary
+from streaming.turns import END_WAIT_S
 
 FLUSH_INTERVAL_S = 1.0
 """A commit costs tens of milliseconds and leaves a file: one a second is fresh enough for history."""
@@ -98,11 +99,15 @@ class DeltaWriter:
             self._pending.partials[partials.view.key].append(partials)
 
     def close(self) -> None:
-        """Write what is left; returns when it is durable, or when the flow has failed."""
+        """Write what is left; returns when it is durable, or soon after the flow has failed: a store that hangs holds
+        up nobody who has nothing to write any more.
+        """
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join()
+        while self._thread.is_alive() and not self._fails:
+            self._thread.join(FLUSH_INTERVAL_S)
+        self._thread.join(END_WAIT_S)
 
     def _run(self) -> None:
         with self._stop.failing(BaseException):

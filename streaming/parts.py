@@ -193,6 +193,7 @@ def _take(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lan
 def _taken(task: Task, online: redis.Redis, offline: Offline, lanes: Sequence[Lane]) -> Taken:
     settings, views, patience = task.settings, task.views, task.patience
     seen = patience(lambda: offline.flow(task.sources))
+    patience.check()  # the last instant at which whoever streams now is left alone
     number = patience(lambda: takeover.take_over(online, settings.namespace, lanes, seen))
     patience(lambda: offline.take(task.sources, number))
 
@@ -308,7 +309,15 @@ def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequen
     cuts_us = list[int | None]()
     for view in [view for view in task.views if view.key in lost]:
         with contextlib.suppress(FencedError):
-            report = publish_view(online, task.settings.namespace, offline.store, view, rate=task.settings.publish_rate)
+            task.patience.check()
+            report = publish_view(
+                online,
+                task.settings.namespace,
+                offline.store,
+                view,
+                rate=task.settings.publish_rate,
+                check=task.patience.check,
+            )
             cuts_us.append(report.cut_us)
     return any(cut_us is not None for cut_us in cuts_us)
 

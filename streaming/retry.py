@@ -22,7 +22,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from forebay.errors import StoreMovingError, StoreUnavailableError
+from forebay.errors import ForebayError, StoreMovingError, StoreUnavailableError
 
 GIVE_UP_AFTER_S = 60.0
 """A restart of Redis or a hiccup of S3 passes within this; longer is for a person to look at."""
@@ -34,6 +34,10 @@ AGAIN_AFTER_S = 0.5
 """The pause between two tries of a log; nobody waits in it."""
 
 T = TypeVar("T")
+
+
+class GivenUpError(ForebayError):
+    """Nobody wants any more what was about to be done: a signal came before the flow began."""
 
 
 def untold(error: BaseException) -> None:
@@ -59,6 +63,13 @@ class Patience:
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
         return self._retrying()(call)
+
+    def check(self) -> None:
+        """Raise `GivenUpError` where nobody wants to wait any more: before a step that takes long, or takes something
+        from somebody.
+        """
+        if self.enough():
+            raise GivenUpError("The flow was told to end before it had begun")
 
     def _retrying(self) -> Retrying:
         """What holds of one call: nothing of it is kept for the next, or for another thread's."""

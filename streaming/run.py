@@ -37,7 +37,7 @@ from streaming.ready import check_ready
 from streaming.refilling import replay
 from streaming.remarked import gaps_marked
 from streaming.replaced import replacement_watched
-from streaming.retry import GIVE_UP_AFTER_S, Patience
+from streaming.retry import GIVE_UP_AFTER_S, GivenUpError, Patience
 from streaming.routing import WORKERS_MAX
 from streaming.show import show
 from streaming.sources import LINGER_S_MAX
@@ -82,7 +82,9 @@ def _say(text: str) -> None:
 
 
 def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Summary) -> None:
-    """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised."""
+    """Run a flow until it ends. An error of the flow is in `stop`; one before it begins is raised. One that is told to
+    end before it took over leaves whoever streams alone.
+    """
     patience = Patience(
         options.give_up_after, _teller(options, stop, summary), lambda: stop.before_begin or stop.failed
     )
@@ -107,7 +109,10 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     )
     check_ready(task, options.metrics_port)
     replaced = patience(lambda: running_flows(task, online))
-    begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
+    try:
+        begun = begin(task, online, stop, summary, options.metrics_port, options.log_format)
+    except GivenUpError:
+        return
     stop.has_begun = True
     say_begin(begun, replaced)
     for loss in summary.losses:

@@ -65,10 +65,17 @@ class Reported:
 
 
 def publish_view(
-    client: redis.Redis, namespace: str, store: OfflineStore, view: AnyView, *, rate: int = PUBLISH_RATE
+    client: redis.Redis,
+    namespace: str,
+    store: OfflineStore,
+    view: AnyView,
+    *,
+    rate: int = PUBLISH_RATE,
+    check: Callable[[], None] = lambda: None,
 ) -> Reported:
     """Publish all that is materialized of a view, at most `rate` values a second (0: as fast as the server takes them).
 
+    `check` is called every few thousand entities of a windowed view; what it raises ends the publication, unfinished.
     Raises `FencedError` where another process is publishing it.
     """
     began, publications = time.perf_counter(), store.publications(view)
@@ -87,7 +94,16 @@ def publish_view(
     keys, tiles = tiles_before(store, view, cut_us)
     still = partial(gap, store, view, cut_us)
     done = publish_tiles(
-        client, namespace, view, keys, tiles, cut_us, rate=rate, missing=lambda: still().until_us, after=last
+        client,
+        namespace,
+        view,
+        keys,
+        tiles,
+        cut_us,
+        rate=rate,
+        missing=lambda: still().until_us,
+        after=last,
+        check=check,
     )
     publications.note(done.number)
     mark_repairs(store, view, cut_us)

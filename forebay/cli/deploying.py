@@ -44,8 +44,14 @@ def apply(as_json: Json = False) -> None:
     from forebay.cli.printing import fail, print_json, say
 
     registry, code, sizes, _, deployed = _opened()
+    waiting: tuple[list[str], dict[str, str]] = ([], {})
+
+    def prepare(planned: Plan) -> None:
+        nonlocal waiting
+        waiting = _waiting(deployed, code, planned)
+
     try:
-        applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes)
+        applied = registry.apply(code, now_us=time.time_ns() // 1_000, archives=sizes, prepare=prepare)
     except PlanRefusedError:
         planned = registry.plan(code, archives=sizes)
         if as_json:
@@ -54,7 +60,7 @@ def apply(as_json: Json = False) -> None:
             _print(planned, "")
         fail("Nothing was applied: the plan is refused.")
         raise typer.Exit(PLAN_REFUSED) from None
-    (unavailable, missing), unknown = _waiting(deployed, code, applied.plan), _unknown(deployed, code)
+    (unavailable, missing), unknown = waiting, _unknown(deployed, code)
     if as_json:
         print_json(applied.to_dict() | {"unavailable": unavailable, "missing": missing} | unknown)
         return

@@ -111,9 +111,18 @@ class Registry:
         deployed, check = self.current(), expression_check()
         return make_plan(code, deployed, now_us=now_us, archives=archives, reusable=reusable, check=check)
 
-    def apply(self, code: Definitions, *, now_us: int | None = None, archives: Archives | None = None) -> Applied:
+    def apply(
+        self,
+        code: Definitions,
+        *,
+        now_us: int | None = None,
+        archives: Archives | None = None,
+        prepare: Callable[[Plan], None] = lambda plan: None,
+    ) -> Applied:
         """Deploy the code. Does nothing but mend where it is deployed already.
 
+        `prepare` gets the plan just before it is deployed: what must be true of new views from their first instant on.
+        One that is cut short runs again with the next apply, as nothing is deployed then.
         Raises `PlanRefusedError` with every refusal, and `FencedError` where another apply came between.
         """
         deployed = self.current()
@@ -124,6 +133,7 @@ class Registry:
             active, retired = active_after(code, deployed), retired_after(code, deployed)
             views = carried(code, deployed)
             deployed = replace(code, number=number, views=views, retired=retired, active=active)
+            prepare(plan)
             self._take(deployed)
         elif self._offline() is None or self._newest() < deployed.number:
             self._take(deployed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ LIFETIMES_ALIKE = 8
 
 Ints = npt.NDArray[np.int64]
 Values = Sequence[pa.Array] | Scattered
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ def publish_tiles(
     rate: int = PUBLISH_RATE,
     missing: Callable[[], int] = lambda: NO_CUT,
     after: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> Published:
     """Publish the tiles of every ring of all entities: `tiles.code` indexes `keys`, every tile starts before the cut.
 
     `missing`, asked once all is written, tells up to where archived events will be missing online. The number of the
-    publication is greater than `after`, and than that of any that the online store knows of.
+    publication is greater than `after`, and than that of any that the online store knows of. `check` is called between
+    columns of some thousand entities; what it raises ends the publication, unfinished.
     Raises `StoreError` for a cut behind the current one, `FencedError` where another publisher is at it,
     `RequestError` for tiles that cannot be published.
     """
@@ -88,9 +92,15 @@ def publish_tiles(
         publication.begin(chosen.entities, chosen.slots)
         cut = Cut(cut_us, publication.next_number(after))
         setting = _Setting.of(publication, Keys(namespace), view, BATCH, now_us)
-        publication.write(_tile_commands(setting, layout, chosen, cut))
+        publication.write(_checked(_tile_commands(setting, layout, chosen, cut), check))
         deleted = publication.finish(BATCH, replace(cut, missing_us=missing()))
     return Published(len(chosen.entities), deleted, cut.publication, cut_us)
+
+
+def _checked(columns: Iterator[T], check: Callable[[], None]) -> Iterator[T]:
+    for column in columns:
+        check()
+        yield column
 
 
 def mark_missing(client: redis.Redis, namespace: str, view: WindowedView, missing: Callable[[], int]) -> None:

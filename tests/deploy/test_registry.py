@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from forebay.deploy.plan import Plan
 from forebay.deploy.registry import Registry
 from forebay.errors import FencedError, PlanRefusedError, StoreUnavailableError
 from forebay.language.definitions import Definitions
@@ -88,6 +89,30 @@ def test_of_concurrent_applies_one_is_deployed_and_the_others_are_told(
     assert numbers == list(range(1, len(numbers) + 1))
     newest = open_documents(offline_url).read(f"registry/manifest-{numbers[-1]:06d}.json")
     assert redis.Redis.from_url(online_url).get(f"{namespace}:manifest") == newest
+
+
+def test_what_is_prepared_for_new_views_comes_before_they_are_deployed_and_again_where_it_fails(
+    registry: Registry,
+) -> None:
+    """
+    apply    plan ── prepare ✗           plan ── prepare ── manifest
+    """
+    prepared: list[list[str]] = []
+
+    def prepare(plan: Plan) -> None:
+        assert registry.current() is None
+        prepared.append([change.key for change in plan.added])
+        if len(prepared) == 1:
+            raise StoreUnavailableError("S3 is away")
+
+    with pytest.raises(StoreUnavailableError):
+        registry.apply(CODE, prepare=prepare)
+    assert registry.current() is None
+    assert registry.apply(CODE, prepare=prepare).number == 1
+    assert len(prepared) == 2
+    assert prepared[0] == prepared[1]
+    assert FRAUD.key in prepared[0]
+    assert registry.apply(CODE, prepare=prepare).plan.empty
 
 
 def test_an_apply_that_was_cut_short_is_finished_by_the_next(

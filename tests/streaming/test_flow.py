@@ -25,6 +25,9 @@ from forebay.settings import Settings
 from streaming import delta_writer, file_log, offline
 from streaming.offline import Offline
 from streaming.positions import read_positions
+from streaming.run import parse, run
+from streaming.stop import Stop
+from streaming.summary import Summary
 from tests.infra.valkey import Valkey
 from tests.streaming.world import (
     START_US,
@@ -124,6 +127,20 @@ def test_one_to_which_no_event_comes_stops_as_well_where_another_takes_over(worl
             assert (code, errors.count("\n")) == (2, 1)
             assert errors.startswith("error: Another flow took over orders. ")
             assert end(second)[0] == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_that_is_told_to_end_before_it_took_over_leaves_the_other_alone(world: World, workers: str) -> None:
+    with world.flow() as first:
+        await_that(lambda: any(world.fences()), first)
+        fences, stop = world.fences(), Stop()
+        stop.request()
+        run(world.settings, parse(["--workers", workers]), stop, Summary())
+        assert (stop.error, world.fences()) == (None, fences)
+        world.append("a.ndjson", lines(1, 100))
+        await_that(lambda: world.applied() == len(world.log["a.ndjson"]), first)
+        assert end(first)[0] == 0
+    check(world, 50)
 
 
 def test_redis_away_for_a_moment_is_waited_for(home: Path, own_valkey: Valkey, namespace: str) -> None:

@@ -17,8 +17,14 @@ from forebay.backfill.tiles import fold_dates
 from forebay.core.identity import entity_key
 from forebay.ingest.arrow import conform
 from forebay.instants import DAY_US, HOUR_US, day_us, instant_text, instant_us
+from forebay.language.definitions import Definitions
 from forebay.online.read import OnlineReader
 from forebay.online.slot_state import read_cuts
+from streaming.begun import begin
+from streaming.parts import Task
+from streaming.retry import GivenUpError, Patience
+from streaming.stop import Stop
+from streaming.summary import Summary
 from tests.infra.valkey import Valkey
 from tests.streaming.test_losses import wipe
 from tests.streaming.world import DAY, START_US, VIEWS, World, await_that, check, lines, merchant_orders, orders
@@ -111,6 +117,26 @@ def test_a_copy_from_before_anything_was_published_is_published_again(world: Wor
     assert {loss["publication"] for loss in said["losses"]} == {1}
     assert lost(world) == []
     check(world, 50)
+
+
+def test_a_flow_that_is_told_to_end_while_it_publishes_again_ends_and_the_next_one_does_it(world: World) -> None:
+    world.append("a.ndjson", lines(1, 900, rate=0.02))
+    world.run()
+    publish(world)
+    wipe(world)
+    fences = world.fences()
+
+    def told_to_end() -> bool:
+        """Once it has taken over."""
+        return world.fences() != fences
+
+    task = Task(world.settings, Definitions.of(*VIEWS), [orders], patience=Patience(enough=told_to_end))
+    with pytest.raises(GivenUpError):
+        begin(task, world.online, Stop(), Summary())
+    assert lost(world) != []
+    world.run()
+    assert lost(world) == []
+    check(world)
 
 
 def test_a_copy_from_before_events_were_loaded_is_marked_again(world: World) -> None:

@@ -6,12 +6,17 @@ stream           restarted ├─ fills ┤
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from forebay.cli.app import app
 from forebay.deploy.filled import unfilled
+from forebay.deploy.registry import Registry
 from forebay.deploy.unstreamed import mark_unstreamed, unknown_views
+from forebay.errors import StoreUnavailableError
 from forebay.instants import DAY_US, MINUTE_US, floor_us
 from forebay.language.definitions import Definitions
 from forebay.language.view import WindowedView
@@ -55,6 +60,24 @@ def status(world: World, view: WindowedView) -> ViewStatus:
 def source_state(world: World) -> str:
     look = Look(world.online, world.settings.namespace, world.offline, LogEnds(world.settings, lambda: world.online))
     return look(Definitions.of(*VIEWS, SECOND), [orders], wall_clock_us())[0].state
+
+
+def test_an_apply_that_dies_before_the_view_is_deployed_marks_it_when_it_is_run_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run("--source", orders.name)
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Definitions, "load", lambda module: Definitions.of(*VIEWS, SECOND))
+    with monkeypatch.context() as dying:
+        dying.setattr(Registry, "_take", lambda *given: (_ for _ in ()).throw(StoreUnavailableError("S3 is away")))
+        assert CliRunner().invoke(app, ["apply"]).exit_code != 0
+    found = CliRunner().invoke(app, ["apply", "--json"])
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["unavailable"] == [SECOND.key]
+    assert statuses(world, SECOND, newest_us(world) + 1) == {"UNAVAILABLE"}
+    world.run()
+    check(world, SECOND, [newest_us(world) + 1])
 
 
 def test_a_view_that_the_running_flow_does_not_know_says_so_until_it_is_restarted(world: World) -> None:
