@@ -33,14 +33,17 @@ def replay(
     online: redis.Redis,
     stop: Stop,
     summary: Summary,
+    patience: Patience,
 ) -> None:
-    """Fill the view that the options name, and say so. An error is in `stop`, or raised."""
+    """Fill the view that the options name, and say so. An error is in `stop`, or raised.
+
+    `patience` is with stores that are away; it ends with the first signal, since what is interrupted goes on later.
+    """
     _check_alone(options)
     view = definitions.view(options.replay)
     if not isinstance(view, WindowedView) or view.source.stream is None:
         raise RequestError(f"View {options.replay!r} is not streamed; only a windowed view of a stream is replayed")
-    start, began_s = _start(settings, view, options), time.monotonic()
-    patience = Patience(options.give_up_after, summary.retried, lambda: stop.requested)
+    start, began_s = patience(lambda: _start(settings, view, options)), time.monotonic()
     task = Task(settings, Definitions.of(view), [view.source], until_end=True, patience=patience)
     since_us = fill(task, view, start, online, stop, summary)
     if stop.error is None:

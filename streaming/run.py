@@ -91,7 +91,7 @@ def run(settings: Settings, options: argparse.Namespace, stop: Stop, summary: Su
     online = patience(lambda: connect_online(settings))
     definitions = patience(lambda: _deployed(settings, online))
     if options.replay:
-        replay(settings, definitions, options, online, stop, summary)
+        replay(settings, definitions, options, online, stop, summary, patience)
         return
     if options.from_instant or options.from_offset:
         raise ConfigError("--from-instant and --from-offset say where a --replay starts; a stream resumes by itself")

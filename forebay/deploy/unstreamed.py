@@ -109,6 +109,5 @@ def _mark(client: redis.Redis, keys: Keys, view: str, targets: Mapping[str, int]
     names = list(dict.fromkeys(keys.progress(view, range(SLOTS))))
     with translated(client):
         for some in [[name] for name in names] if isinstance(client, Cluster) else [names]:
-            server = client.server_of(some[0]) if isinstance(client, Cluster) else client
-            server.transaction(partial(aim, some), *some)
+            client.transaction(partial(aim, some), *some)
     return waiting

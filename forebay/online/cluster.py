@@ -130,6 +130,10 @@ class Cluster(redis.Redis):
         """Commands of one key each, sent to each node together; of one hash tag, if it is a transaction."""
         return self._nodes.pipeline(transaction=transaction)  # type: ignore[no-untyped-call]  # redis-py has no types for it
 
+    def transaction(self, func: Callable[..., Any], *watches: Any, **named: Any) -> Any:
+        """A transaction on keys of one hash tag, where they are now; one that may be run again."""
+        return self._patiently(lambda: self.server_of(_text(watches[0])).transaction(func, *watches, **named))
+
     def delete(self, *names: Any) -> Any:
         """Delete keys, wherever they are."""
         return self._nodes.delete(*names)

@@ -9,15 +9,17 @@ from typing import TypeVar
 import pytest
 
 from forebay.core.identity import slot_of
+from forebay.deploy.unstreamed import _mark
 from forebay.errors import FencedError, StoreError, StoreMovingError, StoreUnavailableError
 from forebay.instants import MINUTE_US
 from forebay.online import cluster as cluster_module
 from forebay.online.cluster import Cluster, hash_slot
 from forebay.online.keys import Keys
+from forebay.online.progress import Progress
 from streaming.retry import Patience
 from tests.cluster.conftest import Steps, connected
 from tests.infra.valkey_cluster import Node, ValkeyCluster
-from tests.stores.online_world import MIDNIGHT_US, Order, assert_law, lane_of, piece, recent
+from tests.stores.online_world import MIDNIGHT_US, Order, assert_law, ever, lane_of, piece, recent
 
 ORDERS = [Order(f"u{i % 30}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(120)]
 PATIENCE_S = 20.0
@@ -119,6 +121,16 @@ def test_a_slot_that_is_moved_for_long_ends_no_flow(
     assert all(isinstance(error, StoreMovingError) for error in told[:4])
     assert_law(client, namespace, ORDERS)
     lane.close()
+
+
+def test_a_new_view_is_marked_in_a_slot_that_was_moved(
+    valkey_cluster: ValkeyCluster, client: Cluster, namespace: str, moving: tuple[int, Node]
+) -> None:
+    assert _mark(client, Keys.of(client, namespace), recent.key, {"0": 7})
+    valkey_cluster.move_whole(*moving)
+    assert _mark(client, Keys.of(client, namespace), ever.key, {"0": 7})
+    found = client.mget(Keys(namespace, apart=True).progress(ever.key, range(64)))
+    assert {Progress.decode(blob).targets["0"] for blob in found} == {7}
 
 
 def test_a_flow_that_was_replaced_while_its_slot_moved_writes_nothing(
