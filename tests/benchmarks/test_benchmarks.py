@@ -23,7 +23,11 @@ from benchmarks.steady import middle
 from benchmarks.training import check_same
 from tests.infra.java import make_java_home
 
+TIMEOUT_S = 900
+"""The stream's starts some thirty processes: two minutes on an idle machine, five on a busy one."""
 
+
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("name", [name for name in (*NAMES, *ALONE) if name != "spark"])
 def test_every_benchmark_runs(name: str) -> None:
     report = measured(name, tiny=True)
