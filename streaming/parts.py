@@ -309,7 +309,6 @@ def _give_back(task: Task, online: redis.Redis, offline: Offline, losses: Sequen
     cuts_us = list[int | None]()
     for view in [view for view in task.views if view.key in lost]:
         with contextlib.suppress(FencedError):
-            task.patience.check()
             report = publish_view(
                 online,
                 task.settings.namespace,

@@ -66,18 +66,6 @@ def test_a_flow_begins_once_redis_is_there(home: Path, own_valkey: Valkey, names
     check(world)
 
 
-def test_a_filling_that_waits_for_redis_says_so(home: Path, own_valkey: Valkey, namespace: str) -> None:
-    world = World.make(home, own_valkey.url, namespace)
-    world.append("a.ndjson", lines(1, 200))
-    world.run()
-    own_valkey.kill()
-    with world.flow("--replay", "merchant_orders@1") as process:
-        assert first_warning(process).startswith("warning: waiting up to 60 s: Redis at")
-        own_valkey.restart()
-        code, errors = process.wait(60), process.communicate()[1]
-    assert (code, "The stream has view" in errors) == (2, True)
-
-
 def test_a_flow_begins_once_s3_is_there(home: Path, online_url: str, namespace: str, own_s3: SeaweedFs) -> None:
     world = World.make(home, online_url, namespace, f"{own_s3.url}/{namespace}")
     world.append("a.ndjson", lines(1, 200))

@@ -19,7 +19,7 @@ from forebay import Count, Sessionize, Sum, WindowedView
 from forebay.core.identity import entity_key
 from forebay.core.values import Status
 from forebay.deploy.registry import Registry
-from forebay.errors import ConfigError, FencedError, InstantTooEarlyError, RequestError
+from forebay.errors import ConfigError, FencedError, InstantTooEarlyError, RequestError, StoreUnavailableError
 from forebay.instants import HOUR_US, MINUTE_US, SECOND_US, floor_us, instant_text, instant_us
 from forebay.language.definitions import Definitions
 from forebay.online import takeover
@@ -28,6 +28,7 @@ from forebay.online.read import OnlineReader
 from streaming.filling import Start, fill
 from streaming.log_ends import LogEnds
 from streaming.parts import Task
+from streaming.run import parse, run
 from streaming.status import Status as Look
 from streaming.stop import Stop
 from streaming.summary import Summary
@@ -242,6 +243,26 @@ def test_until_it_is_full_a_version_says_so_and_what_was_interrupted_goes_on(
     run_fill(world, SECOND)
     check(world, SECOND, [after_us])
     assert not any(filling(world).values())
+
+
+def test_a_filling_says_what_it_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.run()
+    apply(world, SECOND)
+    away, beside = [StoreUnavailableError("Redis is away")], takeover.beside
+
+    def once_away(*arguments: Any) -> Any:
+        if away:
+            raise away.pop()
+        return beside(*arguments)
+
+    monkeypatch.setattr(takeover, "beside", once_away)
+    stop = Stop()
+    run(world.settings, parse(["--replay", SECOND.key]), stop, Summary())
+    assert stop.error is None
+    assert capsys.readouterr().err == "warning: waiting up to 60 s: Redis is away\n"
+    check(world, SECOND, [newest_us(world) + 1])
 
 
 def test_the_stream_takes_over_a_filling_and_finishes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
