@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -62,7 +62,12 @@ class Patience:
 
     def __call__(self, call: Callable[[], T]) -> T:
         """What the call returns; after the bound, the error of its last try."""
-        return self._retrying()(call)
+        began_s = time.monotonic()
+        try:
+            return call()
+        except StoreUnavailableError as error:
+            failed = error
+        return self._retrying(time.monotonic() - began_s)(_Again(call, failed))
 
     def check(self) -> None:
         """Raise `GivenUpError` where nobody wants to wait any more: before a step that takes long, or takes something
@@ -71,12 +76,14 @@ class Patience:
         if self.enough():
             raise GivenUpError("The flow was told to end before it had begun")
 
-    def _retrying(self) -> Retrying:
-        """What holds of one call: nothing of it is kept for the next, or for another thread's."""
+    def _retrying(self, tried_s: float) -> Retrying:
+        """What holds of one call, whose first try has failed: nothing of it is kept for the next, or for another
+        thread's. Where all is well it is not asked: to be made and called costs as much as a tenth of a small commit.
+        """
         return Retrying(
             reraise=True,
             retry=retry_if_exception_type(StoreUnavailableError),
-            stop=stop_any(_Bound(self.give_up_after_s), lambda state: self.enough()),
+            stop=stop_any(_Bound(self.give_up_after_s, tried_s), lambda state: self.enough()),
             wait=wait_exponential_jitter(multiplier=WAIT_FIRST_S, max=WAIT_MAX_S, jitter=WAIT_FIRST_S),
             before_sleep=self._tell,
         )
@@ -88,14 +95,30 @@ class Patience:
 
 
 @dataclass
+class _Again(Generic[T]):
+    """A call whose first try has failed already."""
+
+    call: Callable[[], T]
+    failed: BaseException | None
+
+    def __call__(self) -> T:
+        if self.failed is not None:
+            failed, self.failed = self.failed, None
+            raise failed
+        return self.call()
+
+
+@dataclass
 class _Bound:
     """Ends the waiting of one call once a store has been away for so long; what is on its way is not away."""
 
     give_up_after_s: float
+    tried_s: float
+    """What the first try took, before the state began to count."""
     _since_s: float = 0.0
 
     def __call__(self, state: RetryCallState) -> bool:
-        now_s = state.seconds_since_start or 0.0
+        now_s = self.tried_s + (state.seconds_since_start or 0.0)
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, StoreMovingError) and now_s < MOVING_MAX_S:
             self._since_s = now_s

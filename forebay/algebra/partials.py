@@ -122,20 +122,17 @@ class Partial:
     def merge(self, fields: Mapping[str, Array], counts: Array, starts: Starts) -> Fields:
         """One partial for each group; `counts` are the present values behind each row."""
         kind = self._operations
-        mine = {name.removeprefix(self.name): fields[name] for name in fields if _belongs(name, self.name)}
+        mine = {self._suffixes[name]: array for name, array in fields.items() if name in self._suffixes}
         return {self.name + suffix: array for suffix, array in kind.merge(mine, counts, starts).items()}
+
+    @functools.cached_property
+    def _suffixes(self) -> dict[str, str]:
+        """The suffix of each field that may be its own; names of columns hold no double underscore."""
+        return {self.name + suffix: suffix for suffix in ("", "__ts", "__id", "__m2")}
 
     @property
     def _operations(self) -> Kind:
         return FADING[self.kind](*self.parameters) if self.kind in FADING else KINDS[self.kind]
-
-
-SUFFIXES = ("", "__ts", "__id", "__m2")
-"""Names of columns hold no double underscore, so a field belongs to one partial."""
-
-
-def _belongs(field: str, prefix: str) -> bool:
-    return field.startswith(prefix) and field.removeprefix(prefix) in SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def finish(
         return FeatureColumn.of_defaults(output.feature, count, bare=bare)
     decided = decide(layout, output, merged)
     if len(rows) == count and (decided.whole or decided.good.all()):
-        status = unused("<u1", count) if bare else np.full(count, PRESENT)
+        status = unused("<u1", count) if bare else np.zeros(count, np.uint8)  # PRESENT
         event_us = unused("<i8", count) if bare else merged.newest.copy()
         return FeatureColumn(output.feature, decided.values, decided.good, status, event_us)
     column = FeatureColumn.of_defaults(output.feature, count, bare=bare)

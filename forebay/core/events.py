@@ -16,7 +16,7 @@ from forebay.core.identity import slots_of
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-_ZEROS = bytes(64)
+_ZEROS, _TRUE = bytes(64), b"\1"
 
 
 def unused(dtype: str, count: int) -> Array:
@@ -24,6 +24,11 @@ def unused(dtype: str, count: int) -> Array:
     kind = np.dtype(dtype)
     zero = _ZEROS if kind.itemsize <= len(_ZEROS) else bytes(kind.itemsize)
     return np.ndarray((count,), kind, zero, 0, (0,))  # a tenth of what `np.broadcast_to` takes
+
+
+def always(count: int) -> npt.NDArray[np.bool_]:
+    """A mask of `count` rows that are all there, in the memory of one."""
+    return np.ndarray((count,), np.bool_, _TRUE, 0, (0,))
 
 
 def unnamed(count: int) -> pa.StringArray:
@@ -159,7 +164,7 @@ class Events:
         ts, ids, count = self.ts[rows], taken(self.ids, rows), len(rows)
         columns = {name: self.columns[name].take(rows) for name in dict.fromkeys(names) if name}
         if "" in names:
-            columns[""] = Column(unused("<i8", count), np.broadcast_to(np.True_, count))
+            columns[""] = Column(unused("<i8", count), always(count))
         return {name: Lifted(column.values, column.valid, ts, ids) for name, column in columns.items()}
 
 
@@ -173,7 +178,9 @@ def taken(array: Array, rows: npt.NDArray[np.signedinteger[Any]]) -> Array:
 
     Not by `array[rows]`: of texts NumPy would hold Python's lock all the while, and take longer (ADR 0231).
     """
-    return np.broadcast_to(array[0], len(rows)) if is_unused(array) and len(array) else array.take(rows, axis=0)
+    if not is_unused(array) or not len(array):
+        return array.take(rows, axis=0)
+    return array[: len(rows)] if len(rows) <= len(array) else np.broadcast_to(array[0], len(rows))
 
 
 def _arrays(events: Events) -> dict[tuple[str, str], Array]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from forebay.core import lists
 from forebay.core.asof import AsOf
-from forebay.core.events import Column, is_unused, unused
+from forebay.core.events import Column, always, is_unused, unused
 from forebay.core.identity import entity_keys
 from forebay.core.places import Places
 from forebay.core.threads import on_threads
@@ -153,7 +153,7 @@ def stored(array: pa.Array | pa.ChunkedArray, kind: FeatureType) -> Column:
     whole = whole.cast(arrow_type(kind))
     if isinstance(kind, ListType | VectorType):
         return Column(*lists.from_arrow(whole, lambda held: stored(held, lists.element(kind)).values))
-    valid: Mask = np.asarray(whole.is_valid()) if whole.null_count else np.broadcast_to(np.True_, len(whole))
+    valid: Mask = np.asarray(whole.is_valid()) if whole.null_count else always(len(whole))
     if isinstance(kind, DecimalType):
         words = np.frombuffer(whole.buffers()[1], np.int64).reshape(-1, 2) if len(whole) else np.empty((0, 2), np.int64)
         units = words[whole.offset : whole.offset + len(whole), 0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from forebay.core import lists
-from forebay.core.events import is_unused, taken, unused
+from forebay.core.events import always, is_unused, taken, unused
 from forebay.language.feature import Feature
 from forebay.language.types import (
     BoolType,
@@ -81,7 +81,7 @@ class FeatureColumn:
         if blank.dtype.hasobject or any(blank.tobytes()):  # else nobody touches them before they are written
             values[:] = blank
         if bare:
-            there = np.zeros(count, np.bool_) if units is None else np.broadcast_to(np.True_, count)
+            there = np.zeros(count, np.bool_) if units is None else always(count)
             return cls(feature, values, there, unused("<u1", count), unused("<i8", count))
         valid = np.full(count, units is not None)
         return cls(feature, values, valid, np.full(count, status, np.uint8), np.full(count, NO_INSTANT, np.int64))

@@ -112,6 +112,8 @@ class _Faults:
 
     def add(self, mask: Mask, reason: str, column: str) -> None:
         """Report rows that have no fault yet."""
+        if not np.count_nonzero(mask):
+            return
         if self._counts is not None and reason not in (MISSING_TIMESTAMP, MISSING_EVENT_ID):
             mask = mask & ~self._counts
         rows = np.flatnonzero(mask & ~self.found)

@@ -50,6 +50,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _PLAIN_NUMBER = r"^[+-]?[0-9]{1,18}(\.[0-9]{1,18})?$"
 _NUL = re.compile(rb"\0")
 _PLAIN = pa.decimal128(38, 18)
+_PLAIN_ARRAYS = frozenset([pa.StringArray, pa.Int64Array, pa.DoubleArray, pa.BooleanArray])
 _EXACT = decimal.Context(prec=2 * EVENT_BYTES_MAX, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
 
@@ -107,16 +108,18 @@ def units_of(array: pa.Array) -> Ints:
     return words_of(array)[0]
 
 
-def decimal_array(units: Ints, valid: Mask, scale: int) -> pa.Array:
-    """A decimal128 column of units."""
+def decimal_array(units: Ints, valid: Mask | None, scale: int) -> pa.Array:
+    """A decimal128 column of units, all of them there (`None`) or some."""
     words = np.empty((len(units), 2), np.int64)
     words[:, 0], words[:, 1] = units, units >> 63
-    mask = None if valid.all() else pa.array(valid).buffers()[1]
+    mask = None if valid is None or valid.all() else pa.array(valid).buffers()[1]
     return pa.Array.from_buffers(stored_type(DecimalType(scale)), len(units), [mask, pa.py_buffer(words)])
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """One chunk, dictionaries decoded, every kind of text as `string`."""
+    if type(column) in _PLAIN_ARRAYS:
+        return column
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
@@ -149,8 +152,13 @@ def _numpy(array: pa.Array) -> npt.NDArray[Any]:
     return np.asarray(filled(array, 0))
 
 
+def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The array as another type, which it may have already: a kernel is long in coming for nothing."""
+    return array if array.type == kind else array.cast(kind)
+
+
 def _faults(**masks: Mask) -> dict[str, Mask]:
-    return {reason: mask for reason, mask in masks.items() if mask.any()}
+    return {reason: mask for reason, mask in masks.items() if np.count_nonzero(mask)}
 
 
 def _refused(kind: AnyType, array: pa.Array) -> Converted:
@@ -184,7 +192,7 @@ def _to_int64(kind: AnyType, array: pa.Array) -> Converted:
         faults = _faults(**{TOO_LARGE: _numpy(array) > np.uint64(2**63 - 1)})
         return Converted(_without(array, faults).array.cast(pa.int64()), faults)
     if pa.types.is_integer(array.type):
-        return Converted(array.cast(pa.int64()), {})
+        return Converted(_as(array, pa.int64()), {})
     if not (pa.types.is_floating(array.type) or pa.types.is_decimal(array.type)):
         return _refused(kind, array)
     number = array.cast(pa.string()).cast(pa.float64()) if pa.types.is_decimal(array.type) else array.cast(pa.float64())
@@ -204,7 +212,7 @@ def _to_float64(kind: AnyType, array: pa.Array) -> Converted:
         array = array.cast(pa.string()).cast(pa.float64())
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         return _refused(kind, array)
-    array = array.cast(pa.float64(), safe=False)
+    array = array if array.type == pa.float64() else array.cast(pa.float64(), safe=False)
     values = _numpy(array)
     if np.isfinite(values).all():
         return Converted(array, {})
@@ -219,7 +227,7 @@ def _to_decimal(kind: AnyType, array: pa.Array) -> Converted:
     if pa.types.is_integer(array.type):
         return _units_of_integers(kind, array)
     if pa.types.is_floating(array.type):
-        return _units_of_floats(kind, array.cast(pa.float64()))
+        return _units_of_floats(kind, _as(array, pa.float64()))
     if pa.types.is_decimal128(array.type):
         return _units_of_decimals(kind, array)
     if pa.types.is_decimal(array.type):
@@ -229,7 +237,7 @@ def _to_decimal(kind: AnyType, array: pa.Array) -> Converted:
 
 def _units_of_integers(kind: DecimalType, array: pa.Array) -> Converted:
     unsigned = pa.types.is_uint64(array.type)
-    whole = _to_int64(kind, array).array if unsigned else array.cast(pa.int64())
+    whole = _to_int64(kind, array).array if unsigned else _as(array, pa.int64())
     values, unit = _numpy(whole), 10**kind.scale
     good = _valid(whole) & (np.abs(values) <= DECIMAL_UNITS_MAX // unit) & (values != -(2**63))
     units = np.where(good, values, 0) * unit
@@ -245,7 +253,7 @@ def _units_of_floats(kind: DecimalType, array: pa.Array) -> Converted:
         tie = np.abs(size - np.floor(size) - 0.5) <= size * NEAR_TIE
         if not (array.null_count or tie.any()) and (size <= EXACT_MAX // 2).all():  # NaN is not
             units = np.rint(product).astype(np.int64)
-            return Converted(decimal_array(units, np.broadcast_to(np.True_, len(units)), kind.scale), {})
+            return Converted(decimal_array(units, None, kind.scale), {})
         valid = _valid(array) & ~np.isnan(values)
         endless = valid & np.isinf(values)
         large = valid & ~endless & (size > DECIMAL_UNITS_MAX * (1 + NEAR_TIE))

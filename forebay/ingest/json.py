@@ -49,22 +49,27 @@ def decode_json(
     Never raises for what the lines hold.
     """
     messages = Messages(source, partition, first_offset, lines, offsets)
-    names = field_names(source)
-    rows, readable, unreadable = _rows(_decoder(names), lines, bytes_max)
-
-    def values(name: str) -> list[Any]:
-        return list(map(operator.attrgetter(f"c{names.index(name)}"), rows))
-
+    decode, fields = _reading(source)
+    rows, readable, unreadable = _rows(decode, lines, bytes_max)
     columns = {
-        name: column_of(kind, either([values(one) for one in source.names_of(name)]))
+        name: column_of(kind, either([list(map(field, rows)) for field in fields[name]]))
         for name, kind in source.schema.items()
     }
 
     def value(row: int, name: str) -> Any:
-        found = (getattr(rows[row], f"c{names.index(one)}") for one in source.names_of(name))
-        return next((one for one in found if one is not None), None)
+        return either([[field(rows[row])] for field in fields[name]])[0]
 
     return assembled(messages, columns, value, readable, unreadable, clock, limits or {})
+
+
+@functools.lru_cache(maxsize=256)
+def _reading(source: EventSource) -> tuple[Callable[[bytes], Any], Mapping[str, Sequence[Callable[[Any], Any]]]]:
+    """What decodes one line into a row, and what gets each column out of a row, by each of its names."""
+    names = field_names(source)
+    fields = {
+        name: [operator.attrgetter(f"c{names.index(one)}") for one in source.names_of(name)] for name in source.schema
+    }
+    return _decoder(names), fields
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forebay.core.answer import partials_of
-from forebay.core.events import Column, Events, unused
+from forebay.core.events import Column, Events, always, unused
 from forebay.core.identity import KEY_BYTES_MAX, entity_keys
 from forebay.core.layout import Layout
 from forebay.core.lookup import KeyLookup
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 FEW = 256
-"""Up to so many texts are brought to one width one by one: a kernel takes longer to be called."""
+"""Up to so many texts are numbered, or brought to one width, one by one: a kernel takes longer to be called."""
 ROW_NUMBER = "__row_number"
 """A column of numbers of rows, which no source has."""
 
@@ -121,9 +121,7 @@ class Selector:
         lengths = lengths_of(texts)
         if lengths.max(initial=0) > KEY_BYTES_MAX:
             texts = pc.if_else(pa.array(lengths <= KEY_BYTES_MAX), texts, None)
-        coded = texts.dictionary_encode()
-        places = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
-        return coded.dictionary, np.asarray(places).astype(np.int64)
+        return _enumerated(texts)
 
     def computed(self, table: pa.Table) -> pa.Table:
         """The rows for which `where` is true, with the derived columns. One thread may do this, `select_of` many."""
@@ -165,7 +163,7 @@ def within(column: Column, limit: Limit) -> Column:
 
 def stored_column(kind: AnyType, array: pa.Array) -> Column:
     """The stored form of a column of events: storage units and a mask. Text without a bound is only ever counted."""
-    valid = np.asarray(array.is_valid()) if array.null_count else np.broadcast_to(np.True_, len(array))
+    valid = np.asarray(array.is_valid()) if array.null_count else always(len(array))
     if isinstance(kind, DecimalType):
         return Column(np.ascontiguousarray(units_of(array)), valid)
     if isinstance(kind, StringType):
@@ -182,6 +180,18 @@ def stored_column(kind: AnyType, array: pa.Array) -> Column:
     if isinstance(kind, Float64Type):
         values += 0.0  # a zero has no sign: of two, a minimum would be whichever came first
     return Column(values, valid)
+
+
+def _enumerated(texts: pa.StringArray) -> tuple[pa.StringArray, npt.NDArray[np.int64]]:
+    """The distinct texts in the order in which they come, and which of them each row has; −1 of a null."""
+    if len(texts) <= FEW:
+        rows, places = texts.to_pylist(), dict[str, int]()
+        code = [-1 if text is None else places.setdefault(text, len(places)) for text in rows]
+        keys = texts if len(places) == len(rows) else pa.array(places, pa.string(), size=len(places))
+        return keys, np.array(code, np.int64)
+    coded = texts.dictionary_encode()
+    indices = coded.indices.fill_null(-1) if coded.indices.null_count else coded.indices
+    return coded.dictionary, np.asarray(indices).astype(np.int64)
 
 
 def fixed_bytes(array: pa.Array, width: int) -> npt.NDArray[Any]:

@@ -12,17 +12,13 @@ missing in every path. Without a ttl it never goes. Each publication gives every
 from __future__ import annotations
 
 import functools
-import secrets
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from forebay.core.identity import KEY_BYTES_MAX
 from forebay.core.layout import Layout
 from forebay.core.rows import REMEMBERED_US
-from forebay.core.texts import lengths_of
-from forebay.ingest.select import fixed_bytes
 from forebay.instants import HOUR_US, SECOND_US
 from forebay.language.view import AnyView, BatchView
 
@@ -39,7 +35,6 @@ BYTES = PLACES * 12
 """What that takes at most: 25 MB, of which only what is used is memory."""
 UNTIL_S_MAX = 2**32 - 1
 """The year 2106: what is kept longer is told each time."""
-_ODD = np.frombuffer(secrets.token_bytes(8 * (1 + KEY_BYTES_MAX // 8)), np.uint64) | np.uint64(1)
 AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 """Older than this, age no longer adds: EXPIRE has a limit of its own."""
 
@@ -101,20 +96,9 @@ class Expiries:
 
 
 def key_hashes(view: str, entities: pa.StringArray) -> Words:
-    """A hash of each entity of a view, another one in each process: each eight bytes of a text times an odd number of
-    their place, folded, so that zeros behind a text count nothing.
-    """
-    width = -(-int(lengths_of(entities).max(initial=1)) // 8)
-    words = fixed_bytes(entities, 8 * width).view(np.uint64).reshape(len(entities), width)
-    hashes = np.full(len(entities), hash((view,)) & 2**64 - 1, np.uint64)
-    for place, odd in enumerate(_ODD[1 : width + 1]):
-        hashes += _folded(words[:, place] * odd) * _ODD[0]
-    return _folded(hashes * _ODD[0])
-
-
-def _folded(words: Words) -> Words:
-    """The high bits of a product, which know of all others, brought to where the low ones are."""
-    return words ^ (words >> np.uint64(32))
+    """A hash of each entity of a view: Python's own of its text, of 64 bits and with another secret in each process."""
+    hashes = np.fromiter(map(hash, entities.to_pylist()), np.int64, len(entities))
+    return (hashes ^ hash(view)).view(np.uint64)
 
 
 def _places(keys: Words) -> Rows:

@@ -19,7 +19,7 @@ All transactions are fenced (`forebay.online.fence`): a lane whose slots were ta
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -341,7 +341,7 @@ class Lane:
 
     def _unapplied(self, view: str, progress: _Slots, pieces: Sequence[Piece]) -> Iterator[Events]:
         """The events of each of some pieces of different partitions that their slots have not applied yet."""
-        values = {id(known): known for known in progress.values()}
+        values = _distinct(progress.values())
         together = next(iter(values.values())) if len(values) == 1 and len(progress) == len(self._slots) else None
         for piece in pieces:
             events = piece.events[view]
@@ -444,7 +444,14 @@ def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequen
         for piece in pieces
     }
     nothing = Progress()
-    old = {slot: progress.get(slot, nothing) for slot in slots}
-    distinct = {id(known): known for known in old.values()}
-    moved = {which: known.advanced(number, spans) for which, known in distinct.items()}
-    progress.update({slot: moved[id(known)] for slot, known in old.items()})
+    old = [progress.get(slot, nothing) for slot in slots]
+    moved = {which: known.advanced(number, spans) for which, known in _distinct(old).items()}
+    if len(moved) == 1:
+        progress.update(dict.fromkeys(slots, *moved.values()))
+    else:
+        progress.update({slot: moved[id(known)] for slot, known in zip(slots, old, strict=True)})
+
+
+def _distinct(values: Collection[Progress]) -> dict[int, Progress]:
+    """Each of some values once, by its identity: most slots are equally far, and share one."""
+    return dict(zip(map(id, values), values, strict=True))

@@ -116,6 +116,12 @@ class OnlineReader:
         return list(blobs)
 
 
+def _numbered(values: Sequence[int]) -> tuple[list[int], Ints]:
+    """The distinct ones among some values, and which of them each is."""
+    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return list(places), np.array([places[value] for value in values], np.int64)
+
+
 class _Entities:
     """The distinct entities of a request's rows; rows without a key are one entity more, of which nothing is stored."""
 
@@ -130,8 +136,8 @@ class _Entities:
         self._rows = None if rows == list(range(self.count)) else np.array(rows, np.int64)
         slots = slots_of(self.keys)
         self.slots = slots.tolist()
-        self.distinct, self.of_slot = np.unique(slots, return_inverse=True)
-        self.tellers, self.of_teller = np.unique(names.tellers(slots), return_inverse=True)
+        self.distinct, self.of_slot = _numbered(self.slots)
+        self.tellers, self.of_teller = _numbered(names.tellers(slots).tolist())
 
     def per_row(self, of_entities: Ints, blank: int) -> Ints:
         """A value per row from one per keyed entity."""
@@ -154,8 +160,8 @@ class _AskedTiles:
             for kind in (STREAM, PENDING, BATCH)
             for name in keys.many(view.key, entities.keys, entities.slots, kind)
         ]
-        self.names += keys.slots("progress", view.key, entities.tellers.tolist())
-        self.names += keys.slots("cut", view.key, entities.distinct.tolist())
+        self.names += keys.slots("progress", view.key, entities.tellers)
+        self.names += keys.slots("cut", view.key, entities.distinct)
 
     def load(self, blobs: Blobs) -> None:
         """Take what was found under `names`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import decimal
 import json
+import random
+import urllib.parse
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from forebay import (
 )
 from forebay.errors import DefinitionError
 from forebay.ingest.json import decode_json
-from forebay.ingest.select import Selector, check_expressions
+from forebay.ingest.select import FEW, Selector, check_expressions
 from forebay.instants import day_us
 
 DAY = day_us("2024-01-01")
@@ -247,3 +249,17 @@ def test_a_derived_column_must_have_its_type() -> None:
     with pytest.raises(DefinitionError, match="is BIGINT; expected String"):
         check_expressions(view(None, {"d": Derived("quantity", String(max_bytes=4))}))
     check_expressions(view())
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, FEW, FEW + 1, 3 * FEW])
+def test_few_entities_are_numbered_as_many_are(count: int) -> None:
+    """In the order in which they come; an event without one is left out."""
+    rng = random.Random(count)
+    users = [rng.choice([None, "", "a|b", "ünder", *(f"u{n}" for n in range(40))]) for _ in range(count)]
+    rows = [{"event_id": str(n), "user_id": user, "ts": "2024-01-01T10:00:00Z"} for n, user in enumerate(users)]
+    batch, dead = decode_json(SOURCE, "p", 0, [json.dumps(row).encode() for row in rows], DAY * 2)
+    events = Selector(view()).select(batch.table)
+    known = [user for user in users if user is not None]
+    assert not dead
+    assert events.keys.to_pylist() == [urllib.parse.quote(user) for user in dict.fromkeys(known)]
+    assert [events.keys[code].as_py() for code in events.code.tolist()] == [urllib.parse.quote(user) for user in known]

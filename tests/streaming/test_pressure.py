@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -266,6 +267,20 @@ def test_only_a_store_that_is_away_is_tried_again_and_not_for_ever() -> None:
             Patience(10)(refused)
         assert tries == 1
     assert Patience(10)(partial(int, "7")) == 7
+
+
+def test_the_first_try_uses_patience_up_as_any_other() -> None:
+    tries = 0
+
+    def hanging() -> None:
+        nonlocal tries
+        tries += 1
+        time.sleep(0.3)
+        raise StoreUnavailableError("it answered nothing")
+
+    with pytest.raises(StoreUnavailableError, match="it answered nothing"):
+        Patience(0.2)(hanging)
+    assert tries == 1
 
 
 def test_what_is_on_its_way_between_two_nodes_uses_no_patience_up() -> None:
