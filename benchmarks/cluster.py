@@ -28,7 +28,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.online.cluster import Cluster
 from forebay.online.connection import connect_online
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.publish import publish_tiles
 from forebay.online.read import OnlineReader
 from forebay.settings import Settings
@@ -70,7 +70,7 @@ class Store:
         offset = np.arange(self.offset, self.offset + count)
         self.offset += count
         events = Events(some.keys, some.code, some.ts, some.ids, offset, some.columns)
-        self.lane.commit([Piece(PARTITION, self.offset, int(events.ts.max()), {user_spend.key: events})])
+        self.lane.commit([Stretch(PARTITION, self.offset, int(events.ts.max()), {user_spend.key: events})])
         return count
 
     def commits(self, batches: int, count: int) -> int:

@@ -25,7 +25,7 @@ from forebay.core.tiles import fold, roll_up
 from forebay.ingest.arrow import conform
 from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, day_us
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.publish import publish_tiles
 
 VIEWS = (user_spend, merchant_sales)
@@ -100,7 +100,7 @@ def fill(deployment: Deployment, events: Purchases) -> None:
         stretch = batch.table.slice(low, MICRO_BATCH)
         high = low + stretch.num_rows
         selected = {view.key: Selector(view).select(stretch) for view in VIEWS}
-        lane.commit([Piece(PARTITION, high, int(events.ts[high - 1]), selected)])
+        lane.commit([Stretch(PARTITION, high, int(events.ts[high - 1]), selected)])
     lane.close()
 
 

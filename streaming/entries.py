@@ -20,7 +20,7 @@ EVENTS_PER_ENTRY_MAX = 1024
 
 
 @dataclass(frozen=True)
-class Layout:
+class EntryLayout:
     """What the 63 bits of an offset are: milliseconds, the entry's sequence number, the event's index in it."""
 
     sequence_bits: int
@@ -53,13 +53,13 @@ def _odd(entry_id: bytes, expected: str) -> StoreError:
     )
 
 
-SINGLE = Layout(SEQUENCE_BITS, 0)
-CHUNKED = Layout(11, EVENTS_PER_ENTRY_MAX.bit_length() - 1)
+SINGLE = EntryLayout(SEQUENCE_BITS, 0)
+CHUNKED = EntryLayout(11, EVENTS_PER_ENTRY_MAX.bit_length() - 1)
 """Two thousand entries of one millisecond, a thousand events of one entry; milliseconds then fit until the year
 2109."""
 
 
-def layout_of(stream: RedisStream) -> Layout:
+def layout_of(stream: RedisStream) -> EntryLayout:
     """How the offsets of a stream are made."""
     return CHUNKED if stream.chunked else SINGLE
 

@@ -78,7 +78,7 @@ def client_settings(source: EventSource, given: Mapping[str, str]) -> dict[str, 
     return {**PREFERRED, **passed_on, **OWNED, "bootstrap.servers": brokers, "logger": _LOG}
 
 
-class Cluster:
+class KafkaCluster:
     """The cluster that holds a source's topic."""
 
     def __init__(self, source: EventSource, given: Mapping[str, str], answer_s: float = ANSWER_S_MAX) -> None:
@@ -206,7 +206,7 @@ class Cluster:
         return text
 
 
-def fatal(cluster: Cluster, partition: str, error: KafkaError) -> StoreError:
+def fatal(cluster: KafkaCluster, partition: str, error: KafkaError) -> StoreError:
     """What ends a flow at once: an answer of the cluster that is about this partition and not about reaching it."""
     return StoreError(f"Cannot read partition {partition!r} of {cluster.where}: {cluster.said(error)}")
 

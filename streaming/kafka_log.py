@@ -29,7 +29,7 @@ from forebay.errors import StoreError, StoreUnavailableError
 from forebay.language.source import EventSource, KafkaTopic
 from streaming.chunk import CHUNKS_MAX, EVENTS_MAX, Chunk
 from streaming.heartbeat import End
-from streaming.kafka_client import Cluster, fatal
+from streaming.kafka_client import KafkaCluster, fatal
 from streaming.log import LogStarts
 from streaming.log_losses import say_lost
 from streaming.retry import Patience
@@ -128,7 +128,7 @@ class TopicReader:
         assert isinstance(source.stream, KafkaTopic)
         self.source, self._topic, self._topics = source, source.stream, topics
         self._mine, self._start, self._until_end = mine, start, until_end
-        self._cluster = Cluster(source, topics.settings, topics.patience.give_up_after_s)
+        self._cluster = KafkaCluster(source, topics.settings, topics.patience.give_up_after_s)
         self._consumer = self._cluster.consumer()
         self._parts: dict[int, _Part] = {}
         self._asked: Future[Any] | None = None

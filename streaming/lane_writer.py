@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from forebay.errors import StoreError
 from forebay.language.view import WindowedView
-from forebay.online.lane import Applied, Lane
-from forebay.online.lane import Piece as LanePiece
+from forebay.online.lane import Applied, Lane, Stretch
 from streaming.heartbeat import Heartbeat
 from streaming.lateness import INT64_MIN
 from streaming.metrics import Metrics
@@ -86,7 +85,7 @@ class LaneWriter:
         self.metrics.rolled_up(self.lane.long.rolled_up)
         self.lane.long.rolled_up, now_us = 0, self.now_us()
         for key, one in applied.items():
-            for folded in one.pieces:
+            for folded in one.folded:
                 if len(folded.events):
                     self.metrics.ages.observe(key, now_us - folded.events.ts)
 
@@ -94,7 +93,7 @@ class LaneWriter:
         commit = max(known.commit for known in self.lane.progress[key].values())
         self.committed(key, commit)
         for n, piece in enumerate(pieces):
-            events, folded = piece.events[key], applied.pieces[n] if applied else None
+            events, folded = piece.events[key], applied.folded[n] if applied else None
             self.streamed(
                 Partials(
                     self.views[key],
@@ -128,6 +127,6 @@ def _together(pieces: Sequence[Piece | Heartbeat]) -> Iterator[list[Piece] | Hea
         yield held
 
 
-def _stretch(piece: Piece) -> LanePiece:
+def _stretch(piece: Piece) -> Stretch:
     newest_us = None if piece.newest_us == INT64_MIN else piece.newest_us
-    return LanePiece(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)
+    return Stretch(piece.partition, piece.next_offset, newest_us, piece.events, piece.refused)

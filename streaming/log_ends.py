@@ -26,7 +26,7 @@ from streaming.bookmark import place_of
 from streaming.chunk import BYTES_MAX
 from streaming.entries import id_before, layout_of
 from streaming.file_log import PARQUET, files_of, open_rows
-from streaming.kafka_client import Cluster
+from streaming.kafka_client import KafkaCluster
 from streaming.kafka_log import partition_name as topic_partition
 from streaming.redis_log import connect, partition_name, stream_name, url_of
 
@@ -53,7 +53,7 @@ class LogEnds:
     online: Callable[[], redis.Redis]
     _lines: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """Of each file the lines counted, and the bytes that they take."""
-    _clusters: dict[str, Cluster] = field(default_factory=dict)
+    _clusters: dict[str, KafkaCluster] = field(default_factory=dict)
     """By source: a client of Kafka has threads and connections, and is collected late."""
 
     def __call__(
@@ -121,7 +121,7 @@ class LogEnds:
 
     def _topic(self, source: EventSource, applied: Mapping[str, int]) -> dict[str, LogEnd]:
         if source.name not in self._clusters:
-            self._clusters[source.name] = Cluster(source, self.settings.kafka, KAFKA_ANSWER_S)
+            self._clusters[source.name] = KafkaCluster(source, self.settings.kafka, KAFKA_ANSWER_S)
         cluster = self._clusters[source.name]
         assert isinstance(source.stream, KafkaTopic)
         ends = {}

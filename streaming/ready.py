@@ -22,7 +22,7 @@ from forebay.offline.table_source import expand_path
 from forebay.online.connection import connect_online, translated
 from forebay.settings import Settings
 from streaming.file_log import LINES, PARQUET, files_of
-from streaming.kafka_client import Cluster
+from streaming.kafka_client import KafkaCluster
 from streaming.logs import LOG
 from streaming.metrics import check_port, port_of_worker
 from streaming.parts import Task, codecs_of_task
@@ -95,7 +95,7 @@ def _look(source: EventSource, settings: Settings, answer_s: float) -> None:
         with contextlib.closing(connect(stream, lambda: connect_online(settings))) as client:
             _say_elsewhere(source, stream, client)
     elif isinstance(stream, KafkaTopic):
-        cluster = Cluster(source, settings.kafka, answer_s)
+        cluster = KafkaCluster(source, settings.kafka, answer_s)
         cluster.consumer().close()
         cluster.partitions()
         cluster.refuse_compacted()

@@ -20,7 +20,7 @@ import redis
 
 from forebay.errors import ConfigError, StoreError
 from forebay.language.source import EventSource
-from streaming.entries import Entry, Layout
+from streaming.entries import Entry, EntryLayout
 from streaming.log_losses import say_lost, say_unarchived, say_went_back
 
 
@@ -39,7 +39,13 @@ class Trimmed:
     """Looks after the streams of one reader, whose client it uses; `accepted` losses are said and passed over."""
 
     def __init__(
-        self, source: EventSource, client: redis.Redis, layout: Layout, streams: Mapping[str, str], *, accepted: bool
+        self,
+        source: EventSource,
+        client: redis.Redis,
+        layout: EntryLayout,
+        streams: Mapping[str, str],
+        *,
+        accepted: bool,
     ) -> None:
         self._source, self._client, self._layout, self._streams = source, client, layout, streams
         self._accepted = accepted

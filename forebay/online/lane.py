@@ -37,7 +37,7 @@ from forebay.online.connection import address
 from forebay.online.division import Division
 from forebay.online.expiry import Expiries, key_hashes, lifetimes_s
 from forebay.online.keys import Keys
-from forebay.online.long_blobs import LongBlobs, Settled
+from forebay.online.long_blobs import LongBlobs, SettledUs
 from forebay.online.pending import Folded, Fresh, pending_of
 from forebay.online.progress import PartitionProgress, Progress
 from forebay.online.refusals import refuse_command
@@ -50,7 +50,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Stretch:
     """A stretch of one source partition, up to `next_offset`, for all slots of a lane.
 
     `events` by view key are those of the lane's entities; a view with empty `events` is moved on all the same, a view
@@ -67,10 +67,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a commit added to a view: what was new in each piece that names the view, in their order."""
+    """What a commit added to a view: what was new in each stretch that names the view, in their order."""
 
     commit: int
-    pieces: Sequence[Folded]
+    folded: Sequence[Folded]
 
 
 def wall_clock_us() -> int:
@@ -97,7 +97,7 @@ class Lane:
         *,
         clock_us: Callable[[], int] = wall_clock_us,
         token: bytes | None = None,
-        settled_us: Settled | None = None,
+        settled_us: SettledUs | None = None,
         beside: Mapping[str, bytes | None] | None = None,
     ) -> None:
         self._views = {view.key: view for view in views}
@@ -192,23 +192,25 @@ class Lane:
         known = self._progress.get(view, {})
         return min((known.get(slot, Progress()).next_offset(partition) for slot in self._slots), default=0)
 
-    def commit(self, pieces: Sequence[Piece]) -> dict[str, Applied]:
-        """Apply pieces, less what is applied already; what was added to each view that got something.
+    def commit(self, stretches: Sequence[Stretch]) -> dict[str, Applied]:
+        """Apply stretches, less what is applied already; what was added to each view that got something.
 
         Raises `FencedError` where another lane took over, and has written nothing in the share that found out;
         `StoreUnavailableError`, and may or may not have written any share, where the server cannot be reached.
         """
         self._ready()
         number = self._number + 1
-        progress = {view: dict(self._progress[view]) for piece in pieces for view in piece.events}
+        progress = {view: dict(self._progress[view]) for stretch in stretches for view in stretch.events}
         fresh: dict[str, list[Events]] = {view: [] for view in progress}
-        for some in _side_by_side(pieces):
+        for some in _side_by_side(stretches):
             for view in some[0].events:
                 fresh[view] += self._unapplied(view, progress[view], some)
                 _advance(progress[view], self._slots, number, some)
         pending = {view: self._pending[view].fresh(parts) for view, parts in fresh.items()}
         pending = {view: new for view, new in pending.items() if len(new.keys)}
-        refused = [(name, piece) for piece in pieces if piece.refused for name in sorted(self._sources_of(piece))]
+        refused = [
+            (name, stretch) for stretch in stretches if stretch.refused for name in sorted(self._sources_of(stretch))
+        ]
         self._write(number, progress, pending, refused)
         return {view: Applied(number, new.folded) for view, new in pending.items()}
 
@@ -262,7 +264,7 @@ class Lane:
         number: int,
         progress: dict[str, _Slots],
         applied: Mapping[str, Fresh],
-        refused: Sequence[tuple[str, Piece]],
+        refused: Sequence[tuple[str, Stretch]],
     ) -> None:
         division = self._shares.division(sum(len(new.keys) for new in applied.values()))
         commands = self._progress_commands(progress, division) if progress else {}
@@ -309,12 +311,12 @@ class Lane:
                 yield place, part(commands, some)
 
     def _add_refusals(
-        self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Piece]], division: Division
+        self, commands: dict[int, list[bytes | Chunk]], refused: Sequence[tuple[str, Stretch]], division: Division
     ) -> None:
         """Make verdicts on what is no event as durable as the progress that passes over them, in each share."""
-        for source, piece in refused:
+        for source, stretch in refused:
             for place, slots in enumerate(division.shares):
-                told = refuse_command(self._keys, slots[0], source, piece.partition, piece.refused)
+                told = refuse_command(self._keys, slots[0], source, stretch.partition, stretch.refused)
                 commands.setdefault(place, []).append(told)
 
     def _progress_commands(
@@ -336,19 +338,19 @@ class Lane:
                 commands[place] = [pack(tuple(parts))]
         return commands
 
-    def _sources_of(self, piece: Piece) -> set[str]:
-        return {self._views[view].source.name for view in piece.events}
+    def _sources_of(self, stretch: Stretch) -> set[str]:
+        return {self._views[view].source.name for view in stretch.events}
 
-    def _unapplied(self, view: str, progress: _Slots, pieces: Sequence[Piece]) -> Iterator[Events]:
-        """The events of each of some pieces of different partitions that their slots have not applied yet."""
+    def _unapplied(self, view: str, progress: _Slots, stretches: Sequence[Stretch]) -> Iterator[Events]:
+        """The events of each of some stretches of different partitions that their slots have not applied yet."""
         values = _distinct(progress.values())
         together = next(iter(values.values())) if len(values) == 1 and len(progress) == len(self._slots) else None
-        for piece in pieces:
-            events = piece.events[view]
+        for stretch in stretches:
+            events = stretch.events[view]
             self._check_mine(view, events)
-            if together is None or not _is_behind(events, together.next_offset(piece.partition)):
+            if together is None or not _is_behind(events, together.next_offset(stretch.partition)):
                 applied = np.zeros(SLOTS, np.int64)
-                offsets = {one: known.next_offset(piece.partition) for one, known in values.items()}
+                offsets = {one: known.next_offset(stretch.partition) for one, known in values.items()}
                 for slot, known in progress.items():
                     applied[slot] = offsets[id(known)]
                 new = events.offset >= applied[events.slots][events.code]
@@ -420,14 +422,14 @@ def _differ(new: _Slots, old: _Slots) -> Iterator[bool]:
     return (known is not old[slot] for slot, known in new.items())
 
 
-def _side_by_side(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _side_by_side(stretches: Sequence[Stretch]) -> Iterator[list[Stretch]]:
     """Pieces that follow one another, of the same views and each of another partition: none waits for another."""
-    some: dict[str, Piece] = {}
-    for piece in pieces:
-        if some and (piece.partition in some or piece.events.keys() != next(iter(some.values())).events.keys()):
+    some: dict[str, Stretch] = {}
+    for stretch in stretches:
+        if some and (stretch.partition in some or stretch.events.keys() != next(iter(some.values())).events.keys()):
             yield [*some.values()]
             some = {}
-        some[piece.partition] = piece
+        some[stretch.partition] = stretch
     if some:
         yield [*some.values()]
 
@@ -437,11 +439,13 @@ def _is_behind(events: Events, offset: int) -> bool:
     return not len(events) or int(events.offset.min()) >= offset
 
 
-def _advance(progress: _Slots, slots: Sequence[int], number: int, pieces: Sequence[Piece]) -> None:
-    """Move all slots on by pieces of different partitions; slots that are equally far share one value."""
+def _advance(progress: _Slots, slots: Sequence[int], number: int, stretches: Sequence[Stretch]) -> None:
+    """Move all slots on by stretches of different partitions; slots that are equally far share one value."""
     spans = {
-        piece.partition: PartitionProgress(piece.next_offset, NO_CUT if piece.newest_us is None else piece.newest_us)
-        for piece in pieces
+        stretch.partition: PartitionProgress(
+            stretch.next_offset, NO_CUT if stretch.newest_us is None else stretch.newest_us
+        )
+        for stretch in stretches
     }
     nothing = Progress()
     old = [progress.get(slot, nothing) for slot in slots]

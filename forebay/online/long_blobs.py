@@ -42,7 +42,7 @@ more of them long.
 """
 
 Ints = npt.NDArray[np.int64]
-Settled = Callable[[EventSource, Callable[[str], int]], int]
+SettledUs = Callable[[EventSource, Callable[[str], int]], int]
 """Asks for the archive's watermark less the lateness, if everything archived is applied: `next_offset` tells how far a
 partition is. NO_CUT otherwise.
 """
@@ -98,7 +98,7 @@ class LongBlobs:
         keys: Keys,
         expiries: Expiries,
         clock_us: Callable[[], int],
-        settled_us: Settled | None,
+        settled_us: SettledUs | None,
         next_offset: Callable[[str, str], int],
         pending: Mapping[str, tuple[WindowedView, Pending]],
     ) -> None:

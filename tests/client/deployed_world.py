@@ -20,7 +20,7 @@ from forebay.ingest.batch import EventBatch
 from forebay.ingest.select import Selector
 from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.publish import publish_rows, publish_tiles
 from forebay.settings import Settings
 from tests.laws import world
@@ -79,7 +79,7 @@ class World:
         """Apply a batch to the online store."""
         lane = Lane(self.redis, self.settings.namespace, [VIEW], range(SLOTS))
         lane.take_over()
-        lane.commit([Piece("0", batch.next_offset, None, {VIEW.key: Selector(VIEW).select(batch.table)})])
+        lane.commit([Stretch("0", batch.next_offset, None, {VIEW.key: Selector(VIEW).select(batch.table)})])
         lane.close()
 
     def publish(self, events: Sequence[Event], cut_us: int) -> None:

@@ -26,7 +26,7 @@ from forebay.language.definitions import Definitions
 from forebay.offline.tables import OfflineStore
 from forebay.offline.training_table import TrainingTable
 from forebay.online.connection import connect_online
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.settings import Settings
 from tests.client.deployed_world import FAR_FUTURE_US, as_table
 from tests.laws.world import EDGES, MIDNIGHT_US, VIEW, Event, events_source, user
@@ -81,7 +81,7 @@ def store(settings: Settings) -> FeatureStore:
     offline.archive(events_source).append([batch], arrived_at_us=FAR_FUTURE_US)
     lane = Lane(client, settings.namespace, [VIEW], range(SLOTS))
     lane.take_over()
-    lane.commit([Piece("0", batch.next_offset, None, {VIEW.key: Selector(VIEW).select(batch.table)})])
+    lane.commit([Stretch("0", batch.next_offset, None, {VIEW.key: Selector(VIEW).select(batch.table)})])
     compute_batch_view(offline, profile, MIDNIGHT_US, AT_US, home=settings.home, now_us=FAR_FUTURE_US)
     publish_view(client, settings.namespace, offline, profile)
     return FeatureStore(settings, Definitions.of(service))

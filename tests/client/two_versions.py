@@ -23,7 +23,7 @@ from forebay.instants import DAY_US, moment
 from forebay.language.definitions import AnyDefinition, Definitions
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.settings import Settings
 from tests.backfill.shop import sales, user
 from tests.backfill.world import NOW, START, Sale
@@ -90,7 +90,7 @@ class Shop:
         lane = Lane(self.redis, self.settings.namespace, views, range(SLOTS))
         lane.take_over()
         events = {view.key: Selector(view).select(batch.table) for view in views}
-        lane.commit([Piece("0", batch.next_offset, None, events)])
+        lane.commit([Stretch("0", batch.next_offset, None, events)])
         lane.close()
 
     def backfill(self, view: WindowedView, days: int) -> int | None:

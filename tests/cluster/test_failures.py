@@ -19,7 +19,7 @@ from forebay.online.progress import Progress
 from streaming.retry import Patience
 from tests.cluster.conftest import Steps, connected
 from tests.infra.valkey_cluster import Node, ValkeyCluster
-from tests.stores.online_world import MIDNIGHT_US, Order, assert_law, ever, lane_of, piece, recent
+from tests.stores.online_world import MIDNIGHT_US, Order, assert_law, ever, lane_of, recent, stretch
 
 ORDERS = [Order(f"u{i % 30}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(120)]
 PATIENCE_S = 20.0
@@ -68,7 +68,7 @@ def test_a_slot_that_moves_within_a_commit_gets_it_once(
     step: int,
 ) -> None:
     lane = patiently(lambda: lane_of(client, namespace))
-    lane.commit([piece(ORDERS[:40])])
+    lane.commit([stretch(ORDERS[:40])])
 
     def move(number: int) -> None:
         if number == step:
@@ -77,8 +77,8 @@ def test_a_slot_that_moves_within_a_commit_gets_it_once(
 
     steps.clear()
     steps.before = move
-    patiently(lambda: lane.commit([piece(ORDERS[40:80])]))
-    patiently(lambda: lane.commit([piece(ORDERS[80:])]))
+    patiently(lambda: lane.commit([stretch(ORDERS[40:80])]))
+    patiently(lambda: lane.commit([stretch(ORDERS[80:])]))
     assert_law(client, namespace, ORDERS)
     lane.close()
 
@@ -87,16 +87,16 @@ def test_a_slot_whose_keys_are_on_two_nodes_is_written_once_they_are_on_one(
     valkey_cluster: ValkeyCluster, client: Cluster, namespace: str, moving: tuple[int, Node]
 ) -> None:
     lane = patiently(lambda: lane_of(client, namespace))
-    lane.commit([piece(ORDERS[:40])])
+    lane.commit([stretch(ORDERS[:40])])
     valkey_cluster.begin_move(*moving)
     valkey_cluster.move_keys(*moving, [*Keys(namespace, apart=True).progress(recent.key, [slot_of("u1")])])
     try:
         for _ in range(2):
             with pytest.raises(StoreMovingError, match=r"does not serve a slot at the moment .* are on two nodes"):
-                lane.commit([piece(ORDERS[40:])])
+                lane.commit([stretch(ORDERS[40:])])
     finally:
         valkey_cluster.end_move(*moving)
-    patiently(lambda: lane.commit([piece(ORDERS[40:])]))
+    patiently(lambda: lane.commit([stretch(ORDERS[40:])]))
     assert_law(client, namespace, ORDERS)
     lane.close()
 
@@ -106,7 +106,7 @@ def test_a_slot_that_is_moved_for_long_ends_no_flow(
 ) -> None:
     """What is asked for is on its way: the flow's patience is not used up (tests/streaming/test_pressure.py)."""
     lane = patiently(lambda: lane_of(client, namespace))
-    lane.commit([piece(ORDERS[:40])])
+    lane.commit([stretch(ORDERS[:40])])
     valkey_cluster.begin_move(*moving)
     valkey_cluster.move_keys(*moving, [*Keys(namespace, apart=True).progress(recent.key, [slot_of("u1")])])
     told: list[BaseException] = []
@@ -116,7 +116,7 @@ def test_a_slot_that_is_moved_for_long_ends_no_flow(
         if len(told) == 4:
             valkey_cluster.end_move(*moving)
 
-    Patience(10.0, retried)(lambda: lane.commit([piece(ORDERS[40:])]))
+    Patience(10.0, retried)(lambda: lane.commit([stretch(ORDERS[40:])]))
     assert len(told) >= 4
     assert all(isinstance(error, StoreMovingError) for error in told[:4])
     assert_law(client, namespace, ORDERS)
@@ -138,14 +138,14 @@ def test_a_flow_that_was_replaced_while_its_slot_moved_writes_nothing(
 ) -> None:
     """The old node forgets the tokens that were watched there; the new one has those of the heir."""
     first = patiently(lambda: lane_of(client, namespace))
-    first.commit([piece(ORDERS[:40])])
+    first.commit([stretch(ORDERS[:40])])
     valkey_cluster.move_whole(*moving)
     heir = patiently(lambda: lane_of(client, namespace))
-    heir.commit([piece(ORDERS[40:80])])
+    heir.commit([stretch(ORDERS[40:80])])
     valkey_cluster.move_whole(moving[0], next(node for node in valkey_cluster.primaries if node is not moving[1]))
     with pytest.raises(FencedError):
-        patiently(lambda: first.commit([piece(ORDERS[40:])]))
-    patiently(lambda: heir.commit([piece(ORDERS[80:])]))
+        patiently(lambda: first.commit([stretch(ORDERS[40:])]))
+    patiently(lambda: heir.commit([stretch(ORDERS[80:])]))
     assert_law(client, namespace, ORDERS)
     first.close()
     heir.close()
@@ -157,7 +157,7 @@ def test_a_node_that_dies_within_a_commit_gets_it_once_when_it_is_back(
     node = own_cluster.owner(place_of("u1"))
     with connected(own_cluster) as client:
         lane = patiently(lambda: lane_of(client, namespace))
-        lane.commit([piece(ORDERS[:40])])
+        lane.commit([stretch(ORDERS[:40])])
 
         def die(number: int) -> None:
             if number == 40:
@@ -167,11 +167,11 @@ def test_a_node_that_dies_within_a_commit_gets_it_once_when_it_is_back(
         steps.before = die
         for _ in range(2):
             with pytest.raises(StoreUnavailableError):
-                lane.commit([piece(ORDERS[40:])])
+                lane.commit([stretch(ORDERS[40:])])
         with pytest.raises(StoreUnavailableError, match=r"Redis at 127\.0\.0\.1"):
             assert_law(client, namespace, ORDERS)
         node.restart()
-        patiently(lambda: lane.commit([piece(ORDERS[40:])]))
+        patiently(lambda: lane.commit([stretch(ORDERS[40:])]))
         steps.clear()
         own_cluster.await_agreed()
         assert_law(client, namespace, ORDERS)
@@ -181,12 +181,12 @@ def test_a_node_that_dies_within_a_commit_gets_it_once_when_it_is_back(
 def test_a_replica_takes_over_in_the_place_of_a_node_that_is_gone(namespace: str) -> None:
     with ValkeyCluster(replicas=True) as cluster, connected(cluster) as client:
         lane = patiently(lambda: lane_of(client, namespace))
-        lane.commit([piece(ORDERS[:40])])
+        lane.commit([stretch(ORDERS[:40])])
         node = cluster.owner(place_of("u1"))
         with node.connect() as one:
             assert one.wait(1, 5000) == 1
         node.kill()
-        patiently(lambda: lane.commit([piece(ORDERS[40:])]))
+        patiently(lambda: lane.commit([stretch(ORDERS[40:])]))
         assert_law(client, namespace, ORDERS)
         lane.close()
 
@@ -197,18 +197,18 @@ def test_a_node_that_comes_back_without_its_newest_writes_is_found_out(
     node = own_cluster.owner(place_of("u1"))
     with connected(own_cluster) as client:
         lane = patiently(lambda: lane_of(client, namespace))
-        lane.commit([piece(ORDERS[:40])])
+        lane.commit([stretch(ORDERS[:40])])
         older = node.copy()
-        lane.commit([piece(ORDERS[40:80])])
+        lane.commit([stretch(ORDERS[40:80])])
         node.kill()
         node.replace(older)
         node.restart()
         own_cluster.await_agreed()
         with pytest.raises(StoreError, match=r"lost writes of view .* Start the stream again: it rewinds"):
-            patiently(lambda: lane.commit([piece(ORDERS[80:])]))
+            patiently(lambda: lane.commit([stretch(ORDERS[80:])]))
         lane.close()
         heir = patiently(lambda: lane_of(client, namespace))
         assert heir.next_offset(recent.key, "0") == 40
-        heir.commit([piece(ORDERS[40:])])
+        heir.commit([stretch(ORDERS[40:])])
         assert_law(client, namespace, ORDERS)
         heir.close()

@@ -27,10 +27,10 @@ from tests.stores.online_world import (
     assert_law,
     expected,
     lane_of,
-    piece,
     publish,
     read,
     recent,
+    stretch,
     values,
 )
 
@@ -67,7 +67,7 @@ def test_a_publisher_that_dies_between_two_slots_leaves_the_values_as_they_were(
         base = f"{namespace}-{step}-{arrived}"
         steps.clear()
         lane = lane_of(client, base)
-        lane.commit([piece([ZOE], partition="1"), piece(orders[1:])])
+        lane.commit([stretch([ZOE], partition="1"), stretch(orders[1:])])
         publish(client, base, [ZOE], MIDNIGHT_US - 2 * DAY_US)
         steps.kill(step, arrived=arrived)
         with pytest.raises(Killed):
@@ -75,7 +75,7 @@ def test_a_publisher_that_dies_between_two_slots_leaves_the_values_as_they_were(
         steps.clear()
         uneven += len(cuts(client, base)) == 2
         assert_law(client, base, orders)
-        lane.commit([piece(more)])
+        lane.commit([stretch(more)])
         assert_law(client, base, [*orders, *more])
         client.delete(Keys(base).lease(recent.key))  # it has run out
         assert publish(client, base, orders, MIDNIGHT_US).rows == len(PEOPLE)
@@ -90,7 +90,7 @@ def test_the_stream_goes_on_while_cuts_move_from_slot_to_slot(
     client: Cluster, namespace: str, steps: Steps, eager: None
 ) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(BEFORE)])
+    lane.commit([stretch(BEFORE)])
     applied, waiting = list(BEFORE), iter(AFTER)
 
     def go_on(number: int) -> None:
@@ -99,7 +99,7 @@ def test_the_stream_goes_on_while_cuts_move_from_slot_to_slot(
         steps.before = lambda number: None
         order = next(waiting, None)
         if order is not None:
-            lane.commit([piece([order])])
+            lane.commit([stretch([order])])
             applied.append(order)
         assert_law(client, namespace, applied)
         steps.before = go_on
@@ -173,7 +173,7 @@ def test_a_slot_that_is_moved_meanwhile_is_published_where_it_is(
             to = next(node for node in valkey_cluster.primaries if node is not home)
             valkey_cluster.move_whole(place, to) if at_once else valkey_cluster.move([place], to)
 
-    lane_of(client, namespace).commit([piece([*BEFORE, *AFTER])])
+    lane_of(client, namespace).commit([stretch([*BEFORE, *AFTER])])
     steps.clear()
     steps.before = move
     assert publish(client, namespace, [*BEFORE, *AFTER], MIDNIGHT_US).rows == len(PEOPLE)
@@ -201,7 +201,7 @@ def test_a_node_that_stays_away_ends_a_publication_which_is_repeated(
         if number > TAKING + 20:
             raise StoreUnavailableError("Redis cannot be reached")
 
-    lane_of(client, namespace).commit([piece([*BEFORE, *AFTER])])
+    lane_of(client, namespace).commit([stretch([*BEFORE, *AFTER])])
     steps.clear()
     steps.before = away
     with pytest.raises(StoreUnavailableError):

@@ -21,7 +21,7 @@ from forebay.online.publish import publish_rows
 from forebay.online.read import OnlineReader
 from forebay.settings import Settings
 from tests.infra.valkey_cluster import Node, ValkeyCluster
-from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, piece, publish
+from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, publish, stretch
 from tests.stores.test_online_publish import WEATHER, weather
 
 ORDERS = [Order(f"u{i % 40}", MIDNIGHT_US + i * MINUTE_US, i, i) for i in range(120)]
@@ -58,7 +58,7 @@ def mgets(cluster: ValkeyCluster) -> int:
 def test_a_read_is_one_write_per_node_with_one_mget_per_slot(
     valkey_cluster: ValkeyCluster, client: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     publish(client, namespace, ORDERS, MIDNIGHT_US)
     publish_rows(client, namespace, WEATHER, weather([("u1", MIDNIGHT_US, 1, 2.0)]))
     entities = sorted({order.entity for order in ORDERS})
@@ -91,7 +91,7 @@ def moving(valkey_cluster: ValkeyCluster) -> Iterator[tuple[int, Node]]:
 def test_a_slot_that_was_moved_is_read_where_it_is(
     valkey_cluster: ValkeyCluster, client: Cluster, namespace: str, moving: tuple[int, Node]
 ) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     assert_law(client, namespace, ORDERS)
     valkey_cluster.move_whole(*moving)
     assert_law(client, namespace, ORDERS)
@@ -106,7 +106,7 @@ def test_keys_that_are_on_two_nodes_are_waited_for_and_then_it_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An MGET of a slot is of one instant, so it is not answered from two nodes."""
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     valkey_cluster.begin_move(*moving)
     valkey_cluster.move_keys(*moving, Keys(namespace, apart=True).progress("recent@1", [slot_of("u1")]))
     with monkeypatch.context() as patch:
@@ -140,7 +140,7 @@ def test_every_node_is_asked_under_the_same_password(own_cluster: ValkeyCluster,
     try:
         url = own_cluster.url.replace("redis://", "redis://:hunter2@")
         with connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": url})) as client:
-            lane_of(client, namespace).commit([piece(ORDERS)])
+            lane_of(client, namespace).commit([stretch(ORDERS)])
             assert_law(client, namespace, ORDERS)
         with pytest.raises(StoreUnavailableError, match="refused the user and password"):
             connect_online(Settings.from_env({"FOREBAY_ONLINE_URL": url.replace("hunter2", "wrong")}))

@@ -12,7 +12,7 @@ from forebay.settings import Settings
 from tests.infra.server import free_port
 from tests.infra.tls import TlsProxy
 from tests.infra.valkey_cluster import NODES, ValkeyCluster
-from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, piece, publish
+from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, publish, stretch
 
 ORDERS = [Order(f"u{i % 20}", MIDNIGHT_US + (i - 20) * HOUR_US, i) for i in range(60)]
 
@@ -29,7 +29,7 @@ def test_stream_publication_and_reads_go_over_tls_to_each_node(monkeypatch: pyte
             assert isinstance(client, Cluster)
             lane = lane_of(client, "tls")
             for first_order in range(0, len(ORDERS), 20):
-                lane.commit([piece(ORDERS[first_order : first_order + 20])])
+                lane.commit([stretch(ORDERS[first_order : first_order + 20])])
             for view in VIEWS.values():
                 publish(client, "tls", ORDERS, MIDNIGHT_US, view)
             assert_law(client, "tls", ORDERS)

@@ -14,7 +14,7 @@ from tests.cluster.conftest import Steps, connected
 from tests.infra.network import Network
 from tests.infra.server import free_port
 from tests.infra.valkey_cluster import NODES, ValkeyCluster
-from tests.stores.online_world import assert_law, lane_of, piece, publish
+from tests.stores.online_world import assert_law, lane_of, publish, stretch
 from tests.stores.test_under_way import CALLS, CUTS, ORDERS, WRITTEN, ZOE, assert_as_known, assert_published
 
 HELD = slot_of("u1")
@@ -56,7 +56,7 @@ def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
     slot u1   ├ arm ┤ ├ ▼ void ▼ ┤ ├▼ look ┤ ├ look ┤ ├▼ commit ▼┤ …   ▼          (▼: it is delivered)
     """
     lane, call = lane_of(client, namespace), CALLS[held]
-    lane.commit([piece(ORDERS[:10])])
+    lane.commit([stretch(ORDERS[:10])])
     network.hold(b"MULTI", held.encode(), b"{%02d}" % HELD)
     with pytest.raises(StoreUnavailableError, match="closed the connection"):
         call(lane)
@@ -68,7 +68,7 @@ def test_whenever_it_arrives_it_is_as_if_it_had_arrived_at_once_or_never(
     steps.clear()
     steps.before = deliver
     call(lane)
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     assert steps.count >= 5 * SLOTS
     steps.clear()
     assert network.deliver() == (step == 9999)
@@ -84,7 +84,7 @@ def test_what_a_publication_has_written_again_changes_nothing_when_it_arrives(
 ) -> None:
     """At the end of the publication, which went on without it, or late: after another one."""
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     publish(client, namespace, [ZOE], CUTS[0])
     network.hold(b"MULTI", held)
     publish(client, namespace, ORDERS, CUTS[1])

@@ -28,9 +28,9 @@ from tests.stores.online_world import (
     Order,
     ever,
     lane_of,
-    piece,
     publish,
     recent,
+    stretch,
     values,
 )
 from tests.stores.online_world import read as read_values
@@ -43,7 +43,7 @@ ORDERS = [Order(person, MIDNIGHT_US - 600 * MINUTE_US + n * MINUTE_US, n, n) for
 def filled(client: Cluster, namespace: str) -> Cluster:
     """Both views streamed and published."""
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     lane.close()
     for view in (recent, ever):
         publish(client, namespace, ORDERS, MIDNIGHT_US, view)

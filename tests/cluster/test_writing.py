@@ -18,7 +18,7 @@ from forebay.ingest.batch import FUTURE
 from forebay.instants import MINUTE_US
 from forebay.online.cluster import Cluster
 from forebay.online.keys import Keys
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.progress import Progress
 from forebay.online.refusals import Refusals
 from forebay.online.takeover import beside, take_over
@@ -34,9 +34,9 @@ from tests.stores.online_world import (
     ever,
     killed_and_repeated,
     lane_of,
-    piece,
     recent,
     shop,
+    stretch,
 )
 
 ORDERS = [Order(f"u{i % 30}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(90)]
@@ -73,15 +73,15 @@ def test_a_commit_that_arrived_in_some_slots_is_repeated_in_the_others_alone(
     client: Cluster, namespace: str, steps: Steps, step: int, arrived: bool
 ) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS[:40])])
+    lane.commit([stretch(ORDERS[:40])])
     refuse(steps, step, arrived=arrived)
     with pytest.raises(StoreUnavailableError):
-        lane.commit([piece(ORDERS[40:])])
+        lane.commit([stretch(ORDERS[40:])])
     steps.clear()
     reached = {slot for slot, known in enumerate(progress_of(client, namespace, recent.key)) if known.commit == 2}
     assert len(reached) == (64 if arrived else step - 1)
-    applied = lane.commit([piece(ORDERS[40:])])
-    new = {slot_of(key) for one in applied.values() for some in one.pieces for key in some.events.keys.to_pylist()}
+    applied = lane.commit([stretch(ORDERS[40:])])
+    new = {slot_of(key) for one in applied.values() for some in one.folded for key in some.events.keys.to_pylist()}
     assert new == {slot_of(order.entity) for order in ORDERS[40:]} - reached
     assert_law(client, namespace, ORDERS)
     assert {known.next_offset("0") for known in progress_of(client, namespace, ever.key)} == {len(ORDERS)}
@@ -92,7 +92,7 @@ def test_heartbeats_and_targets_that_arrived_in_some_slots_are_repeated(
 ) -> None:
     lane = lane_of(client, namespace)
     lane.aim(recent.key, {"0": 40})
-    lane.commit([piece(ORDERS[:10])])
+    lane.commit([stretch(ORDERS[:10])])
     later_us = ORDERS[9].ts + MINUTE_US
     for call in (
         lambda: lane.beat(shop.name, {"0": 10}, later_us),
@@ -128,7 +128,7 @@ def test_a_slot_that_passed_an_offset_has_the_verdict_on_it(
 
     monkeypatch.setattr(Wire, "send", sent)
     with pytest.raises(StoreUnavailableError):
-        lane.commit([Piece("0", 6, MIDNIGHT_US, {recent.key: as_events([])}, refused={5: FUTURE})])
+        lane.commit([Stretch("0", 6, MIDNIGHT_US, {recent.key: as_events([])}, refused={5: FUTURE})])
     passed = [known.next_offset("0") for known in progress_of(client, namespace, recent.key)]
     assert passed == [0, *[6] * (SLOTS - 1)]
     assert Refusals(client, namespace).read(shop.name) == {"0": {5: FUTURE}}
@@ -169,7 +169,7 @@ def test_of_two_flows_that_start_at_once_the_one_with_the_greater_number_has_all
             take_over(client, namespace, first, 0)
     assert numbers == sorted(numbers)
     for lane, half in zip(second, HALVES, strict=True):
-        lane.commit([piece([order for order in ORDERS if slot_of(order.entity) in half])])
+        lane.commit([stretch([order for order in ORDERS if slot_of(order.entity) in half])])
     for lane in first:
         with pytest.raises(FencedError):
             lane.begin()
@@ -199,16 +199,16 @@ def test_each_slot_says_which_views_its_flow_streams_and_a_filling_ends_with_the
     assert (set(tokens.values()), streams) == ({flow[0].token}, [recent.key])
     filling = Lane(client, namespace, [ever], ALL_SLOTS, beside=tokens)
     filling.take_over()
-    filling.commit([Piece("0", 90, MIDNIGHT_US, {ever.key: as_events(ORDERS)})])
-    flow[0].commit([Piece("0", 90, MIDNIGHT_US, {recent.key: as_events(ORDERS)})])
+    filling.commit([Stretch("0", 90, MIDNIGHT_US, {ever.key: as_events(ORDERS)})])
+    flow[0].commit([Stretch("0", 90, MIDNIGHT_US, {recent.key: as_events(ORDERS)})])
     assert_law(client, namespace, ORDERS)
     another = Lane(client, namespace, [ever], ALL_SLOTS, beside=tokens)
     another.take_over()
     with pytest.raises(FencedError):
-        filling.commit([Piece("0", 91, MIDNIGHT_US, {ever.key: as_events([])})])
+        filling.commit([Stretch("0", 91, MIDNIGHT_US, {ever.key: as_events([])})])
     heir = [Lane(client, namespace, [recent, ever], ALL_SLOTS)]
     take_over(client, namespace, heir, 0)
     with pytest.raises(FencedError):
-        another.commit([Piece("0", 91, MIDNIGHT_US, {ever.key: as_events([])})])
+        another.commit([Stretch("0", 91, MIDNIGHT_US, {ever.key: as_events([])})])
     assert beside(client, namespace, shop.name)[1] == [ever.key, recent.key]
     close(flow, heir, [filling, another])

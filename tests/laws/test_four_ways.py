@@ -58,7 +58,7 @@ from forebay.language.types import AnyType
 from forebay.offline.loading import load
 from forebay.offline.tables import OfflineStore
 from forebay.online.connection import connect_online
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.settings import Settings
 from streaming.chunk import Chunk
 from streaming.decode import Decoded, Decoder
@@ -200,7 +200,7 @@ class World:
         newest_us = max(_us(event) for event in self.logs[part][: batch.next_offset])
         chosen = {view.key: one.select(batch.table) for view, one in zip(VIEWS, self.selectors, strict=True)}
         assert all(len(slots_of(events.keys)) == len(events.keys) for events in chosen.values())
-        self.lane.commit([Piece(PARTITIONS[part], batch.next_offset, newest_us, chosen)])
+        self.lane.commit([Stretch(PARTITIONS[part], batch.next_offset, newest_us, chosen)])
         self.read_to[part] = batch.next_offset
         self.applied_to[part] = max(self.applied_to[part], batch.next_offset)
 

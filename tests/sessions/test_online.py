@@ -22,7 +22,7 @@ from forebay.ingest.select import Selector
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, floor_us
 from forebay.online import pending
 from forebay.online.keys import PENDING, STREAM
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from streaming import settling
 from streaming.settling import Positions, Settling
 from tests.sessions.world import (
@@ -93,7 +93,7 @@ class Site:
         batch = self.world.batch(self.logs[part][first:end], f"p{part}", first)
         newest_us = max(one["ts"] for one in self.logs[part][:end])
         events = {key: selector.select(batch.table) for key, selector in self.selectors.items()}
-        self.lane.commit([Piece(f"p{part}", end, newest_us, events)])
+        self.lane.commit([Stretch(f"p{part}", end, newest_us, events)])
 
     def catch_up(self) -> None:
         """Both stores hold what either has."""

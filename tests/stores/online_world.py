@@ -22,7 +22,7 @@ from forebay.core.layout import Layout
 from forebay.core.tiles import Tiles, fold, roll_up
 from forebay.core.values import Status
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.publish import Published, publish_tiles
 from forebay.online.read import OnlineRead, OnlineReader
 from tests.oracle import oracle
@@ -90,18 +90,18 @@ def as_events(orders: Sequence[Order]) -> Events:
     )
 
 
-def piece(orders: Sequence[Order], *, next_offset: int | None = None, partition: str = "0") -> Piece:
-    """Orders of one partition as a piece for both views."""
+def stretch(orders: Sequence[Order], *, next_offset: int | None = None, partition: str = "0") -> Stretch:
+    """Orders of one partition as a stretch for both views."""
     end = max((order.offset for order in orders), default=-1) + 1 if next_offset is None else next_offset
     newest = max((order.ts for order in orders), default=None)
     events = as_events(orders)
-    return Piece(partition, end, newest, dict.fromkeys(VIEWS, events))
+    return Stretch(partition, end, newest, dict.fromkeys(VIEWS, events))
 
 
 def commit_each(lane: Lane, parts: Sequence[Sequence[Order]]) -> None:
     """A commit of each part."""
     for part in parts:
-        lane.commit([piece(part)])
+        lane.commit([stretch(part)])
 
 
 def killed_and_repeated(

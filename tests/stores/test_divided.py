@@ -35,8 +35,8 @@ from tests.stores.online_world import (
     ever,
     killed_and_repeated,
     lane_of,
-    piece,
     recent,
+    stretch,
 )
 
 ORDERS = [Order(f"u{i % 30}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(90)]
@@ -80,11 +80,11 @@ def test_a_commit_of_many_keys_is_a_transaction_for_each_lane(
 
     monkeypatch.setattr(Wire, "send", watched)
     many = [Order(f"u{n}", MIDNIGHT_US + n, n) for n in range(DIVIDED_MIN // 2)]
-    lane.commit([piece(many)])
+    lane.commit([stretch(many)])
     assert sorted(map(tuple, filter(None, sent))) == [(lane,) for lane in range(LANES)]
     sent.clear()
     more = [Order("u1", MIDNIGHT_US + MINUTE_US, len(many))]
-    lane.commit([piece(more)])
+    lane.commit([stretch(more)])
     assert len(sent) == 1
     assert {known.next_offset("0") for known in progress_of(client, namespace, ever.key)} == {len(many) + 1}
     assert client.exists(keys.pending(recent.key, "u1")) == 1
@@ -95,16 +95,16 @@ def test_connections_that_the_server_closed_while_commits_were_small_do_not_fail
     client: redis.Redis, namespace: str, divided: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(PARTS[0])])
+    lane.commit([stretch(PARTS[0])])
     for wire in lane._shares._turns:
         wire._connection._sock.shutdown(socket.SHUT_RDWR)
     with pytest.raises(StoreUnavailableError):
-        lane.commit([piece(PARTS[1])])
-    lane.commit([piece(PARTS[1])])
+        lane.commit([stretch(PARTS[1])])
+    lane.commit([stretch(PARTS[1])])
     monkeypatch.setattr(shares, "TURNS_REST_S", -1.0)
     for wire in lane._shares._turns:
         wire._connection._sock.shutdown(socket.SHUT_RDWR)
-    lane.commit([piece(PARTS[2])])
+    lane.commit([stretch(PARTS[2])])
     assert_law(client, namespace, ORDERS)
     lane.close()
 
@@ -143,14 +143,14 @@ def test_a_commit_that_arrived_in_some_lanes_is_repeated_in_the_others_alone(
     steps.clear()
     steps.before, steps.after = (lambda number: None, fail) if arrived else (fail, lambda number: None)
     with pytest.raises(StoreUnavailableError):
-        lane.commit([piece(PARTS[2])])
+        lane.commit([stretch(PARTS[2])])
     steps.clear()
     reached = {slot for slot, known in enumerate(progress_of(client, namespace, recent.key)) if known.commit == 3}
     lanes = {slot % LANES for slot in reached}
     assert reached == {slot for slot in range(SLOTS) if slot % LANES in lanes}
     assert step - TURNS <= len(lanes) <= step
-    applied = lane.commit([piece(PARTS[2])])
-    new = {slot_of(key) for one in applied.values() for some in one.pieces for key in some.events.keys.to_pylist()}
+    applied = lane.commit([stretch(PARTS[2])])
+    new = {slot_of(key) for one in applied.values() for some in one.folded for key in some.events.keys.to_pylist()}
     assert new == {slot_of(order.entity) for order in PARTS[2]} - reached
     assert_law(client, namespace, ORDERS)
     assert {known.next_offset("0") for known in progress_of(client, namespace, ever.key)} == {len(ORDERS)}
@@ -176,11 +176,11 @@ def test_a_lane_that_is_replaced_within_a_large_commit_writes_nothing_more(
     steps.clear()
     steps.before = replace
     with pytest.raises(FencedError, match="nothing of this commit was written in some of its lanes"):
-        lane.commit([piece(PARTS[2])])
+        lane.commit([stretch(PARTS[2])])
     with pytest.raises(FencedError):
-        lane.commit([piece(PARTS[2])])
+        lane.commit([stretch(PARTS[2])])
     assert_law(client, namespace, [*PARTS[0], *PARTS[1], *_written(client, namespace)])
-    heirs[0].commit([piece(PARTS[2])])
+    heirs[0].commit([stretch(PARTS[2])])
     assert_law(client, namespace, ORDERS)
 
 

@@ -33,9 +33,9 @@ from tests.stores.online_world import (
     batch_tiles,
     ever,
     lane_of,
-    piece,
     publish,
     recent,
+    stretch,
 )
 
 ORDERS = [Order(("ann", "bob", "eve")[i % 3], MIDNIGHT_US - 10 * HOUR_US + i * 20 * MINUTE_US, i) for i in range(30)]
@@ -228,9 +228,9 @@ def test_rows_that_are_gone_are_deleted_and_the_others_expire(client: redis.Redi
 def test_streaming_and_publishing_do_not_fence_each_other(client: redis.Redis, namespace: str) -> None:
     lane = lane_of(client, namespace)
     with Publication(client, namespace, recent.key) as publication:
-        lane.commit([piece(ORDERS)])
+        lane.commit([stretch(ORDERS)])
         publication.begin(pa.array(["ann"]), slots_of(["ann"]))
-    lane.commit([piece([Order("ann", MIDNIGHT_US, 30)])])
+    lane.commit([stretch([Order("ann", MIDNIGHT_US, 30)])])
 
 
 def test_a_publication_renews_its_lease_and_goes_on_on_all_connections(

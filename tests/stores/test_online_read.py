@@ -13,7 +13,7 @@ from forebay.errors import FormatError, InstantTooEarlyError, RequestError, Stor
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 from forebay.online import read as read_module
 from forebay.online.keys import Keys
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.publish import publish_rows
 from forebay.online.read import OnlineReader
 from tests.infra.valkey import Valkey
@@ -26,12 +26,12 @@ from tests.stores.online_world import (
     ever,
     expected,
     lane_of,
-    piece,
     publish,
     purchases,
     read,
     recent,
     shop,
+    stretch,
     values,
 )
 from tests.stores.test_online_publish import WEATHER, weather
@@ -51,7 +51,7 @@ def calls(client: redis.Redis) -> dict[str, int]:
 
 def test_many_entities_of_many_views_are_one_round_trip(own_valkey: Valkey, namespace: str) -> None:
     with own_valkey.connect() as client, own_valkey.connect() as watcher:
-        lane_of(client, namespace).commit([piece(ORDERS)])
+        lane_of(client, namespace).commit([stretch(ORDERS)])
         publish(client, namespace, ORDERS, MIDNIGHT_US)
         publish_rows(client, namespace, WEATHER, weather([("ann", MIDNIGHT_US, 1, 2.0)]))
         keys = {key: ["ann", "bob", None, "eve", "ann", "nobody"] for key in (*VIEWS, WEATHER.key)}
@@ -69,14 +69,14 @@ def test_many_entities_of_many_views_are_one_round_trip(own_valkey: Valkey, name
 
 
 def test_rows_are_those_of_the_keys_in_their_order(client: redis.Redis, namespace: str) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     asked = ["eve", None, "ann", "nobody", "eve"]
     rows = values(read(client, namespace, asked), recent)
     assert rows == [expected(ORDERS, recent, entity or "nobody", LAST_US + 1) for entity in asked]
 
 
 def test_only_the_features_asked_for_are_answered_in_that_order(client: redis.Redis, namespace: str) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     names = {recent.key: ["spend_24h", "orders_1h"]}
     found = OnlineReader(client, namespace).read([recent, ever], {key: ["ann"] for key in VIEWS}, None, 0, names)
     assert [column.feature.name for column in found.views[recent.key].columns] == ["spend_24h", "orders_1h"]
@@ -85,8 +85,8 @@ def test_only_the_features_asked_for_are_answered_in_that_order(client: redis.Re
 
 def test_what_is_behind_each_row_is_told(client: redis.Redis, namespace: str) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS[:10])])
-    lane.commit([piece(ORDERS[10:])])
+    lane.commit([stretch(ORDERS[:10])])
+    lane.commit([stretch(ORDERS[10:])])
     publish(client, namespace, [], MIDNIGHT_US, recent)
     found = read(client, namespace, ["ann", None])
     view = found.views[recent.key]
@@ -104,7 +104,7 @@ def test_nothing_asked_is_nothing_answered(client: redis.Redis, namespace: str) 
 
 
 def test_the_instant_is_the_wall_clock_or_just_after_what_is_read(client: redis.Redis, namespace: str) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     reader = OnlineReader(client, namespace)
     assert reader.read([recent], {recent.key: ["ann"]}, None, LAST_US + 9).instant_us == LAST_US + 9
     ahead = reader.read([recent, ever], {recent.key: ["ann"], ever.key: ["eve"]}, None, MIDNIGHT_US)
@@ -122,7 +122,7 @@ def test_no_live_read_is_of_an_instant_before_a_cut(client: redis.Redis, namespa
 
 
 def test_an_earlier_instant_than_the_newest_event_is_historys(client: redis.Redis, namespace: str) -> None:
-    lane_of(client, namespace).commit([piece(ORDERS)])
+    lane_of(client, namespace).commit([stretch(ORDERS)])
     newest_us = max(order.ts for order in ORDERS if order.entity == "ann")
     with pytest.raises(InstantTooEarlyError, match=r"for entity 'ann': its newest event is of .* use feature_history"):
         read(client, namespace, ["nobody", "ann"], newest_us)
@@ -162,18 +162,18 @@ def test_a_row_is_present_then_expired_and_an_unknown_one_missing(client: redis.
 
 def test_a_windowed_value_is_stale_once_its_stream_is_behind(client: redis.Redis, namespace: str) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     assert statuses(client, namespace, recent, "bob", LAST_US + MINUTE_US) == {"PRESENT"}
     assert statuses(client, namespace, recent, "bob", LAST_US + MINUTE_US + 1) == {"STALE"}
     assert statuses(client, namespace, ever, "bob", LAST_US + 20 * HOUR_US) == {"PRESENT"}  # it declares no freshness
     nothing = as_events([])
-    lane.commit([Piece("0", 30, LAST_US + HOUR_US, dict.fromkeys(VIEWS, nothing))])  # a heartbeat
+    lane.commit([Stretch("0", 30, LAST_US + HOUR_US, dict.fromkeys(VIEWS, nothing))])  # a heartbeat
     assert "STALE" not in statuses(client, namespace, recent, "bob", LAST_US + 30 * MINUTE_US)
 
 
 def test_the_slowest_partition_says_how_far_a_stream_is(client: redis.Redis, namespace: str) -> None:
     lane_of(client, namespace).commit(
-        [piece(ORDERS), piece([Order("ann", MIDNIGHT_US, 0, partition="1")], partition="1")]
+        [stretch(ORDERS), stretch([Order("ann", MIDNIGHT_US, 0, partition="1")], partition="1")]
     )
     assert statuses(client, namespace, recent, "bob", LAST_US + SECOND_US) == {"STALE"}
 
@@ -212,7 +212,7 @@ def test_a_ttl_expires_values_and_an_empty_window_is_missing(client: redis.Redis
     brief = purchases("brief", ["1h", "24h"], ttl="2h")
     lane = Lane(client, namespace, [brief], ALL_SLOTS)
     lane.take_over()
-    lane.commit([Piece("0", 1, MIDNIGHT_US, {brief.key: as_events([Order("ann", MIDNIGHT_US, 0)])})])
+    lane.commit([Stretch("0", 1, MIDNIGHT_US, {brief.key: as_events([Order("ann", MIDNIGHT_US, 0)])})])
     assert statuses(client, namespace, brief, "ann", MIDNIGHT_US + HOUR_US) == {"PRESENT"}
     assert statuses(client, namespace, brief, "ann", MIDNIGHT_US + 3 * HOUR_US) == {
         "DEFAULT_MISSING",
@@ -248,7 +248,7 @@ def test_a_late_pending_partial_and_a_rolled_up_one_are_one_value(client: redis.
     lane, keys = lane_of(client, namespace), Keys(namespace)
     seen = set()
     for i, order in enumerate(orders):
-        lane.commit([piece([order])])
+        lane.commit([stretch([order])])
         seen.add(
             (bool(client.exists(keys.pending(recent.key, "ann"))), bool(client.exists(keys.stream(recent.key, "ann"))))
         )

@@ -21,7 +21,7 @@ from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.online import lease as lease_module
 from forebay.online import pending as pending_module
 from forebay.online.keys import Keys
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.read import OnlineReader
 from tests.infra.valkey import Valkey
 from tests.stores.conftest import Killed, Steps
@@ -35,11 +35,11 @@ from tests.stores.online_world import (
     ever,
     expected,
     lane_of,
-    piece,
     publish,
     purchases,
     read,
     recent,
+    stretch,
     values,
 )
 
@@ -69,7 +69,7 @@ def publish_all(client: redis.Redis, namespace: str, orders: Sequence[Order], cu
 
 def test_batch_that_comes_late_changes_nothing_at_any_step(client: redis.Redis, namespace: str, steps: Steps) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece([*BEFORE, *AFTER])])
+    lane.commit([stretch([*BEFORE, *AFTER])])
     steps.clear()
     steps.after = lambda number: assert_law(client, namespace, [*BEFORE, *AFTER]) and None
     publish_all(client, namespace, BEFORE, MIDNIGHT_US - DAY_US)
@@ -97,7 +97,7 @@ def test_batch_five_days_late_changes_no_value_and_is_marked_beyond_retention(
 
     def stream(until_us: int) -> None:
         new = [order for order in orders[len(applied) :] if order.ts < until_us]
-        lane.commit([Piece("0", new[-1].offset + 1, new[-1].ts, {view.key: as_events(new)})])
+        lane.commit([Stretch("0", new[-1].offset + 1, new[-1].ts, {view.key: as_events(new)})])
         applied.extend(new)
 
     def marked(at_us: int) -> set[bool]:
@@ -137,7 +137,7 @@ def test_streaming_while_batch_publishes_changes_nothing_at_any_step(
 ) -> None:
     """At every step of the publications the lane commits an order, rolls up, and so trims what it may."""
     lane = lane_of(client, namespace)
-    lane.commit([piece(BEFORE)])
+    lane.commit([stretch(BEFORE)])
     applied = list(BEFORE)
     waiting = iter(AFTER)
 
@@ -145,7 +145,7 @@ def test_streaming_while_batch_publishes_changes_nothing_at_any_step(
         steps.after = lambda number: None
         order = next(waiting, None)
         if order is not None:
-            lane.commit([piece([order])])
+            lane.commit([stretch([order])])
             applied.append(order)
         assert_law(client, namespace, applied)
         steps.after = go_on
@@ -157,7 +157,7 @@ def test_streaming_while_batch_publishes_changes_nothing_at_any_step(
     steps.clear()
     assert applied == [*BEFORE, *AFTER]
     assert client.exists(Keys(namespace).stream(recent.key, "dan")) == 1  # nothing rolled it up since
-    lane.commit([piece([Order("dan", NOON_US, 80)])])
+    lane.commit([stretch([Order("dan", NOON_US, 80)])])
     assert_law(client, namespace, [*applied, Order("dan", NOON_US, 80)])
 
 
@@ -176,14 +176,14 @@ def test_a_publication_killed_at_any_step_leaves_the_values_as_they_were(
         base = f"{namespace}-{step}-{arrived}"
         steps.clear()
         lane = lane_of(client, base)
-        lane.commit([piece([zoe], partition="1"), piece(orders[1:])])
+        lane.commit([stretch([zoe], partition="1"), stretch(orders[1:])])
         publish(client, base, [zoe], MIDNIGHT_US - 2 * DAY_US)
         steps.kill(step, arrived=arrived)
         with pytest.raises(Killed):
             publish(client, base, orders, MIDNIGHT_US)
         steps.clear()
         assert_law(client, base, orders)
-        lane.commit([piece(more)])
+        lane.commit([stretch(more)])
         assert_law(client, base, [*orders, *more])
         client.delete(Keys(base).lease(recent.key))  # it has run out
         steps.clear()
@@ -199,7 +199,7 @@ def test_a_re_run_without_an_entity_takes_it_away_once_and_for_all(
     """dan's orders turn out to be wrong: the archive is repaired and the dates are published again."""
     lane = lane_of(client, namespace)
     orders = [*BEFORE, *AFTER]
-    lane.commit([piece(orders)])
+    lane.commit([stretch(orders)])
     publish_all(client, namespace, BEFORE, MIDNIGHT_US - DAY_US)
     repaired = [order for order in orders if order.entity != "dan"]
     instant = AFTER[-1].ts + 1
@@ -218,7 +218,7 @@ def test_a_re_run_without_an_entity_takes_it_away_once_and_for_all(
     assert set(seen) == {False, True}
     assert client.exists(Keys(namespace).batch(recent.key, "dan")) == 0
     assert_law(client, namespace, repaired, instant)
-    lane.commit([piece([Order("dan", NOON_US, 80)])])
+    lane.commit([stretch([Order("dan", NOON_US, 80)])])
     assert_law(client, namespace, [*repaired, Order("dan", NOON_US, 80)])
 
 
@@ -247,7 +247,7 @@ def test_a_view_that_streams_from_the_start_again_is_not_counted_twice(client: r
     publish_all(client, namespace, BEFORE, MIDNIGHT_US)
     lane = lane_of(client, namespace)
     for low in range(0, 80, 16):
-        lane.commit([piece([*BEFORE, *AFTER][low : low + 16])])
+        lane.commit([stretch([*BEFORE, *AFTER][low : low + 16])])
         assert_law(client, namespace, [*BEFORE, *AFTER][: max(60, low + 16)], AFTER[-1].ts + 1)
 
 
@@ -274,7 +274,7 @@ def test_whatever_happens_the_law_holds(
         for act, number, detail in acts:
             if act == "stream":
                 assert isinstance(detail, int)
-                lane.commit([piece(orders[max(0, applied - detail) : applied + number])])
+                lane.commit([stretch(orders[max(0, applied - detail) : applied + number])])
                 applied = min(len(orders), applied + number)
             elif act == "replace":
                 lane = _replaced(lane, client, namespace)

@@ -20,7 +20,7 @@ from forebay.settings import Settings
 from tests.infra.server import free_port
 from tests.infra.tls import TlsProxy
 from tests.infra.valkey import Valkey
-from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, piece, publish, recent
+from tests.stores.online_world import MIDNIGHT_US, VIEWS, Order, assert_law, lane_of, publish, recent, stretch
 
 PASSWORD = "p@ss:w/rd"
 ORDERS = [Order("ann" if i % 3 else "bob", MIDNIGHT_US + (i - 20) * HOUR_US, i) for i in range(30)]
@@ -39,7 +39,7 @@ def test_stream_publication_and_reads_go_over_tls(monkeypatch: pytest.MonkeyPatc
         client = connect_online(settings(port, proxy.authority))
         lane = lane_of(client, "tls")
         for first in range(0, len(ORDERS), 7):
-            lane.commit([piece(ORDERS[first : first + 7])])
+            lane.commit([stretch(ORDERS[first : first + 7])])
         for view in VIEWS.values():
             publish(client, "tls", ORDERS, MIDNIGHT_US, view)
         assert_law(client, "tls", ORDERS)

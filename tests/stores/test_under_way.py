@@ -15,7 +15,7 @@ from forebay.errors import FencedError, StoreUnavailableError
 from forebay.instants import DAY_US, HOUR_US, MINUTE_US
 from forebay.online.connection import connect_online
 from forebay.online.keys import Keys
-from forebay.online.lane import Lane, Piece
+from forebay.online.lane import Lane, Stretch
 from forebay.online.progress import Cut, Progress
 from forebay.online.takeover import beside, take_over
 from forebay.settings import Settings
@@ -32,10 +32,10 @@ from tests.stores.online_world import (
     assert_law,
     ever,
     lane_of,
-    piece,
     publish,
     recent,
     shop,
+    stretch,
 )
 
 ORDERS = [Order(f"u{i % 7}", MIDNIGHT_US + i * 7 * MINUTE_US, i, i) for i in range(40)]
@@ -69,8 +69,8 @@ def assert_as_known(client: redis.Redis, namespace: str, lane: Lane) -> None:
 
 
 CALLS: dict[str, Callable[[Lane], object]] = {
-    "APPEND": lambda lane: lane.commit([piece(ORDERS[:20])]),
-    "DEL": lambda lane: [lane.commit([piece(ORDERS[:15])]), lane.commit([piece(ORDERS[:20])])],
+    "APPEND": lambda lane: lane.commit([stretch(ORDERS[:20])]),
+    "DEL": lambda lane: [lane.commit([stretch(ORDERS[:15])]), lane.commit([stretch(ORDERS[:20])])],
     "MSET": lambda lane: lane.beat(shop.name, {"0": 10}, ORDERS[10].ts),
 }
 """By what is held: what is appended, the same with a roll-up (which deletes pending blobs), a heartbeat."""
@@ -104,7 +104,7 @@ def test_what_one_lane_of_a_large_commit_was_sent_arrives_as_if_at_once_or_never
 def delivered_at(client: redis.Redis, namespace: str, network: Network, steps: Steps, held: str, step: int) -> int:
     """A call is held up and repeated; what was held is delivered before a step of that. How many steps there were."""
     lane, call = lane_of(client, namespace), CALLS[held]
-    lane.commit([piece(ORDERS[:10])])
+    lane.commit([stretch(ORDERS[:10])])
     network.hold(b"MULTI", held.encode())
     with pytest.raises(StoreUnavailableError, match="closed the connection"):
         call(lane)
@@ -116,7 +116,7 @@ def delivered_at(client: redis.Redis, namespace: str, network: Network, steps: S
     steps.clear()
     steps.before = deliver
     call(lane)
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     count = steps.count
     steps.clear()
     assert network.deliver() == (step == 99)
@@ -130,13 +130,13 @@ def test_what_a_process_that_died_has_sent_is_not_run_after_another_has_begun_un
     client: redis.Redis, namespace: str, network: Network
 ) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS[:10])])
+    lane.commit([stretch(ORDERS[:10])])
     network.hold(b"APPEND")
     with pytest.raises(StoreUnavailableError):
-        lane.commit([piece(ORDERS[:20])])
+        lane.commit([stretch(ORDERS[:20])])
     heir = Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS, token=lane.token)
     heir.begin()
-    heir.commit([piece(ORDERS)])
+    heir.commit([stretch(ORDERS)])
     assert network.deliver() == 1
     assert_as_known(client, namespace, heir)
     assert_law(client, namespace, ORDERS)
@@ -149,10 +149,10 @@ def test_who_was_touched_by_one_that_reconnected_tries_again(client: redis.Redis
     take_over(client, namespace, [flow], 0)
     filling = Lane(client, namespace, [ever], ALL_SLOTS, beside=beside(client, namespace, shop.name)[0])
     filling.take_over()
-    filling.commit([Piece("0", 10, MIDNIGHT_US, {ever.key: as_events(ORDERS[:10])})])
+    filling.commit([Stretch("0", 10, MIDNIGHT_US, {ever.key: as_events(ORDERS[:10])})])
     flow.close()
-    flow.commit([Piece("0", 40, MIDNIGHT_US, {recent.key: as_events(ORDERS)})])
-    all_of_it = Piece("0", 40, MIDNIGHT_US, {ever.key: as_events(ORDERS)})
+    flow.commit([Stretch("0", 40, MIDNIGHT_US, {recent.key: as_events(ORDERS)})])
+    all_of_it = Stretch("0", 40, MIDNIGHT_US, {ever.key: as_events(ORDERS)})
     with pytest.raises(StoreUnavailableError, match=r"has reconnected .* Nothing of this commit was written"):
         filling.commit([all_of_it])
     filling.commit([all_of_it])
@@ -179,11 +179,11 @@ def test_a_take_over_that_arrives_late_takes_nothing_from_who_came_since(
         take(first)
     take(first)
     take(second)
-    second.commit([piece(ORDERS[:10])])
+    second.commit([stretch(ORDERS[:10])])
     assert network.deliver() == 1
-    second.commit([piece(ORDERS)])
+    second.commit([stretch(ORDERS)])
     with pytest.raises(FencedError):
-        first.commit([piece(ORDERS)])
+        first.commit([stretch(ORDERS)])
     assert_as_known(client, namespace, second)
     assert_law(client, namespace, ORDERS)
     first.close()
@@ -211,7 +211,7 @@ def test_what_a_publication_that_failed_has_sent_arrives_before_the_next_one_or_
     client: redis.Redis, namespace: str, network: Network, eager: None, held: bytes, late: bool
 ) -> None:
     lane = lane_of(client, namespace)
-    lane.commit([piece(ORDERS[:20])])
+    lane.commit([stretch(ORDERS[:20])])
     publish(client, namespace, [ZOE], CUTS[0])
     network.hold(b"MULTI", held)
     with pytest.raises(StoreUnavailableError):
@@ -221,7 +221,7 @@ def test_what_a_publication_that_failed_has_sent_arrives_before_the_next_one_or_
         assert_law(client, namespace, ORDERS[:20])
     client.delete(Keys(namespace).lease(recent.key))  # it ran out
     publish(client, namespace, ORDERS, CUTS[2])
-    lane.commit([piece(ORDERS)])
+    lane.commit([stretch(ORDERS)])
     assert network.deliver() == late
     found = Cut.decode(client.get(Keys(namespace).cut(recent.key, 0)))
     assert_published(client, namespace, Cut(CUTS[2], found.publication))
