@@ -8,7 +8,7 @@ one clear line: no secret in it, no stack of retries behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +23,7 @@ from forebay.settings import EMBEDDED, Settings, check_online_url
 
 ONLINE_URL = "FOREBAY_ONLINE_URL"
 CONNECT_TIMEOUT_S = 5.0
+"""Until there is a connection, and until a first PING is answered, which waits for nothing."""
 REPLY_TIMEOUT_S = 15.0
 """The longest command is the EXEC of one chunk of a publication, some milliseconds: beyond this the server hangs."""
 LOADING = Retry(ExponentialBackoff(cap=0.5, base=0.02), 64, supported_errors=(redis.BusyLoadingError,))
@@ -74,9 +75,9 @@ def named_servers(url: str) -> list[str]:
 
 def _connected(url: str, *, of_several: bool) -> redis.Redis:
     """A client of one server that was named, or of the cluster that it is a node of."""
+    _greet(url)
     client = _client(url)
     with translated(client):
-        _greet(client)
         if is_clustered(client):
             return _cluster(url, client)
     if of_several:
@@ -87,16 +88,19 @@ def _connected(url: str, *, of_several: bool) -> redis.Redis:
     return client
 
 
-def _greet(client: redis.Redis) -> None:
-    """See that the server answers, once it has loaded its data.
+def _greet(url: str) -> None:
+    """See that the server answers, soon, once it has loaded its data: one that hangs is known before anything waits
+    for a reply of it for long.
 
     One that cannot write, such as one whose disk is full, still answers reads.
     """
-    try:
-        LOADING.call_with_retry(client.ping, lambda error: None)
-    except redis.ResponseError as error:
-        if not str(error).startswith("MISCONF"):
-            raise
+    client = _client(url, reply_timeout_s=CONNECT_TIMEOUT_S, reconnects=0)
+    with closing(client), translated(client):
+        try:
+            LOADING.call_with_retry(client.ping, lambda error: None)
+        except redis.ResponseError as error:
+            if not str(error).startswith("MISCONF"):
+                raise
 
 
 def is_clustered(client: redis.Redis) -> bool:
@@ -208,14 +212,15 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.scheme else url
 
 
-def _options() -> dict[str, Any]:
+def _options(reply_timeout_s: float | None = None) -> dict[str, Any]:
     """What every connection has. RESP2: what the bulk paths parse themselves has no push messages in it."""
-    return {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": REPLY_TIMEOUT_S}
+    waits_s = REPLY_TIMEOUT_S if reply_timeout_s is None else reply_timeout_s
+    return {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": waits_s}
 
 
-def _client(url: str) -> redis.Redis:
+def _client(url: str, reply_timeout_s: float | None = None, reconnects: int = RECONNECTS) -> redis.Redis:
     try:
-        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), RECONNECTS), **_options())
+        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), reconnects), **_options(reply_timeout_s))
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # not connected yet: this is what refuses an unknown option
     except (TypeError, ValueError):  # their messages may quote a part of the password

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -17,6 +18,7 @@ import pytest
 import redis
 
 from forebay.errors import ConfigError, StoreUnavailableError
+from forebay.online import connection
 from forebay.online.cluster import Cluster
 from forebay.online.connection import address, connect_online, translated
 from forebay.online.embedded import TUNABLES, server_environment, start_embedded, stop_embedded
@@ -105,6 +107,16 @@ def test_a_dead_redis_is_one_line_without_the_password() -> None:
     assert "hunter2" not in shown
     assert "direct cause" not in shown
     assert "During handling" not in shown
+
+
+def test_a_redis_that_hangs_is_known_by_its_first_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connected to, and then nothing: by the bound of a connection, not by that of a reply."""
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "REPLY_TIMEOUT_S", 3600.0)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        port = hanging.getsockname()[1]
+        with pytest.raises(StoreUnavailableError, match=rf"127.0.0.1:{port} cannot be reached \(Timeout"):
+            connect_online(settings(FOREBAY_ONLINE_URL=f"redis://127.0.0.1:{port}/0"))
 
 
 def test_of_several_servers_the_first_that_answers_tells_the_cluster(valkey_cluster: ValkeyCluster) -> None:
