@@ -27,8 +27,10 @@ Words = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.intp]
 
 SLACK_US = HOUR_US
-RENEW_S = 15 * 60
-"""A key is kept so much longer than it must be, so that it isn't told again with each write within that time."""
+RENEW_SHARE, RENEW_S, RENEW_S_MAX = 16, 15 * 60, 24 * 3600
+"""A key is kept longer than it must be, so that it isn't told again with each write within that time: by a share of its
+lifetime, at least and at most so many seconds.
+"""
 PLACES = 1 << 21
 """Keys whose expiry a writer remembers, each in a place of its own: a power of two."""
 BYTES = PLACES * 12
@@ -80,7 +82,7 @@ class Expiries:
         now_s, place = now_us // SECOND_US, _places(keys)
         until_s = np.where(self._keys[place] == keys, self._until_s[place], 0).astype(np.int64)
         rows = np.flatnonzero(until_s < now_s + lifetimes)
-        kept = lifetimes[rows] + RENEW_S
+        kept = lifetimes[rows] + np.clip(lifetimes[rows] // RENEW_SHARE, RENEW_S, RENEW_S_MAX)
         self._keys[place[rows]] = keys[rows]
         # of two keys with one place the last is remembered, in both columns: NumPy assigns in order
         self._until_s[place[rows]] = np.minimum(now_s + kept, UNTIL_S_MAX)

@@ -8,7 +8,7 @@ import pytest
 
 from forebay.instants import SECOND_US
 from forebay.online import expiry
-from forebay.online.expiry import RENEW_S, Expiries, key_hashes
+from forebay.online.expiry import RENEW_S, RENEW_S_MAX, Expiries, key_hashes
 
 KEEP_S = np.array([100, 100, 100])
 HASHES = key_hashes("v@1", pa.array(["ann", "bob", "eve"]))
@@ -21,6 +21,20 @@ def test_a_key_is_told_again_once_it_would_go_too_early() -> None:
     assert not len(expiries.due(HASHES, KEEP_S, RENEW_S * SECOND_US)[0])
     assert expiries.due(HASHES, KEEP_S + np.array([0, 1, 0]), RENEW_S * SECOND_US)[0].tolist() == [1]
     assert expiries.due(HASHES, KEEP_S, (RENEW_S + 1) * SECOND_US)[0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("lifetime_s", "apart_s", "told"),
+    [
+        (3600, 600, 50),  # of an hour: kept 15 minutes longer, told with every second write
+        (7 * 86_400, 3600, 10),  # of a week: 10.5 hours longer, told with every eleventh
+        (365 * 86_400, 7200, 8),  # of a year: a day longer, with every thirteenth
+    ],
+)
+def test_the_longer_a_key_is_kept_the_less_often_it_is_told(lifetime_s: int, apart_s: int, told: int) -> None:
+    expiries, lifetimes = Expiries(), np.array([lifetime_s])
+    writes = [len(expiries.due(HASHES[:1], lifetimes, n * apart_s * SECOND_US)[0]) for n in range(100)]
+    assert sum(writes) == told
 
 
 def test_what_was_deleted_is_told_again() -> None:
@@ -57,7 +71,7 @@ def test_far_beyond_what_is_remembered_it_is_told_each_time() -> None:
     expiries, ages_s = Expiries(), KEEP_S + expiry.UNTIL_S_MAX
     for _ in range(2):
         rows, kept_s = expiries.due(HASHES, ages_s, 0)
-        assert (rows.tolist(), kept_s.tolist()) == ([0, 1, 2], (ages_s + RENEW_S).tolist())
+        assert (rows.tolist(), kept_s.tolist()) == ([0, 1, 2], (ages_s + RENEW_S_MAX).tolist())
 
 
 def test_hashes_tell_keys_apart_whatever_they_share_and_whoever_asks_with_them() -> None:

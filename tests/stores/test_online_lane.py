@@ -362,13 +362,13 @@ def test_keys_expire_when_no_window_can_need_them(client: redis.Redis, namespace
     lane.commit([stretch([Order("live", now - 1, 0), Order("old", MIDNIGHT_US, 1)])])
     window_s = (DAY_US + 15 * MINUTE_US) // 1_000_000
     live, old = (client.ttl(keys.pending(recent.key, entity)) for entity in ("live", "old"))
-    assert window_s < live < window_s + 2 * 3600
+    assert window_s < live < window_s + 3 * 3600
     assert live + 29 * 86_400 < old < live + 31 * 86_400
     assert client.ttl(keys.pending(ever.key, "live")) == -1
 
 
 def test_an_append_prolongs_what_it_grows_where_it_would_go_too_early(client: redis.Redis, namespace: str) -> None:
-    """write    0 min      10 min       20 min     it is long, then read, then rolled up and written
+    """write    0 h        1 h          2 h        it is long, then read, then rolled up and written
     EXPIRE     told        known        told       known             known      told: the key is a new one"""
     pending, now = Keys(namespace).pending(recent.key, "u1"), [MIDNIGHT_US + 30 * DAY_US]
     lane = Lane(client, namespace, list(VIEWS.values()), ALL_SLOTS, clock_us=lambda: now[0])
@@ -383,9 +383,9 @@ def test_an_append_prolongs_what_it_grows_where_it_would_go_too_early(client: re
         return client.ttl(pending) if _calls(client, "expire") > told else 0
 
     assert window_s + 15 * 60 < kept_s(0) < window_s + 3 * 3600
-    assert kept_s(10 * MINUTE_US) == 0
+    assert kept_s(HOUR_US) == 0
     client.expire(pending, 60)
-    assert kept_s(10 * MINUTE_US) > window_s
+    assert kept_s(HOUR_US) > window_s
     assert kept_s(0, orders=60) == 0
     assert kept_s(MINUTE_US) == 0
     assert kept_s(MINUTE_US) > window_s
