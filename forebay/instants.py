@@ -7,6 +7,7 @@ with as integer microseconds. Nothing here asks for the time: clocks are passed 
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, date, datetime, timedelta
 
@@ -31,12 +32,18 @@ def duration_us(text: str) -> int:
     >>> duration_us("10m")
     600000000
     """
-    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    us = _duration_us(text) if isinstance(text, str) else None
+    if us is None:
         raise ValueError(
             f"{text!r} is not a duration; write a whole number and a unit (ms, s, m, h, d), such as '10m' or '7d'"
         )
-    return int(match[1]) * _UNITS_US[match[2]]
+    return us
+
+
+@functools.lru_cache(maxsize=1024)
+def _duration_us(text: str) -> int | None:
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match[1]) * _UNITS_US[match[2]]
 
 
 def duration_text(us: int) -> str:

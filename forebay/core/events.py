@@ -180,7 +180,7 @@ def taken(array: Array, rows: npt.NDArray[np.signedinteger[Any]]) -> Array:
     """
     if not is_unused(array) or not len(array):
         return array.take(rows, axis=0)
-    return array[: len(rows)] if len(rows) <= len(array) else np.broadcast_to(array[0], len(rows))
+    return array[: len(rows)] if len(rows) <= len(array) else np.broadcast_to(array[:1], len(rows))
 
 
 def _arrays(events: Events) -> dict[tuple[str, str], Array]:

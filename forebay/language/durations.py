@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from forebay.errors import DefinitionError
 from forebay.instants import duration_us
 
@@ -18,7 +16,6 @@ def declared_us(where: str, text: str | None) -> int | None:
         raise DefinitionError(f"{where}: {error}") from None
 
 
-@functools.lru_cache(maxsize=1024)
 def required_us(where: str, text: str) -> int:
     """Microseconds of a declared duration that must be there."""
     us = declared_us(where, text)

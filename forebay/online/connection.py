@@ -94,7 +94,7 @@ def _greet(url: str) -> None:
 
     One that cannot write, such as one whose disk is full, still answers reads.
     """
-    client = _client(url, reply_timeout_s=CONNECT_TIMEOUT_S, reconnects=0)
+    client = _client(url, Retry(NoBackoff(), RECONNECTS, (redis.ConnectionError,)), CONNECT_TIMEOUT_S)
     with closing(client), translated(client):
         try:
             LOADING.call_with_retry(client.ping, lambda error: None)
@@ -218,9 +218,10 @@ def _options(reply_timeout_s: float | None = None) -> dict[str, Any]:
     return {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": waits_s}
 
 
-def _client(url: str, reply_timeout_s: float | None = None, reconnects: int = RECONNECTS) -> redis.Redis:
+def _client(url: str, retry: Retry | None = None, reply_timeout_s: float | None = None) -> redis.Redis:
+    retry = retry or Retry(NoBackoff(), RECONNECTS)
     try:
-        client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), reconnects), **_options(reply_timeout_s))
+        client = redis.Redis.from_url(url, retry=retry, **_options(reply_timeout_s))
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # not connected yet: this is what refuses an unknown option
     except (TypeError, ValueError):  # their messages may quote a part of the password

@@ -37,6 +37,7 @@ BYTES = PLACES * 12
 """What that takes at most: 25 MB, of which only what is used is memory."""
 UNTIL_S_MAX = 2**32 - 1
 """The year 2106: what is kept longer is told each time."""
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 """Older than this, age no longer adds: EXPIRE has a limit of its own."""
 
@@ -98,9 +99,12 @@ class Expiries:
 
 
 def key_hashes(view: str, entities: pa.StringArray) -> Words:
-    """A hash of each entity of a view: Python's own of its text, of 64 bits and with another secret in each process."""
-    hashes = np.fromiter(map(hash, entities.to_pylist()), np.int64, len(entities))
-    return (hashes ^ hash(view)).view(np.uint64)
+    """A hash of each entity of a view: Python's own of both texts, of 64 bits and with another secret in each process.
+
+    Not the one like the other: an entity may be called as a view is, and the view as that entity.
+    """
+    hashes = np.fromiter(map(hash, entities.to_pylist()), np.int64, len(entities)).view(np.uint64)
+    return hashes * _ODD + np.uint64(hash((view,)) & 2**64 - 1)
 
 
 def _places(keys: Words) -> Rows:

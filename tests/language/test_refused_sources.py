@@ -122,6 +122,13 @@ CASES: Cases = {
             "write a whole number and a unit (ms, s, m, h, d), such as '10m' or '7d'"
         ),
     ),
+    "max_skew of a kind": (
+        lambda: source(max_skew=["10m"]),
+        (
+            "EventSource 'shop': max_skew: ['10m'] is not a duration; "
+            "write a whole number and a unit (ms, s, m, h, d), such as '10m' or '7d'"
+        ),
+    ),
     "dedupe": (
         lambda: source(dedupe="2d"),
         (

@@ -85,6 +85,7 @@ def test_hashes_tell_keys_apart_whatever_they_share_and_whoever_asks_with_them()
         [one] for one in hashes[:50].tolist()
     ]
     assert key_hashes("v@2", pa.array(texts[:1])) != hashes[:1]
+    assert key_hashes("v@1", pa.array(["v@2"])) != key_hashes("v@2", pa.array(["v@1"]))
 
 
 def test_keys_take_few_of_each_others_places() -> None:

@@ -24,6 +24,7 @@ from forebay.online.connection import address, connect_online, translated
 from forebay.online.embedded import TUNABLES, server_environment, start_embedded, stop_embedded
 from forebay.online.wire import Wire
 from forebay.settings import Settings
+from tests.infra.network import Network
 from tests.infra.server import free_port
 from tests.infra.valkey import Valkey
 from tests.infra.valkey_cluster import ValkeyCluster
@@ -117,6 +118,15 @@ def test_a_redis_that_hangs_is_known_by_its_first_ping(monkeypatch: pytest.Monke
         port = hanging.getsockname()[1]
         with pytest.raises(StoreUnavailableError, match=rf"127.0.0.1:{port} cannot be reached \(Timeout"):
             connect_online(settings(FOREBAY_ONLINE_URL=f"redis://127.0.0.1:{port}/0"))
+
+
+def test_a_first_connection_that_breaks_is_opened_again(valkey: Valkey) -> None:
+    port = free_port()
+    with Network({port: valkey.port}) as network:
+        network.hold(b"PING")
+        with connect_online(settings(FOREBAY_ONLINE_URL=f"redis://127.0.0.1:{port}/0")) as client:
+            assert client.ping()
+        assert network.deliver() == 1
 
 
 def test_of_several_servers_the_first_that_answers_tells_the_cluster(valkey_cluster: ValkeyCluster) -> None:
