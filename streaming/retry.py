@@ -78,7 +78,7 @@ class Patience:
 
     def _retrying(self, tried_s: float) -> Retrying:
         """What holds of one call, whose first try has failed: nothing of it is kept for the next, or for another
-        thread's. Where all is well it is not asked: to be made and called costs as much as a tenth of a small commit.
+        thread's. Where all is well it is not made: that, and its call, cost some thirtieth of a small commit.
         """
         return Retrying(
             reraise=True,

@@ -38,6 +38,7 @@ BYTES = PLACES * 12
 UNTIL_S_MAX = 2**32 - 1
 """The year 2106: what is kept longer is told each time."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 by the golden ratio: what multiplies an entity's hash, so that it is none of a view's."""
 AGE_US_MAX = 1000 * 365 * 24 * HOUR_US
 """Older than this, age no longer adds: EXPIRE has a limit of its own."""
 
